@@ -1,0 +1,50 @@
+# `make help` lists the targets. Nothing is needed but make and Python >= 3.11; uv is used where it is installed.
+PYTHON ?= python3
+TORCH_INDEX ?=
+ARGS ?=
+RUN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-slow check lint format wheel clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo "  variables: PYTHON=python3.12, TORCH_INDEX=<package index with CPU wheels of torch>, ARGS='reg=none seed=1'"
+
+setup: .venv/.ready ## build .venv with carlt and its tools
+
+.venv/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; use make PYTHON=<newer python>"; exit 2; }
+	@if command -v uv >/dev/null; then \
+		uv venv --quiet --allow-existing --python $(PYTHON) .venv && \
+		$(if $(TORCH_INDEX),uv pip install --python $(RUN)/python --compile-bytecode --index-url $(TORCH_INDEX) torch torchvision &&) \
+		uv pip install --python $(RUN)/python --compile-bytecode -e '.[dev]'; \
+	else \
+		$(PYTHON) -m venv .venv && \
+		$(if $(TORCH_INDEX),$(RUN)/python -m pip install --index-url $(TORCH_INDEX) torch torchvision &&) \
+		$(RUN)/python -m pip install --quiet -e '.[dev]'; \
+	fi
+	@touch $@
+
+train: setup ## the main job: CAR on the bundled long-tailed digits (about a minute); ARGS adds overrides
+	@$(RUN)/python -m carlt.train $(ARGS)
+
+test: setup ## the test suite (minutes on 2 cores)
+	@OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n 2 --dist loadscope $(ARGS)
+
+test-slow: setup ## the long tests too
+	@$(RUN)/python -m pytest -m 'slow and not gpu' $(ARGS)
+
+check: lint test ## format, lint, types, import floors, tests
+
+lint: setup ## format, lint, types and import floors, without tests
+	@$(RUN)/ruff format --check . && $(RUN)/ruff check . && $(RUN)/mypy && $(RUN)/lint-imports
+
+format: setup ## rewrite the files as `make lint` wants them
+	@$(RUN)/ruff format . && $(RUN)/ruff check --fix .
+
+wheel: setup ## build dist/*.whl
+	@$(RUN)/python -m build --wheel
+
+clean: ## remove .venv, caches and build output; run folders stay
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

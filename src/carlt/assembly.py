@@ -1,0 +1,78 @@
+"""From a validated config to the parts of a run. Below this, nothing sees a DictConfig."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig
+
+from carlt.callbacks import AtomicCheckpointIO, MetricsCsv
+from carlt.config import build
+from carlt.data import LongTailDataModule
+from carlt.module import LongTailClassifier
+
+
+def build_data(config: DictConfig) -> LongTailDataModule:
+    """The data module, with the views and the sampler it serves."""
+    size = config.data.image_size
+    return build(
+        config.data,
+        view=build(config.aug.view, image_size=size),
+        eval_view=build(config.aug.eval_view, image_size=size),
+        sampler=build(config.sampler),
+        seed=config.seed,
+    )
+
+
+def build_module(config: DictConfig, data: LongTailDataModule) -> LongTailClassifier:
+    """The network with its loss and regularizer, for the classes that ``data`` has. Initial weights follow ``seed``."""
+    L.seed_everything(config.seed, verbose=False)
+    known: dict[str, Any] = {"num_classes": data.num_classes, "class_counts": data.class_counts}
+    return LongTailClassifier(
+        model=build(config.model, in_channels=data.channels, image_size=data.image_size, **known),
+        loss=build(config.loss, **known),
+        reg=build(config.reg, **known),
+        optim=build(config.optim),
+        class_counts=data.class_counts,
+        mean=data.mean,
+        std=data.std,
+        mix=build(config.aug.mix, **known) if config.aug.mix else None,
+        seed=config.seed,
+    )
+
+
+def build_loggers(config: DictConfig, run_dir: Path) -> list[Logger]:
+    """The loggers that ``logger=`` names."""
+    return [build(node, run_dir=run_dir) for node in config.logger.values()]
+
+
+def build_trainer(config: DictConfig, run_dir: Path, loggers: list[Logger]) -> L.Trainer:
+    """Lightning's trainer with carlt's callbacks; metrics.csv is written whatever the config says."""
+    callbacks = [*(build(node, run_dir=run_dir) for node in config.callbacks.values()), MetricsCsv(run_dir)]
+    return build(
+        config.trainer, callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO()], default_root_dir=run_dir
+    )
+
+
+def evaluate_trainer(config: DictConfig, run_dir: Path) -> L.Trainer:
+    """A trainer that only evaluates: the same device and precision, no callbacks, no logging."""
+    return build(config.trainer, callbacks=[], logger=False, default_root_dir=run_dir)
+
+
+def quiet_libraries() -> None:
+    """Lightning's notes about itself are not the user's concern."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for hint in (
+        r".*does not have many workers.*",
+        r".*The number of training batches.*smaller than the logging interval.*",
+        r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
+        r".*Checkpoint directory .* exists and is not empty.*",
+        r".*GPU available but not used.*",
+        r".*Total length of `list` across ranks is zero.*",  # no validation split
+        r".*It is recommended to use `self.log\(.*sync_dist=True.*",  # what we log is the same on every rank
+    ):
+        warnings.filterwarnings("ignore", message=hint)

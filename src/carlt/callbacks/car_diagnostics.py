@@ -1,0 +1,107 @@
+"""What CAR is doing: its spectral norm, how far its estimate is from the truth, and what it costs."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from carlt.functional.confusion import relative_gap
+from carlt.reg import CAR
+
+
+class CarDiagnostics(Callback):
+    """Logs ``car/spectral_norm``, ``car/skipped_steps``, ``car/time_share`` each epoch, ``car/ema_gap`` now and then.
+
+    ``car/ema_gap`` is ||C^ - C_true||_F / ||C_true||_F, with C_true the surrogate confusion of the whole training set
+    under the present weights in eval mode: one forward pass over it. ``car/time_share`` is CAR's part of a training
+    step; CAR finds its gradient in its forward pass, so that is what is timed.
+
+    Args:
+        gap_every_n_epochs: epochs between two measurements of the gap; the last epoch is always measured; 0 never.
+    """
+
+    def __init__(self, gap_every_n_epochs: int = 20):
+        self.gap_every_n_epochs = gap_every_n_epochs
+
+    def setup(self, trainer: L.Trainer, module: Any, stage: str) -> None:
+        self.car = module.reg if isinstance(module.reg, CAR) else None
+        self.step, self.penalty = Stopwatch(module.device), Stopwatch(module.device)
+
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        self.hooks = []
+        if self.car is not None:
+            self.step, self.penalty = Stopwatch(module.device), Stopwatch(module.device)
+            self.hooks = [
+                self.car.register_forward_pre_hook(lambda *_: self.penalty.start()),
+                self.car.register_forward_hook(lambda *_: self.penalty.stop()),
+            ]
+
+    def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.step.start()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.step.stop()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
+        if self.car is None:
+            return
+        module.log("car/spectral_norm", self.car.spectral_norm)
+        module.log("car/skipped_steps", self.car.skipped_steps.float())
+        module.log("car/time_share", self.penalty.total() / max(self.step.total(), 1e-9))
+        done, every = trainer.current_epoch + 1, self.gap_every_n_epochs
+        if every and (done % every == 0 or done == trainer.max_epochs):
+            module.log("car/ema_gap", self.ema_gap(trainer, module))
+
+    def ema_gap(self, trainer: L.Trainer, module: Any) -> Tensor:
+        """The relative gap of CAR's estimate, a scalar at least 0. On several ranks C_true is of this rank's share."""
+        assert self.car is not None
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        module.eval()
+        with torch.random.fork_rng():
+            truth = self.car.true_confusion(_logits(module, data.evaluation_loader(data.splits.train)))
+        module.train()
+        return relative_gap(self.car.confusion, truth)
+
+
+class Stopwatch:
+    """Sums the time between start and stop in seconds; on a GPU by events, which do not hold it up."""
+
+    def __init__(self, device: torch.device):
+        self.on_gpu = device.type == "cuda"
+        self.seconds, self.began = 0.0, 0.0
+        self.events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    def start(self) -> None:
+        if self.on_gpu:
+            self.events.append((torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)))
+            self.events[-1][0].record()
+        else:
+            self.began = time.perf_counter()
+
+    def stop(self) -> None:
+        if self.on_gpu:
+            self.events[-1][1].record()
+        else:
+            self.seconds += time.perf_counter() - self.began
+
+    def total(self) -> float:
+        """Seconds so far; waits for the GPU."""
+        if self.events:
+            torch.cuda.synchronize()
+            self.seconds += sum(first.elapsed_time(last) for first, last in self.events) / 1000
+            self.events.clear()
+        return self.seconds
+
+
+@torch.no_grad()
+def _logits(module: L.LightningModule, batches: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    for images, labels in batches:
+        yield module(images.to(module.device)), labels.to(module.device)

@@ -1,0 +1,188 @@
+"""What a command line may say. Every mistake in it is found before anything runs, and all are reported at once."""
+
+import sys
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from carlt.config import (
+    INJECTED,
+    compose_config,
+    conf_dir,
+    describe,
+    fits,
+    node_problems,
+    options,
+    report,
+    signature,
+    suggest,
+    value_problem,
+)
+from carlt.errors import CarltError
+
+
+def check_overrides(config_name: str, overrides: Sequence[str]) -> list[str]:
+    """``overrides`` as Hydra wants them: a parameter that only its constructor knows becomes ``++key=value``.
+
+    Of a sweep every value is checked, and the first stands for all in questions of structure.
+
+    Raises:
+        CarltError: lists every mistake: its value, its place and the choices.
+    """
+    problems: list[str] = []
+    parsed = [override for text in overrides if (override := _parse(text, problems))]
+    hydras = [o for o in parsed if o.key_or_group.startswith("hydra")]
+    groups = [o for o in parsed if (conf_dir() / o.key_or_group).is_dir() and o not in hydras]
+    values = [o for o in parsed if o not in hydras and o not in groups]
+    wrong = {id(o): list(_group_problems(o)) for o in groups}
+    problems += [problem for found in wrong.values() for problem in found]
+    sound = [_first(o) for o in groups if not wrong[id(o)]]
+    base = _compose(config_name, sound, problems)
+    checked = _check_values(base, values, problems) if base is not None else []
+    full = _compose(config_name, sound + [_first(o) for o in checked], problems)
+    if full is not None:
+        problems += _node_problems(full, values)
+    if problems:
+        raise report(problems)
+    return [_text(o) for o in hydras + groups + checked]
+
+
+def apply_values(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Change values of a complete config in place.
+
+    Raises:
+        CarltError: lists every override that does not fit it.
+    """
+    problems: list[str] = []
+    parsed = [override for text in overrides if (override := _parse(text, problems))]
+    problems += [
+        f"{override.key_or_group}: a run goes on with the parts it has; only values can change"
+        for override in parsed
+        if isinstance(OmegaConf.select(config, override.key_or_group), DictConfig)
+    ]
+    for override in _check_values(config, parsed, problems):
+        OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
+    problems += _node_problems(config, parsed)
+    if problems:
+        raise report(problems)
+
+
+def exit_with(command: str, error: CarltError) -> typing.NoReturn:
+    """End a command on a user's mistake: the message, no traceback, exit code 2."""
+    prefix = f"{command}: error: "
+    print(prefix + str(error).replace("\n", "\n" + " " * len(prefix)), file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _parse(text: str, problems: list[str]) -> Override | None:
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException:
+        problems.append(f"{text!r} is not of the form key=value")
+        return None
+
+
+def _group_problems(override: Override) -> Iterator[str]:
+    group = override.key_or_group
+    for choice in _choices(override):
+        for name in choice if isinstance(choice, list) else [choice]:
+            if name is not None and str(name) not in options(group):
+                yield f"{group}={name}: no such {group}; {suggest(str(name), options(group))}"
+
+
+def _check_values(config: DictConfig, overrides: Sequence[Override], problems: list[str]) -> list[Override]:
+    """The overrides whose key ``config`` or a constructor knows and whose value is of the present one's kind."""
+    checked = []
+    for override in overrides:
+        if _text(override).startswith(("+", "~")):
+            checked.append(override)
+            continue
+        parent, _, name = override.key_or_group.rpartition(".")
+        node = OmegaConf.select(config, parent) if parent else config
+        if not isinstance(node, DictConfig):
+            place = next(p for p in _prefixes(parent) if not isinstance(OmegaConf.select(config, p), DictConfig))
+            problems.append(
+                f"{override.key_or_group}: there is no group of values {place!r}; {suggest(place, list(config))}"
+            )
+        elif "_target_" in node:
+            parameters = signature(node["_target_"])
+            if override.is_sweep_override() and name in parameters:
+                # A single value is seen by node_problems; of a sweep that sees the first.
+                found = [value_problem(override.key_or_group, v, parameters[name].annotation) for v in _choices(override)]
+                problems += [problem for problem in found if problem]
+            if name in node:
+                checked.append(override)
+            elif name in parameters:
+                checked.append(OverridesParser.create().parse_override("++" + _text(override)))
+            else:
+                known = sorted({*parameters, *map(str, node)} - INJECTED - {"_target_"})
+                problems.append(
+                    f"{override.key_or_group}: {node['_target_']} takes no {name!r}; {suggest(name, known)}"
+                )
+        elif name not in node:
+            problems.append(f"{override.key_or_group}: there is no {name!r}; {suggest(name, sorted(map(str, node)))}")
+        elif wrong := list(_kind_problems(node, name, override)):
+            problems += wrong
+        else:
+            checked.append(override)
+    return checked
+
+
+def _kind_problems(node: DictConfig, name: str, override: Override) -> Iterator[str]:
+    """A plain key (no constructor speaks for it) keeps the type of its present value; null may become anything."""
+    present = OmegaConf.select(node, name, throw_on_missing=False)
+    for value in _choices(override):
+        reference = isinstance(value, str) and "${" in value
+        if isinstance(present, bool | int | float | str) and not reference and not fits(value, type(present)):
+            key = override.key_or_group
+            yield f"{key}={value}: expected {describe(type(present))}, as in {key}={present}"
+
+
+def _node_problems(config: DictConfig, overrides: Sequence[Override]) -> Iterator[str]:
+    """What is wrong with the nodes that ``overrides`` touch, or that the recipe feeds."""
+    places = [place for o in overrides for place in _prefixes(o.key_or_group)]
+    if any(place == "recipe" for place in places):
+        places += ["data", "optim", "trainer", "aug.view", "aug.eval_view"]
+    for place in dict.fromkeys(places):
+        node = OmegaConf.select(config, place, throw_on_missing=False)
+        if isinstance(node, DictConfig) and "_target_" in node:
+            yield from node_problems(node, place)
+
+
+def _prefixes(key: str) -> list[str]:
+    parts = key.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+
+
+def _compose(config_name: str, overrides: list[str], problems: list[str]) -> DictConfig | None:
+    try:
+        return compose_config(config_name, overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        if not problems:
+            problems.append(str(error).strip().splitlines()[0])
+        return None
+
+
+def _choices(override: Override) -> list[Any]:
+    """The values of an override, several if it is a sweep over a list; none of an interval that a search draws from."""
+    if not override.is_sweep_override():
+        return [override.value()]
+    return list(override.sweep_iterator()) if override.is_discrete_sweep() else []
+
+
+def _first(override: Override) -> str:
+    if not override.is_sweep_override():
+        return _text(override)
+    first = next(override.sweep_string_iterator(), "null") if override.is_discrete_sweep() else "null"
+    return f"{override.get_key_element()}={first}"
+
+
+def _text(override: Override) -> str:
+    assert override.input_line is not None
+    return override.input_line

@@ -1,0 +1,160 @@
+"""Fetch files and unpack archives: resumable, verified, and never leaving half a result in the place of a whole one."""
+
+import errno
+import http.client
+import os
+import shutil
+import tarfile
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from carlt.data.facts import file_digest
+from carlt.errors import CarltError
+
+PIECE = 1 << 18  # bytes
+TIMEOUT = 30  # seconds without a byte
+ATTEMPTS = 3
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes that are there and, where the server says, those there will be."""
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file to fetch from ``url`` to ``target``; ``sha256`` are the accepted digests, none if none is published.
+
+    ``unpacked`` is the folder that the archive holds, if it is to be unpacked beside it.
+    """
+
+    url: str
+    target: Path
+    sha256: tuple[str, ...] = ()
+    unpacked: str | None = None
+
+    @property
+    def result(self) -> Path:
+        """What is there once this is done."""
+        return self.target.parent / self.unpacked if self.unpacked else self.target
+
+
+def obtain(download: Download, progress: Progress = lambda there, total: None) -> None:
+    """Fetch and unpack what is not there yet."""
+    if download.result.exists():
+        return
+    if not download.target.exists():
+        fetch(download.url, download.target, download.sha256, progress)
+    if download.unpacked:
+        unpack(download.target, download.result)
+
+
+def fetch(url: str, target: Path, sha256: tuple[str, ...] = (), progress: Progress = lambda there, total: None) -> None:
+    """Download ``url`` to ``target``, by way of ``target.part``, which a later call continues.
+
+    Only a file whose digest is known is continued, since nothing else tells that both parts belong together.
+
+    Raises:
+        CarltError: the server refuses, the connection ends too often, the content is not what ``sha256`` says, or the
+            disk is full or not writable. ``target`` then does not exist; a part that can be continued is kept.
+    """
+    part = target.with_name(target.name + ".part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not sha256:
+            part.unlink(missing_ok=True)
+        _transfer_patiently(url, part, target, progress)
+        if sha256 and (found := file_digest(part)) not in sha256:
+            part.unlink()
+            raise CarltError(
+                f"{url} is not the expected file (sha256: expected {' or '.join(sha256)}, found {found}); it was "
+                f"discarded. Try again, or get the file elsewhere and put it at {target}"
+            )
+        os.replace(part, target)
+    except OSError as error:
+        _cannot_write(error, target)
+
+
+def _transfer_patiently(url: str, part: Path, target: Path, progress: Progress) -> None:
+    """Several attempts, each going on where the last one stopped."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return _transfer(url, part, progress)
+        except urllib.error.HTTPError as error:
+            if error.code == 416:  # nothing is left to send: the part is whole, or not of this file
+                return None
+            raise CarltError(
+                f"{url}: the server answers {error.code} {error.reason}; get the file elsewhere and put it at {target}"
+            ) from None
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+            if attempt == ATTEMPTS - 1:
+                raise CarltError(
+                    f"{url}: the connection failed {ATTEMPTS} times ({getattr(error, 'reason', None) or error}); "
+                    f"run the command again to go on, or get the file elsewhere and put it at {target}"
+                ) from None
+            time.sleep(attempt)
+
+
+def _transfer(url: str, part: Path, progress: Progress) -> None:
+    """Append to ``part`` what it lacks; ConnectionError if the server sends less than it announced."""
+    there = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={there}-"} if there else {})
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+        if answer.status != 206:  # the server does not continue: start over
+            there = 0
+        length = answer.headers.get("Content-Length")
+        total = there + int(length) if length else None
+        with part.open("ab" if there else "wb") as file:
+            while piece := answer.read(PIECE):
+                file.write(piece)
+                there += len(piece)
+                progress(there, total)
+    if total is not None and there < total:
+        raise ConnectionError(f"{there} of {total} bytes")
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a tar or zip that holds ``folder.name/`` beside ``folder``, which appears whole or not at all.
+
+    Raises:
+        CarltError: the archive is damaged, would write outside its folder, needs more space than there is, or does not
+            hold the folder.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+            if zipfile.is_zipfile(archive):
+                _unzip(archive, scratch)
+            else:
+                with tarfile.open(archive) as tar:
+                    tar.extractall(scratch, filter="data")  # refuses what leaves the folder, devices and set-uid bits
+            if not (Path(scratch) / folder.name).is_dir():
+                raise CarltError(f"{archive} does not hold a folder {folder.name}/; is it the right archive?")
+            os.replace(Path(scratch) / folder.name, folder)
+    except tarfile.FilterError as error:
+        raise CarltError(f"{archive} is not to be trusted ({error}); nothing was unpacked, remove it") from None
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        raise CarltError(f"{archive} is damaged ({error}); remove it and prepare again") from None
+    except OSError as error:
+        _cannot_write(error, folder)
+
+
+def _unzip(archive: Path, folder: str) -> None:
+    with zipfile.ZipFile(archive) as content:
+        for name in content.namelist():
+            if os.path.isabs(name) or "\\" in name or ".." in name.split("/"):
+                raise CarltError(
+                    f"{archive} is not to be trusted ({name!r} leaves it); nothing was unpacked, remove it"
+                )
+        needed, free = sum(entry.file_size for entry in content.infolist()), shutil.disk_usage(folder).free
+        if needed > free:
+            raise CarltError(f"{archive} unpacks to {needed:,} bytes, {folder} has {free:,} left; make room")
+        content.extractall(folder)
+
+
+def _cannot_write(error: OSError, target: Path) -> NoReturn:
+    remedy = "make room" if error.errno == errno.ENOSPC else "choose another data.root"
+    raise CarltError(f"{target} cannot be written: {error.strerror or error}; {remedy}") from None

@@ -1,0 +1,91 @@
+"""Where pixels come from: arrays in memory, or files decoded on demand. Both know their length, nothing of classes."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from carlt.data.decode import decode
+
+OnError = Literal["raise", "skip"]
+
+
+class ArrayImages:
+    """Images of one size, uint8 (N, C, H, W), held once and indexed as whole batches."""
+
+    def __init__(self, pixels: Tensor):
+        self.pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def subset(self, indices: Tensor) -> "ArrayImages":
+        return ArrayImages(self.pixels[indices])
+
+
+class FileImages:
+    """Image files below ``root``.
+
+    Paths are one compact byte array: forked workers share it, while reading a list of str would copy it page by page.
+    ``on_error`` says whether loaders stop at a file that cannot be decoded or log it and leave it out.
+    """
+
+    def __init__(self, root: Path, paths: Sequence[str] | np.ndarray, on_error: OnError = "raise"):
+        self.root, self.on_error = root, on_error
+        self.paths = (
+            paths if isinstance(paths, np.ndarray) else np.array([os.fsencode(p) for p in paths], dtype=np.bytes_)
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def path(self, index: int) -> Path:
+        return self.root / os.fsdecode(self.paths[index])
+
+    def load(self, index: int) -> Tensor:
+        """One file as upright RGB, uint8 (3, H, W); CarltError names it if it is missing or no image."""
+        return decode(self.path(index))
+
+    def subset(self, indices: Tensor) -> "FileImages":
+        return FileImages(self.root, self.paths[indices.numpy()], self.on_error)
+
+
+Images = ArrayImages | FileImages
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images with their class, ``targets`` int64 (N,)."""
+
+    images: Images
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def subset(self, indices: Tensor) -> "Split":
+        return Split(self.images.subset(indices), self.targets[indices])
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a data set offers: a long-tailed training split, a test split, and perhaps a validation split."""
+
+    train: Split
+    val: Split | None
+    test: Split
+    class_names: list[str]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def class_counts(self) -> Tensor:
+        """Training images of each class, int64 (C,)."""
+        return torch.bincount(self.train.targets, minlength=self.num_classes)

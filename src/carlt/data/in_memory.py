@@ -1,0 +1,52 @@
+"""Decode a split of small files once, in parallel, and hold it as one array."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2.functional import center_crop, resize
+
+from carlt.data.images import ArrayImages, FileImages, Split
+from carlt.errors import CarltError
+
+log = logging.getLogger(__name__)
+
+
+def decode_all(split: Split, side: int, threads: int = 0) -> Split:
+    """``split`` with its files decoded to uint8 (N, 3, side, side).
+
+    Pictures of another size are scaled by their shorter side, and the centre is cut out. A file
+    that cannot be decoded is an error, or is counted, logged and left out where the split's images say ``skip``.
+    """
+    images = split.images
+    assert isinstance(images, FileImages)
+    pixels = torch.empty(len(images), 3, side, side, dtype=torch.uint8)
+
+    def fill(index: int) -> str | None:
+        try:
+            pixels[index] = fit(images.load(index), side)
+        except CarltError as error:
+            return str(error)
+        return None
+
+    # Threads, not processes: decoders release Python's lock, and all write into one array.
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        complaints = list(pool.map(fill, range(len(images))))
+    bad = [complaint for complaint in complaints if complaint]
+    if not bad:
+        return Split(ArrayImages(pixels), split.targets)
+    if images.on_error == "raise":
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        raise CarltError(f"{bad[0]}{more}, or leave such images out with data.on_error=skip")
+    log.warning("left out %d images that cannot be decoded, the first: %s", len(bad), bad[0])
+    good = torch.tensor([complaint is None for complaint in complaints])
+    return Split(ArrayImages(pixels[good]), split.targets[good])
+
+
+def fit(image: Tensor, side: int) -> Tensor:
+    """``image`` (C, H, W) scaled by its shorter side to ``side`` and cut to the centre square."""
+    if image.shape[1:] == (side, side):
+        return image
+    short = min(image.shape[1:])
+    return resize(center_crop(image, [short, short]), [side, side], antialias=True)

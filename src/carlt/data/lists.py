@@ -1,0 +1,84 @@
+"""List files: one ``<relative path> <label>`` a line. Read strictly: a wrong line is a silently wrong number."""
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from carlt.data.images import OnError
+from carlt.errors import CarltError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Records:
+    """Image paths, relative, bytes (N,), their ``labels``, int64 (N,), and their ``lines`` in the ``source``."""
+
+    source: str
+    paths: np.ndarray
+    labels: np.ndarray
+    lines: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: np.ndarray | slice) -> "Records":
+        return Records(self.source, self.paths[index], self.labels[index], self.lines[index])
+
+    def rewritten(self, pattern: str, replacement: str) -> "Records":
+        """Every path with ``pattern`` replaced; one pass over all of them as one text."""
+        text = re.sub(pattern.encode(), replacement.encode(), b"\n".join(self.paths.tolist()), flags=re.MULTILINE)
+        return Records(self.source, np.array(text.split(b"\n"), dtype=np.bytes_), self.labels, self.lines)
+
+
+def read_list(path: Path, num_classes: int, on_error: OnError = "raise") -> Records:
+    """Records of a list file; LF or CRLF ended, blank lines at the end are ignored.
+
+    Raises:
+        CarltError: the file cannot be read; or a line is blank, has no label, a label that is no integer in
+            [0, num_classes), an absolute path, one that leaves the folder, or one listed before. The first such line is
+            named; with ``on_error="skip"`` these lines are counted, logged and left out.
+    """
+    try:
+        rows = path.read_bytes().rstrip().split(b"\n")
+    except OSError as error:
+        raise CarltError(f"list {path} cannot be read: {error.strerror}") from None
+    paths, labels, lines, seen = [], [], [], set()
+    bad: list[str] = []
+    for line, row in enumerate(rows, 1):
+        name, _, label = row.rstrip().rpartition(b" ")
+        name = name.rstrip()
+        if not (label.isdigit() and int(label) < num_classes) or name in seen or not name or not _stays_inside(name):
+            bad.append(f"{path}, line {line}: {_complaint(name, label, num_classes, name in seen)}")
+            if on_error == "raise":
+                raise CarltError(f"{bad[0]}; correct the list, or leave such lines out with data.on_error=skip")
+            continue
+        seen.add(name)
+        paths.append(name)
+        labels.append(int(label))
+        lines.append(line)
+    if bad:
+        log.warning("left out %d lines of %s; the first: %s", len(bad), path, bad[0])
+    if not paths:
+        raise CarltError(f"list {path} holds no usable line; each should read `<relative path> <label>`")
+    return Records(str(path), np.array(paths, dtype=np.bytes_), np.array(labels, np.int64), np.array(lines, np.int32))
+
+
+def _stays_inside(path: bytes) -> bool:
+    return not (path.startswith((b"/", b"\\")) or path[1:2] == b":" or b".." in path.replace(b"\\", b"/").split(b"/"))
+
+
+def _complaint(name: bytes, label: bytes, num_classes: int, seen: bool) -> str:
+    """What is wrong with a line, in words."""
+    if not name and not label:
+        return "the line is blank"
+    if not name:
+        return f"{label.decode(errors='replace')!r} is not `<relative path> <label>`"
+    if not (label.isdigit() and int(label) < num_classes):
+        return f"the label {label.decode(errors='replace')!r} is no integer from 0 to {num_classes - 1}"
+    if seen:
+        return f"{name.decode(errors='replace')} is listed twice"
+    return f"{name.decode(errors='replace')} leaves the data folder; paths are relative and have no `..`"

@@ -1,0 +1,146 @@
+"""Which images an epoch shows, in which order. A sampler is a rule; the schedule cuts its order into batches."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from carlt.errors import CarltError
+from carlt.functional.seeds import fold
+
+
+class Sampler(Protocol):
+    """A rule that orders an epoch."""
+
+    def order(self, targets: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
+        """Indices (N,) of one epoch's images, a function of ``targets`` (N,), ``epoch`` and ``generator`` alone."""
+        ...
+
+
+class Instance:
+    """Every image once an epoch, shuffled: classes appear as often as they have images."""
+
+    def order(self, targets: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
+        """A permutation of all images."""
+        return torch.randperm(len(targets), generator=generator)
+
+
+class PowerLaw:
+    """N draws with replacement an epoch: class c with probability proportional to n_c^power, then one of its images.
+
+    Kang et al., ICLR 2020, section 3.1, equation 1: power 1 draws images uniformly, 1/2 is square-root sampling and 0
+    class-balanced sampling.
+    """
+
+    def __init__(self, power: float):
+        if not 0 <= power <= 1:
+            raise CarltError(f"sampler.power lies between 0 (classes alike) and 1 (images alike), not at {power}")
+        self.power = power
+
+    def order(self, targets: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
+        """Drawn images."""
+        counts = targets.bincount()
+        return draw(targets, torch.where(counts > 0, counts.double() ** self.power, 0.0), generator)
+
+
+class ClassBalanced(PowerLaw):
+    """Every class equally often: ``PowerLaw`` with power 0."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+
+class SquareRoot(PowerLaw):
+    """Every class as often as the root of its count: ``PowerLaw`` with power 1/2."""
+
+    def __init__(self) -> None:
+        super().__init__(0.5)
+
+
+class ProgressivelyBalanced:
+    """From instance to class-balanced sampling in ``epochs``: p_c = (1 - t) n_c / N + t / C, t = epoch / (epochs - 1).
+
+    Kang et al., ICLR 2020, section 3.1, equation 2, with the last epoch fully balanced; later epochs stay so.
+    """
+
+    def __init__(self, epochs: int):
+        if epochs < 1:
+            raise CarltError(f"sampler.epochs is the number of epochs until balance, at least 1, not {epochs}")
+        self.epochs = epochs
+
+    def order(self, targets: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
+        """Drawn images."""
+        counts = targets.bincount().double()
+        t = min(epoch / max(self.epochs - 1, 1), 1.0)
+        return draw(targets, (1 - t) * counts / counts.sum() + t * (counts > 0) / (counts > 0).sum(), generator)
+
+
+class ClassAware:
+    """Classes in shuffled rounds, ``per_class`` images of a class in a row, each class's images in shuffled rounds too.
+
+    So every class has equally many draws an epoch (up to one group), and an image comes again only after all others of
+    its class (Shen et al., ECCV 2016, section 2.2). N draws an epoch.
+    """
+
+    def __init__(self, per_class: int = 4):
+        if per_class < 1:
+            raise CarltError(f"sampler.per_class is at least 1, not {per_class}")
+        self.per_class = per_class
+
+    def order(self, targets: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
+        """Images in groups of ``per_class``."""
+        counts = targets.bincount()
+        classes = counts.nonzero().squeeze(1)
+        rounds = -(-len(targets) // (len(classes) * self.per_class))
+        order = torch.cat([classes[torch.randperm(len(classes), generator=generator)] for _ in range(rounds)])
+        drawn = order.repeat_interleave(self.per_class)[: len(targets)]
+        # The k-th draw of class c takes the k-th image of its reel, which repeats shuffled rounds of its images.
+        result = torch.empty_like(drawn)
+        images = targets.argsort(stable=True).split(counts.tolist())
+        places = drawn.argsort(stable=True).split(drawn.bincount(minlength=len(counts)).tolist())
+        for own, place in zip(images, places, strict=True):
+            if len(place):
+                turns = -(-len(place) // len(own))
+                reel = torch.cat([own[torch.randperm(len(own), generator=generator)] for _ in range(turns)])
+                result[place] = reel[: len(place)]
+        return result
+
+
+def draw(targets: Tensor, weights: Tensor, generator: torch.Generator) -> Tensor:
+    """len(targets) draws with replacement: a class by ``weights`` (C,), 0 for empty classes, then one of its images."""
+    n, counts = len(targets), targets.bincount()
+    # By inverting the distribution function: torch.multinomial's draws differ between versions and devices.
+    cumulative = weights.double().cumsum(0)
+    point = torch.rand(n, generator=generator, dtype=torch.float64) * cumulative[-1]
+    drawn = torch.searchsorted(cumulative, point, right=True).clamp(max=len(counts) - 1)
+    # Images sorted by class: class c owns the run that starts at start[c].
+    by_class, start = targets.argsort(stable=True), counts.cumsum(0) - counts
+    offset = (torch.rand(n, generator=generator, dtype=torch.float64) * counts[drawn]).long()
+    return by_class[start[drawn] + offset]
+
+
+class BatchSchedule:
+    """Cuts each epoch's order into batches: a pure function of (seed, epoch), the same batches on any world size.
+
+    Global batch b is a run of ``batch_size * world_size`` indices and rank r takes every world_size-th of it, so all
+    ranks have equally many batches and sizes that differ by one at most. A remainder of fewer than two images a rank is
+    left out, because batch normalisation cannot train on one image.
+    """
+
+    def __init__(
+        self, targets: Tensor, sampler: Sampler, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+    ):
+        self.targets, self.sampler, self.batch_size, self.seed = targets, sampler, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.targets), self.batch_size * self.world_size)
+        return full + (rest >= 2 * self.world_size)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Tensor]:
+        """Index batches ``start``, ``start + 1``, ... of ``epoch`` for this rank."""
+        generator = torch.Generator().manual_seed(fold(self.seed, epoch))
+        order = self.sampler.order(self.targets, epoch, generator)
+        for batch in order.split(self.batch_size * self.world_size)[start : len(self)]:
+            yield batch[self.rank :: self.world_size]

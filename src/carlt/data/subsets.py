@@ -1,0 +1,88 @@
+"""Long-tailed subsets of balanced sets: which images of each class are kept, and which of the rest validate."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from carlt.errors import CarltError
+from carlt.functional.profile import PROFILES
+
+Profile = Literal["exponential", "step", "pareto"]
+Rule = Literal["ldam", "concutmix", "first"]
+
+# Published CIFAR-LT numbers come from different subsets: each repository seeds NumPy's legacy generator in its own way.
+RULE_SEEDS = {"ldam": 0, "concutmix": 10}
+
+
+def indices_by_class(targets: Tensor, num_classes: int) -> list[Tensor]:
+    """For each class the indices of its images, ascending."""
+    counts = torch.bincount(targets, minlength=num_classes)
+    return list(targets.argsort(stable=True).split(counts.tolist()))
+
+
+def ranked(targets: Tensor, num_classes: int, rule: Rule | int) -> list[Tensor]:
+    """Each class's indices in the order in which ``rule`` keeps them; a smaller subset is the start of a larger one.
+
+    ``ldam`` (Cao et al., NeurIPS 2019, released code): NumPy's legacy generator, seed 0, shuffles class after class.
+    ``concutmix``: the same with seed 10. ``first``: file order. An integer: the same as ``ldam`` with that seed.
+    """
+    classes = indices_by_class(targets, num_classes)
+    if rule == "first":
+        return classes
+    seed = RULE_SEEDS.get(rule, rule) if isinstance(rule, str) else rule
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise CarltError(f"data.subset is {', '.join(RULE_SEEDS)}, first or a seed in [0, 2^32), not {rule!r}")
+    # The legacy generator, because the published subsets are defined by it.
+    generator = np.random.RandomState(seed)
+    orders = [indices.numpy().copy() for indices in classes]
+    for order in orders:
+        generator.shuffle(order)
+    return [torch.from_numpy(order) for order in orders]
+
+
+def thin(
+    targets: Tensor,
+    num_classes: int,
+    *,
+    imbalance_factor: float,
+    profile: Profile = "exponential",
+    largest: int | None = None,
+    rule: Rule | int = "ldam",
+    val_per_class: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Indices of a long-tailed training subset, class after class, and of ``val_per_class`` unused images a class.
+
+    Args:
+        targets: class of each image, int64 (N,).
+        imbalance_factor: largest class over smallest, at least 1.
+        largest: images of the largest class; by default all that the smallest class has.
+        rule: see ``ranked``.
+
+    Raises:
+        CarltError: a class has fewer images than its place in the profile, or too few left to validate.
+    """
+    if profile not in PROFILES:
+        raise CarltError(f"data.profile is one of {', '.join(PROFILES)}, not {profile!r}")
+    orders = ranked(targets, num_classes, rule)
+    available = [len(order) for order in orders]
+    keep = PROFILES[profile](largest or min(available), num_classes, imbalance_factor).tolist()
+    for label, (kept, there) in enumerate(zip(keep, available, strict=True)):
+        if kept > there:
+            raise CarltError(
+                f"class {label} has {there} images, its place in the profile asks for {kept}; lower data.largest_class"
+            )
+    train = torch.cat([order[:n] for order, n in zip(orders, keep, strict=True)])
+    return train, held_out([order[n:] for order, n in zip(orders, keep, strict=True)], val_per_class)
+
+
+def held_out(unused: list[Tensor], per_class: int) -> Tensor:
+    """The first ``per_class`` unused images of every class, for validation; CarltError if a class has too few."""
+    for label, indices in enumerate(unused):
+        if len(indices) < per_class:
+            raise CarltError(
+                f"class {label} has {len(indices)} images left to validate, data.val_per_class asks for {per_class}: "
+                f"lower it, or lower data.largest_class by {per_class - len(indices)}"
+            )
+    return torch.cat([indices[:per_class] for indices in unused])

@@ -1,0 +1,78 @@
+"""Is everything there, and does it decode? Missing files by listing folders, damaged ones by decoding, in parallel."""
+
+import logging
+import os
+from collections.abc import Callable, Set
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from carlt.data.images import FileImages
+from carlt.errors import CarltError
+
+Verify = Literal["lists", "files", "full"]
+log = logging.getLogger(__name__)
+
+
+def usable(images: FileImages, verify: Verify, num_workers: int, place: Callable[[int], str]) -> Tensor:
+    """Indices of the images that are there (``files``) and decode (``full``).
+
+    An unusable image is an error, or counted, logged and left out where ``images.on_error`` is ``skip``.
+    ``place(index)`` says where it is listed.
+    """
+    problems = dict.fromkeys(missing(images.root, images.paths).tolist(), "the file is missing")
+    if verify == "full":
+        problems |= undecodable(images, num_workers, skip=set(problems))
+    if problems:
+        index, problem = min(problems.items())
+        first = f"{images.path(index)} ({place(index)}): {problem}"
+        found = f"{len(problems)} of {len(images)} images unusable; the first: {first}"
+        if images.on_error == "raise":
+            raise CarltError(f"{found}. Restore or replace them, or leave them out with data.on_error=skip")
+        log.warning("left out %s", found)
+    return torch.tensor([index for index in range(len(images)) if index not in problems])
+
+
+def missing(root: Path, paths: np.ndarray) -> np.ndarray:
+    """Indices of the ``paths`` (bytes, relative to ``root``) that do not exist; lists each folder once."""
+    present: dict[bytes, set[bytes]] = {}
+    absent = []
+    for index, path in enumerate(paths.tolist()):
+        folder, _, name = path.rpartition(b"/")
+        if folder not in present:
+            try:
+                present[folder] = set(os.listdir(os.path.join(os.fsencode(root), folder)))
+            except OSError:
+                present[folder] = set()
+        if name not in present[folder]:
+            absent.append(index)
+    return np.array(absent, dtype=np.int64)
+
+
+class _Decodes(Dataset):
+    """Item i: (index, None if image i decodes, else why not)."""
+
+    def __init__(self, images: FileImages, indices: list[int]):
+        self.images, self.indices = images, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, item: int) -> tuple[int, str | None]:
+        index = self.indices[item]
+        try:
+            self.images.load(index)
+        except CarltError as error:
+            return index, str(error)
+        return index, None
+
+
+def undecodable(images: FileImages, num_workers: int = 0, skip: Set[int] = frozenset()) -> dict[int, str]:
+    """Index and reason of every image that cannot be decoded, found by decoding all but those in ``skip``."""
+    indices = [index for index in range(len(images)) if index not in skip]
+    loader = DataLoader(_Decodes(images, indices), batch_size=64, num_workers=num_workers, collate_fn=list)
+    return {index: reason for batch in loader for index, reason in batch if reason is not None}

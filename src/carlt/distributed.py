@@ -1,0 +1,60 @@
+"""Gathering over processes; the only importer of torch.distributed. With one process everything is the identity."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+
+def world_size() -> int:
+    """Number of processes that train together; 1 without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's place in [0, world_size)."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def gather_ragged(tensors: Sequence[Tensor], flags: Tensor) -> tuple[list[Tensor], Tensor, slice]:
+    """Join each tensor over the ranks, in rank order, and say whether each flag is true on all of them.
+
+    Every rank must call it; it waits for the device once, for the sizes. Carries no gradient.
+
+    Args:
+        tensors: each (n, ...), n alike within a rank; it may differ between ranks.
+        flags: bool, (K,).
+
+    Returns:
+        The joined tensors, each (sum of n, ...); the flags, (K,); and the slice that is this rank's share.
+    """
+    tensors = [tensor.detach() for tensor in tensors]
+    if world_size() == 1:
+        return tensors, flags, slice(None)
+    mine = torch.cat([torch.full_like(flags[:1], len(tensors[0]), dtype=torch.int64), flags.long()])
+    table = torch.stack(all_gather(mine))
+    sizes = table[:, 0].tolist()
+    start = sum(sizes[: rank()])
+    joined = [gather_rows(tensor, sizes) for tensor in tensors]
+    return joined, table[:, 1:].bool().all(0), slice(start, start + len(tensors[0]))
+
+
+def gather_rows(rows: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Every rank's ``rows`` (n_r, ...) joined in rank order, given every n_r: (sum of sizes, ...)."""
+    padded = rows.new_zeros(max(sizes), *rows.shape[1:])  # collectives want equal shapes
+    padded[: len(rows)] = rows
+    return torch.cat([part[:size] for part, size in zip(all_gather(padded), sizes, strict=True)])
+
+
+def all_gather(tensor: Tensor) -> list[Tensor]:
+    """Every rank's ``tensor``, all of one shape, in rank order."""
+    parts = [torch.empty_like(tensor) for _ in range(world_size())]
+    dist.all_gather(parts, tensor)
+    return parts
+
+
+def leave() -> None:
+    """End this process's part in a process group, if it has one."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

@@ -1,0 +1,72 @@
+"""Long-tailed accuracy, from counts.
+
+Every function takes per-class counts or accuracies and returns plain tensors. A class without test images is *unseen*:
+its accuracy is NaN and no mean includes it, because 0 would read as "always wrong".
+"""
+
+import torch
+from torch import Tensor
+
+MANY_ABOVE = 100
+FEW_BELOW = 20
+GROUPS = ("many", "medium", "few")
+
+
+def class_groups(train_counts: Tensor) -> dict[str, Tensor]:
+    """Masks (C,) of many- (> 100 training images), medium- (20 to 100) and few-shot (< 20) classes.
+
+    Thresholds: Liu et al., CVPR 2019 (OLTR), section 4.1.
+    """
+    many, few = train_counts > MANY_ABOVE, train_counts < FEW_BELOW
+    return {"many": many, "medium": ~many & ~few, "few": few}
+
+
+def class_accuracy(correct: Tensor, total: Tensor) -> Tensor:
+    """Accuracy of each class in [0, 1], float64 (C,); NaN where ``total`` is 0."""
+    return correct.double() / torch.where(total > 0, total, torch.nan)
+
+
+def mean_of_worst(accuracy: Tensor, fraction: float) -> Tensor:
+    """Mean over the worst ``fraction`` of the seen classes, at least one; NaN if none is seen."""
+    seen = accuracy[~accuracy.isnan()].sort().values
+    return seen[: max(1, round(fraction * len(seen)))].mean()
+
+
+def expected_calibration_error(count: Tensor, confidence: Tensor, correct: Tensor) -> Tensor:
+    """ECE in [0, 1] from bins: sum_b n_b / n * |accuracy_b - confidence_b| (Naeini et al., AAAI 2015, eq. 3).
+
+    Args: ``count``, summed ``confidence`` and number ``correct`` of each confidence bin, each (B,).
+    """
+    return (correct - confidence).abs().sum() / count.sum()
+
+
+def summarise(correct: Tensor, total: Tensor, predicted: Tensor, train_counts: Tensor) -> dict[str, float]:
+    """The long-tailed summary of one split, keys without prefix, accuracies in [0, 1].
+
+    Args:
+        correct, total, predicted: right answers, images and predictions of each class, (C,).
+        train_counts: training images of each class (C,); they decide many / medium / few.
+
+    Returns:
+        ``accuracy`` (over images), ``balanced_accuracy`` (mean over seen classes), ``many``, ``medium``, ``few`` (means
+        over the seen classes of the group, NaN for an empty group), ``worst_class``, ``worst_10pct`` (mean of the worst
+        10 % of the seen classes), ``classes_at_zero``, ``macro_f1``, ``geometric_mean`` and ``harmonic_mean`` of the
+        seen classes' accuracies.
+    """
+    accuracy = class_accuracy(correct, total)
+    seen = ~accuracy.isnan()
+    of_seen = accuracy[seen]
+    f1 = 2 * correct.double() / (total + predicted).clamp(min=1)
+    groups = {name: accuracy[mask & seen].mean() for name, mask in class_groups(train_counts).items()}
+    summary = {
+        "accuracy": correct.sum().double() / total.sum(),
+        "balanced_accuracy": of_seen.mean(),
+        **groups,
+        "worst_class": of_seen.min() if len(of_seen) else torch.tensor(torch.nan),
+        "worst_10pct": mean_of_worst(accuracy, 0.1),
+        "classes_at_zero": (of_seen == 0).sum(),
+        "macro_f1": f1[seen].mean(),
+        "geometric_mean": of_seen.log().mean().exp(),
+        "harmonic_mean": 1 / (1 / of_seen).mean(),
+    }
+    return {name: float(value) for name, value in summary.items()}

@@ -1,0 +1,223 @@
+"""The differentiable confusion surrogate: which class each sample is mistaken for, softly.
+
+Written per sample, as (N, C) contributions, because nothing after it needs more: a confusion matrix is a class mean
+of contributions, and the gradient of a penalty on the matrix flows through them alone.
+"""
+
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from carlt.errors import CarltError
+from carlt.functional.spectral import pieces
+
+Surrogate = Literal["paper", "released"]
+
+
+class Pairs(NamedTuple):
+    """Labelled rows: sample ``sample[p]`` counts for class ``label[p]`` with weight ``weight[p]``, each (P,)."""
+
+    sample: Tensor | slice
+    label: Tensor
+    weight: Tensor
+
+
+def check_surrogate(surrogate: str) -> None:
+    """Raise CarltError unless ``surrogate`` names a known form."""
+    if surrogate not in get_args(Surrogate):
+        raise CarltError(f"surrogate is one of {list(get_args(Surrogate))}, not {surrogate!r}")
+
+
+def gate_and_rival(logits: Tensor, labels: Tensor, margin: float, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
+    """The two factors of :func:`contributions`, each (N, C); rival is 0 at the true class, except for "released"."""
+    column = labels[:, None]
+    gate = torch.sigmoid(logits - (logits.gather(1, column) - margin))
+    if surrogate == "paper":
+        return gate, logits.scatter(1, column, -torch.inf).softmax(1)
+    return gate.detach().scatter(1, column, 0.0), logits.softmax(1)
+
+
+def contributions(logits: Tensor, labels: Tensor, margin: float = 0.1, surrogate: Surrogate = "paper") -> Tensor:
+    """How much each sample is mistaken for each class (arXiv 2603.16732, eq. 7).
+
+    gate_q[i]  = sigmoid(margin + z_q[i] - z_q[y_q])       softly: i is within the margin of the true class
+    rival_q[i] = softmax over i != y_q of z_q[i]           softly: i is the strongest rival
+    result     = gate * rival, and 0 at i = y_q
+
+    ``"released"`` is the authors' code instead: the softmax runs over all classes, the true one included, before that
+    is masked out, and the gate carries no gradient.
+
+    Args:
+        logits: z, floating, (N, C), C at least 2.
+        labels: y, int64 in [0, C), (N,).
+        margin: in logits.
+        surrogate: ``"paper"`` or ``"released"``.
+
+    Returns:
+        Contributions in [0, 1], (N, C); a row sums to less than 1.
+    """
+    gate, rival = gate_and_rival(logits, labels, margin, surrogate)
+    return gate * rival
+
+
+def contributions_gradient(
+    gate: Tensor, rival: Tensor, labels: Tensor, direction: Tensor, scale: Tensor, surrogate: Surrogate
+) -> Tensor:
+    """Gradient of sum_q scale_q <direction, c_q> with respect to the logits, c_q = gate_q * rival_q. By hand, it needs
+    a third of what autograd would keep.
+
+    With s_q = <direction, c_q>: dc[i] sums the softmax's direction[i] c_q[i] - s_q rival_q[i] and, in the paper's form,
+    the gate's direction[i] c_q[i] (1 - gate_q[i]), whose negative sum goes to the true logit.
+
+    Args:
+        gate, rival: of :func:`gate_and_rival`, (N, C).
+        labels: int64, (N,).
+        direction: (C,).
+        scale: (N,).
+
+    Returns:
+        (N, C).
+    """
+    part = gate * rival * direction
+    out = part - part.sum(1, keepdim=True) * rival
+    if surrogate == "paper":
+        part *= 1 - gate
+        out += part.scatter_(1, labels[:, None], -part.sum(1, keepdim=True))
+    return out.mul_(scale[:, None])
+
+
+def check_batch(logits: Tensor, targets: Tensor, num_classes: int) -> None:
+    """Raise CarltError for shapes or types that cannot be a batch; looks at no value, so waits for no device."""
+    if logits.ndim != 2 or logits.shape[1] != num_classes or not logits.is_floating_point():
+        raise CarltError(f"logits are floating (N, {num_classes}), not {logits.dtype} {tuple(logits.shape)}")
+    shape = (len(logits), num_classes) if targets.is_floating_point() else (len(logits),)
+    if targets.shape != shape or targets.is_complex() or targets.dtype == torch.bool:
+        raise CarltError(
+            f"targets are whole numbers ({len(logits)},) or soft labels, floating ({len(logits)}, {num_classes}), "
+            f"not {targets.dtype} {tuple(targets.shape)}"
+        )
+    if not len(logits):
+        raise CarltError("the batch is empty: a step needs at least one sample")
+
+
+def valid_targets(targets: Tensor, num_classes: int) -> Tensor:
+    """Whether all labels are in [0, C), or all soft labels finite and at least 0: a bool scalar on the device."""
+    low, high = targets.aminmax()
+    return (low >= 0) & (high.isfinite() if targets.is_floating_point() else high < num_classes)
+
+
+def label_pairs(targets: Tensor, dtype: torch.dtype) -> Pairs:
+    """Labels as weighted (sample, class) pairs: hard labels give one a sample, soft ones one a non-zero weight.
+
+    Args:
+        targets: classes, int64 (N,), or class weights, floating and not negative (N, C).
+        dtype: of the weights.
+
+    Returns:
+        Pairs, P = N for hard labels, else the number of non-zero weights (at most 2 N under mixup or cutmix).
+    """
+    if targets.is_floating_point():
+        sample, label = targets.nonzero(as_tuple=True)
+        if not len(label):
+            raise CarltError("soft targets are all zero: no sample counts for any class")
+        return Pairs(sample, label, targets[sample, label].to(dtype))
+    return Pairs(slice(None), targets.long(), torch.ones(len(targets), dtype=dtype, device=targets.device))
+
+
+def class_slots(labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """A slot for each class in the batch, without asking the device how many there are.
+
+    Args:
+        labels: int64 in [0, C), (P,).
+
+    Returns:
+        ``slot`` (P,): where each label collects; ``owner`` (J,), J = min(P, C): the class of each slot. With P < C a
+        slot is the place of a class's first label, and the places of its later labels stay empty.
+    """
+    if num_classes <= len(labels):
+        return labels, torch.arange(num_classes, device=labels.device)
+    return (labels[:, None] == labels).int().argmax(1), labels
+
+
+def slot_sums(rows: Tensor, slot: Tensor, size: int) -> Tensor:
+    """Sum ``rows`` (P, ...) that share a slot: (size, ...), in an order that is the same on every run and rank."""
+    sums = rows.new_zeros(size, *rows.shape[1:])
+    if rows.is_cuda:  # there index_add_ adds in any order, and index_put_ sorts first
+        return sums.index_put_((slot,), rows, accumulate=True)
+    return sums.index_add_(0, slot, rows)
+
+
+def batch_confusion(
+    logits: Tensor, targets: Tensor, margin: float = 0.1, surrogate: Surrogate = "paper"
+) -> tuple[Tensor, Tensor]:
+    """One batch's surrogate confusion matrix, differentiable (arXiv 2603.16732, eq. 7).
+
+    C~[j, i] = sum_q t_q[j] c_q[i] / sum_q t_q[j], with c_q the contributions of sample q seen as class j and t_q its
+    label weights (one-hot for hard labels). A class without weight has a zero row. Costs O(C^2) memory.
+
+    Args:
+        logits: floating, (N, C).
+        targets: int64 (N,), or floating and not negative (N, C).
+
+    Returns:
+        C~ (C, C), rows true classes, and the weight of each class (C,).
+    """
+    num_classes = logits.shape[1]
+    sample, label, weight = label_pairs(targets, logits.dtype)
+    rows = contributions(logits[sample], label, margin, surrogate) * weight[:, None]
+    member = torch.nn.functional.one_hot(label, num_classes).to(logits.dtype)
+    mass = member.T @ weight
+    return member.T @ rows / mass.clamp_min(torch.finfo(mass.dtype).tiny)[:, None], mass
+
+
+@torch.no_grad()
+def accumulate_confusion_(
+    sums: Tensor, mass: Tensor, logits: Tensor, targets: Tensor, margin: float = 0.1, surrogate: Surrogate = "paper"
+) -> None:
+    """Add a batch to running class sums, in place; ``mean_confusion(sums, mass)`` is then the confusion of all batches.
+
+    Args:
+        sums: contributions summed per true class, (C, C).
+        mass: label weight summed per true class, (C,).
+        logits: floating, (N, C).
+        targets: int64 (N,), or floating and not negative (N, C).
+    """
+    sample, label, weight = label_pairs(targets, sums.dtype)
+    rows = contributions(logits.to(sums.dtype)[sample], label, margin, surrogate) * weight[:, None]
+    sums.index_add_(0, label, rows)
+    mass.index_add_(0, label, weight)
+
+
+def scale_rows_(matrix: Tensor, keep: Tensor, norm: Tensor | None = None) -> None:
+    """matrix *= keep, in place and without a temporary of its size.
+
+    Args:
+        matrix: (C, C).
+        keep: one factor, () or (1,).
+        norm: norms of the rows, (C,), scaled along; rows that are zero are then not read, and those that have faded
+            below eps of the largest become exactly zero.
+    """
+    if norm is None:
+        matrix.mul_(keep)
+        return
+    live = None if matrix.is_cuda else norm.nonzero().flatten()
+    norm.mul_(keep)
+    norm.mul_(norm > torch.finfo(norm.dtype).eps * norm.max())
+    factor = (norm > 0)[:, None] * keep
+    if live is None or 2 * len(live) > len(norm):  # a GPU has scaled all rows before it could say which
+        matrix.mul_(factor)
+        return
+    for rows, piece in pieces(matrix, live):
+        matrix[rows] = piece.mul_(factor[rows])
+
+
+def mean_confusion(sums: Tensor, mass: Tensor) -> Tensor:
+    """Class means (C, C) of :func:`accumulate_confusion_`'s sums; a class without weight has a zero row."""
+    return sums / mass.clamp_min(torch.finfo(mass.dtype).tiny)[:, None]
+
+
+def relative_gap(estimate: Tensor, truth: Tensor) -> Tensor:
+    """||estimate - truth||_F / ||truth||_F, a scalar at least 0; NaN where ``truth`` is all zero."""
+    gap = torch.linalg.vector_norm(estimate - truth) / torch.linalg.vector_norm(truth)
+    return torch.where(gap.isfinite(), gap, torch.nan)

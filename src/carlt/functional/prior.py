@@ -1,0 +1,103 @@
+"""The class prior of a long-tailed training set, and the weights and offsets built from it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from carlt.errors import CarltError
+
+
+def class_counts(counts: Sequence[int] | Tensor) -> Tensor:
+    """Training images of each class as a checked int64 tensor (C,).
+
+    Raises:
+        CarltError: fewer than two classes, a count that is not whole, or a class without images.
+    """
+    given = torch.as_tensor(counts)
+    if given.ndim != 1 or len(given) < 2:
+        raise CarltError(
+            f"class_counts needs one number a class for at least 2 classes, not shape {tuple(given.shape)}"
+        )
+    if given.dtype == torch.bool or (given.is_floating_point() and not torch.equal(given, given.round())):
+        raise CarltError(
+            f"class_counts are numbers of images, whole and finite, not {given.dtype} {given[:8].tolist()}"
+        )
+    if (given < 1).any():
+        empty = (given < 1).nonzero().flatten().tolist()
+        shown = ", ".join(f"class {c}: {int(given[c])}" for c in empty[:5])
+        raise CarltError(
+            f"class_counts has {len(empty)} of {len(given)} classes below 1 ({shown}); "
+            "a class without training images has no frequency: leave it out and renumber the others"
+        )
+    return given.to(torch.int64)
+
+
+def relative_frequency(counts: Sequence[int] | Tensor) -> Tensor:
+    """m_j = n_j / sum_k n_k.
+
+    Args:
+        counts: n, training images of each class, each at least 1, (C,).
+
+    Returns:
+        m in float64, (C,), in (0, 1), summing to 1.
+
+    Raises:
+        CarltError: see :func:`class_counts`.
+    """
+    n = class_counts(counts).double()
+    return n / n.sum()
+
+
+def frequency_weights(counts: Sequence[int] | Tensor, r0: float = 0.2) -> Tensor:
+    """CAR's row weights lambda_j = (m_j + r0)^(-1/2), m the relative frequencies (arXiv 2603.16732, eq. 9).
+
+    Args:
+        counts: training images of each class, each at least 1, (C,).
+        r0: smoothing, at least 0; larger is flatter.
+
+    Returns:
+        lambda in float64, (C,), positive, larger for rarer classes.
+
+    Raises:
+        CarltError: ``r0`` below 0, or see :func:`class_counts`.
+    """
+    if not r0 >= 0:
+        raise CarltError(f"r0 smooths class frequencies and is at least 0, not {r0}")
+    return (relative_frequency(counts) + r0).rsqrt()
+
+
+def effective_number_weights(counts: Sequence[int] | Tensor, beta: float = 0.9999) -> Tensor:
+    """Class-balanced weights w_j ~ (1 - beta) / (1 - beta^n_j), scaled to mean 1 (Cui et al., CVPR 2019, eq. 2-3).
+
+    Args:
+        counts: training images of each class, each at least 1, (C,).
+        beta: in [0, 1); 0 weighs all classes alike, towards 1 it becomes inverse frequency.
+
+    Returns:
+        w in float64, (C,), positive, mean 1.
+
+    Raises:
+        CarltError: ``beta`` outside [0, 1), or see :func:`class_counts`.
+    """
+    if not 0 <= beta < 1:
+        raise CarltError(f"beta of the effective number is in [0, 1), not {beta}")
+    n = class_counts(counts).double()
+    weights = (1 - beta) / (1 - beta**n)
+    return weights / weights.mean()
+
+
+def logit_adjustment(counts: Sequence[int] | Tensor, tau: float = 1.0) -> Tensor:
+    """The offset tau * log m_j to add to logits in training (Menon et al., ICLR 2021, eq. 10).
+
+    Args:
+        counts: training images of each class, each at least 1, (C,).
+        tau: strength; 1 is Bayes-consistent for the balanced error, 0 is no adjustment.
+
+    Returns:
+        The offset in float64, (C,).
+
+    Raises:
+        CarltError: see :func:`class_counts`.
+    """
+    return tau * relative_frequency(counts).log()

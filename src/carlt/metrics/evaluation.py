@@ -1,0 +1,79 @@
+"""What one pass over a split says: the confusion counts and the calibration bins, exact under any number of ranks."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from carlt.functional.accuracy import expected_calibration_error, summarise
+
+CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Counts of one split. ``true``, ``predicted`` and ``count`` (K,) list the non-zero cells of the confusion matrix.
+
+    Sparse, because 8,142 classes make a dense matrix of half a gigabyte of which 24,426 test images fill nothing.
+    """
+
+    num_classes: int
+    true: Tensor
+    predicted: Tensor
+    count: Tensor
+    bins: Tensor
+    """(3, B): images, summed confidence and right answers of each confidence bin."""
+
+    @property
+    def correct(self) -> Tensor:
+        return self._per_class(self.true, self.count * (self.true == self.predicted))
+
+    @property
+    def total(self) -> Tensor:
+        return self._per_class(self.true, self.count)
+
+    def summary(self, train_counts: Tensor) -> dict[str, float]:
+        """``carlt.functional.accuracy.summarise`` and the expected calibration error ``ece``."""
+        predictions = self._per_class(self.predicted, self.count)
+        summary = summarise(self.correct, self.total, predictions, train_counts)
+        return {**summary, "ece": float(expected_calibration_error(*self.bins))}
+
+    def _per_class(self, classes: Tensor, amounts: Tensor) -> Tensor:
+        return torch.zeros(self.num_classes, dtype=torch.int64).index_add_(0, classes, amounts)
+
+
+class ConfusionCounts(Metric):
+    """Accumulates logits (N, C) and labels (N,) into an ``Evaluation``."""
+
+    full_state_update = False
+    cells: list[Tensor]
+    bins: Tensor
+
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.num_classes = num_classes
+        self.add_state("cells", default=[], dist_reduce_fx="cat")
+        self.add_state("bins", default=torch.zeros(3, CALIBRATION_BINS, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        confidence, predicted = logits.float().softmax(1).max(1)
+        self.cells.append(targets * self.num_classes + predicted)
+        # Bins (0, 1/B], (1/B, 2/B], ...
+        index = (confidence * CALIBRATION_BINS).ceil().long().clamp(1, CALIBRATION_BINS) - 1
+        rows = torch.stack([torch.ones_like(confidence), confidence, (predicted == targets).float()])
+        self.bins.index_add_(1, index, rows.double())
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """The non-zero cells (2, K), flat index and count, and the calibration bins (3, B), over all ranks."""
+        cells = dim_zero_cat(self.cells) if len(self.cells) else torch.zeros(0, dtype=torch.int64)
+        return torch.stack(cells.unique(return_counts=True)), self.bins
+
+    def evaluation(self) -> Evaluation:
+        """What was seen since the last reset, over all ranks, on the CPU."""
+        (cell, count), bins = self.compute()
+        cell, count = cell.cpu(), count.cpu()
+        return Evaluation(
+            self.num_classes, cell // self.num_classes, cell % self.num_classes, count, bins.cpu().clone()
+        )

@@ -1,0 +1,58 @@
+"""The CIFAR ResNets (He et al., CVPR 2016, section 4.2): three stages of 16, 32 and 64 channels, 6n + 2 layers."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from carlt.errors import CarltError
+from carlt.models.weights import load_weights
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions around a shortcut without parameters (option A: subsample, pad channels with zeros)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.stride, self.padding = stride, (outputs - inputs) // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = self.bn2(self.conv2(out))
+        if self.stride > 1 or self.padding:
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.padding, self.padding))
+        return F.relu(out + x, inplace=True)
+
+
+class CifarResNet(nn.Module):
+    """ResNet-``depth`` for 32 x 32 images: images (N, in_channels, H, W) to logits (N, C).
+
+    Args:
+        depth: 6n + 2; 8, 20 and 32 are usual.
+        width: channels of the first stage; the paper's is 16.
+    """
+
+    def __init__(self, num_classes: int, depth: int, in_channels: int = 3, width: int = 16, weights: str | None = None):
+        super().__init__()
+        if depth < 8 or (depth - 2) % 6:
+            raise CarltError(f"model.depth of a CIFAR ResNet is 6n + 2 (8, 14, 20, 32, ...), not {depth}")
+        self.conv1 = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        channels, stages = width, []
+        for stage in range(3):
+            for block in range((depth - 2) // 6):
+                stride = 2 if stage and not block else 1
+                stages.append(BasicBlock(channels, width << stage, stride))
+                channels = width << stage
+        self.stages = nn.Sequential(*stages)
+        self.classifier = nn.Linear(channels, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight)
+        load_weights(self, weights)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.stages(F.relu(self.bn1(self.conv1(images)), inplace=True))
+        return self.classifier(features.mean((2, 3)))

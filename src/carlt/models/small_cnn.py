@@ -1,0 +1,32 @@
+"""A small CNN for tiny images: the network of ``data=digits_lt``."""
+
+from torch import Tensor, nn
+
+from carlt.models.weights import load_weights
+
+
+class SmallCNN(nn.Module):
+    """Four convolutions and a linear classifier: images (N, in_channels, H, W), H and W >= 2, to logits (N, C)."""
+
+    def __init__(self, num_classes: int, in_channels: int = 3, width: int = 32, weights: str | None = None):
+        super().__init__()
+        self.features = nn.Sequential(
+            _block(in_channels, width),
+            _block(width, width),
+            nn.MaxPool2d(2),
+            _block(width, 2 * width),
+            _block(2 * width, 2 * width),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
+        self.classifier = nn.Linear(2 * width, num_classes)
+        load_weights(self, weights)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.features(images))
+
+
+def _block(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )

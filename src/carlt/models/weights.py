@@ -1,0 +1,69 @@
+"""Weights from a local file. The file is data: nothing in it is ever executed."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from carlt.errors import CarltError
+
+
+def load_weights(network: nn.Module, weights: str | None) -> None:
+    """Copy the weights in the file ``weights`` into ``network``; None leaves it as it is.
+
+    A ``.safetensors`` file or a weights-only ``.pt``, ``.pth`` or ``.ckpt``. A classifier of another number of classes
+    is left out; anything else that is missing or of another shape is an error.
+
+    Raises:
+        CarltError: no such file, no plain weights in it, or weights of another network.
+    """
+    if weights is None:
+        return
+    path = Path(weights)
+    if not path.is_file():
+        raise CarltError(f"model.weights={path} is not a file")
+    given = _strip(_read(path))
+    wanted = network.state_dict()
+    classifier = tuple(f"{name}." for name in _classifier_names(network))
+    misfit = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
+    bad = [key for key in misfit if not key.startswith(classifier)]
+    missing = [key for key in wanted if key not in given and not key.startswith(classifier)]
+    if bad or missing:
+        shapes = [f"{key} {tuple(given[key].shape)} where {tuple(wanted[key].shape)} is wanted" for key in bad[:3]]
+        raise CarltError(
+            f"model.weights={path} does not fit {type(network).__name__}: "
+            + "; ".join(shapes + [f"{key} is missing" for key in missing[:3]])
+        )
+    network.load_state_dict({key: given[key] for key in wanted if key in given and key not in misfit}, strict=False)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # every reader has its own errors for a damaged or hostile file
+        raise CarltError(
+            f"model.weights={path} holds no plain weights ({type(error).__name__}); nothing was run"
+        ) from None
+    for key in ("state_dict", "model"):
+        content = content.get(key, content) if isinstance(content, dict) else content
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise CarltError(f"model.weights={path} holds no dictionary of tensors")
+    return content
+
+
+def _strip(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names without the prefixes that wrappers add; of a carlt or Lightning checkpoint only the network's."""
+    if any(key.startswith("model.") for key in state):
+        state = {key: value for key, value in state.items() if key.startswith("model.")}
+    return {
+        key.removeprefix("model.").removeprefix("module.").removeprefix("_orig_mod."): v for key, v in state.items()
+    }
+
+
+def _classifier_names(network: nn.Module) -> tuple[str, ...]:
+    name = getattr(network, "default_cfg", {}).get("classifier", "classifier")
+    return (name,) if isinstance(name, str) else tuple(name)

@@ -1,0 +1,118 @@
+"""One training step, in order: normalise, mix, forward, loss + regularizer. Every formula lives elsewhere."""
+
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from carlt.functional.seeds import fold
+from carlt.metrics import ConfusionCounts, Evaluation
+from carlt.optim import Optim
+
+Batch = tuple[Tensor, Tensor]
+
+
+class LongTailClassifier(L.LightningModule):
+    """A network trained with ``loss(logits, targets) + reg(logits, targets)`` on uint8 batches.
+
+    Args:
+        model: normalised images (N, channels, H, W) to logits (N, C).
+        loss, reg: (logits, targets) to a scalar; ``reg`` may hold state (CAR does) and is saved with the network.
+        optim: optimizer and schedule.
+        class_counts: training images of each class (C,); they decide many / medium / few.
+        mean, std: of the channels, for images in [0, 1].
+        mix: mixes a batch: (images, labels (N,)) to (images, soft labels (N, C)); None mixes nothing.
+        seed: with the step it decides every draw in it (dropout, mixing), so that a resumed run repeats them.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        loss: nn.Module,
+        reg: nn.Module,
+        optim: Optim,
+        class_counts: Tensor,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        mix: Callable[[Tensor, Tensor], Batch] | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.model, self.loss, self.reg, self.optim, self.mix, self.seed = model, loss, reg, optim, mix, seed
+        self.class_counts = class_counts
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        # Saved with the checkpoint, so that the epoch in which a run was interrupted logs what it would have.
+        self.train_means = nn.ModuleDict({name: MeanMetric() for name in ("loss", "penalty", "accuracy")})
+        for metric in self.train_means.values():
+            cast(MeanMetric, metric).persistent(True)
+        self.counts = ConfusionCounts(len(class_counts))
+        self.evaluation: Evaluation | None = None
+        """Of the last finished validation or test pass."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 images (N, channels, H, W) to logits (N, C)."""
+        return self.model(self.normalise(images))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        return (images.float() / 255 - self.mean) / self.std
+
+    def on_train_epoch_start(self) -> None:
+        # Lightning does so after an epoch, but last.ckpt is saved before that.
+        for metric in self.train_means.values():
+            cast(MeanMetric, metric).reset()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        torch.manual_seed(fold(self.seed, self.global_step, self.global_rank))
+        images, labels = batch
+        images, targets = self.normalise(images), labels
+        if self.mix is not None:
+            images, targets = self.mix(images, labels)
+        logits = self.model(images)
+        loss, penalty = self.loss(logits, targets), self.reg(logits, targets)
+        self._log_means(
+            loss=loss, penalty=penalty, accuracy=(logits.argmax(1) == labels).float().mean(), size=len(labels)
+        )
+        return loss + penalty
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        images, labels = batch
+        self.counts.update(self(images), labels)
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish_evaluation()
+        assert self.evaluation is not None
+        summary = self.evaluation.summary(self.class_counts)
+        # Every rank has the counts of all ranks, so there is nothing left to reduce.
+        self.log_dict({f"val/{name}": value for name, value in summary.items()})
+
+    def on_test_epoch_end(self) -> None:
+        self._finish_evaluation()
+
+    def configure_optimizers(self) -> Any:
+        trainer: Any = self.trainer
+        # Not trainer.estimated_stepping_batches: it builds the loader before a checkpoint's loader state can reach it.
+        batches, limit = len(trainer.datamodule.schedule()), trainer.limit_train_batches
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        steps = math.ceil(batches / trainer.accumulate_grad_batches)
+        return self.optim.configure(self, trainer.max_epochs or 1, max(1, steps))
+
+    def _finish_evaluation(self) -> None:
+        self.evaluation = self.counts.evaluation()
+        self.counts.reset()
+
+    def _log_means(self, size: int, **values: Tensor) -> None:
+        for name, value in values.items():
+            metric = cast(MeanMetric, self.train_means[name])
+            metric.update(value.detach(), size)
+            self.log(f"train/{name}", metric, on_step=False, on_epoch=True, prog_bar=name != "accuracy")

@@ -1,0 +1,106 @@
+"""Optimizers with their learning-rate schedule: what a recipe says, turned into what Lightning wants."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from torch import nn, optim
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def lr_factor(
+    epoch: float,
+    epochs: int,
+    schedule: str,
+    warmup_epochs: float = 0.0,
+    milestones: Sequence[float] = (),
+    floor: float = 0.0,
+) -> float:
+    """The multiple of the learning rate at ``epoch`` (fractional) of ``epochs``, in [0, 1].
+
+    Linear from 0 over ``warmup_epochs``; then ``constant``, ``cosine`` from 1 down to ``floor`` (Loshchilov & Hutter,
+    ICLR 2017, eq. 5), or ``multistep``: x 0.1 from each of ``milestones`` (fractions of ``epochs``) on.
+    """
+    if epoch < warmup_epochs:
+        return epoch / warmup_epochs
+    if schedule == "cosine":
+        progress = (epoch - warmup_epochs) / max(epochs - warmup_epochs, 1e-9)
+        return floor + (1 - floor) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+    if schedule == "multistep":
+        # Milestones are fractions, so a shortened run keeps its shape; the epsilon because 0.8 * 200 rounds above 160.
+        return 0.1 ** sum(epoch >= milestone * epochs - 1e-6 for milestone in milestones)
+    return 1.0
+
+
+class Optim:
+    """An optimizer and a schedule that is stepped every batch.
+
+    Args:
+        lr: peak learning rate, for the global batch as it is: nothing is scaled behind your back.
+        weight_decay: of weights with two or more dimensions, and of the others too unless ``decay_all`` is False.
+        schedule, warmup_epochs, milestones, min_lr: see ``lr_factor``; ``min_lr`` is the cosine's last value.
+    """
+
+    def __init__(
+        self,
+        lr: float,
+        weight_decay: float = 0.0,
+        schedule: Literal["constant", "cosine", "multistep"] = "cosine",
+        warmup_epochs: float = 0.0,
+        milestones: Sequence[float] = (0.8, 0.9),
+        min_lr: float = 0.0,
+        decay_all: bool = True,
+    ):
+        self.lr, self.weight_decay, self.decay_all = lr, weight_decay, decay_all
+        self.schedule, self.warmup_epochs, self.milestones, self.min_lr = schedule, warmup_epochs, milestones, min_lr
+
+    def optimizer(self, groups: list[dict[str, Any]]) -> optim.Optimizer:
+        """The optimizer over parameter ``groups``."""
+        raise NotImplementedError
+
+    def configure(self, network: nn.Module, epochs: int, steps_per_epoch: int) -> dict[str, Any]:
+        """What ``LightningModule.configure_optimizers`` returns."""
+        optimizer = self.optimizer(parameter_groups(network, self.weight_decay, self.decay_all))
+        scheduler = LambdaLR(optimizer, self._factor(epochs, steps_per_epoch))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _factor(self, epochs: int, steps_per_epoch: int) -> Callable[[int], float]:
+        def factor(step: int) -> float:
+            # step + 1 in warm-up, so that the first step does not idle at zero.
+            epoch = (step + (step < self.warmup_epochs * steps_per_epoch)) / steps_per_epoch
+            return lr_factor(epoch, epochs, self.schedule, self.warmup_epochs, self.milestones, self.min_lr / self.lr)
+
+        return factor
+
+
+class SGD(Optim):
+    """Stochastic gradient descent with momentum, and ``Optim``'s arguments."""
+
+    def __init__(self, lr: float, momentum: float = 0.9, nesterov: bool = False, **common: Any):
+        super().__init__(lr, **common)
+        self.momentum, self.nesterov = momentum, nesterov
+
+    def optimizer(self, groups: list[dict[str, Any]]) -> optim.Optimizer:
+        return optim.SGD(groups, self.lr, momentum=self.momentum, nesterov=self.nesterov)
+
+
+class AdamW(Optim):
+    """AdamW (Loshchilov & Hutter, ICLR 2019) without decay on biases and norms, and ``Optim``'s arguments."""
+
+    def __init__(self, lr: float, betas: tuple[float, float] = (0.9, 0.999), decay_all: bool = False, **common: Any):
+        super().__init__(lr, decay_all=decay_all, **common)
+        self.betas = betas
+
+    def optimizer(self, groups: list[dict[str, Any]]) -> optim.Optimizer:
+        return optim.AdamW(groups, self.lr, betas=(self.betas[0], self.betas[1]))
+
+
+def parameter_groups(network: nn.Module, weight_decay: float, decay_all: bool) -> list[dict[str, Any]]:
+    """Trainable parameters, those with fewer than two dimensions apart and undecayed unless ``decay_all``."""
+    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if decay_all:
+        return [{"params": trainable, "weight_decay": weight_decay}]
+    return [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]

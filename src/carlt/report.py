@@ -1,0 +1,31 @@
+"""``python -m carlt.report <run or sweep folders...>``: finished runs as one Markdown table, over seeds."""
+
+import sys
+from pathlib import Path
+
+from carlt.command_line import exit_with
+from carlt.errors import CarltError
+from carlt.reporting import summary
+
+USAGE = """usage: python -m carlt.report <run or sweep folder> ...
+
+Print a Markdown table of all finished runs in the folders: runs that differ by their seed alone make one row (mean and
+standard deviation in %), and each later row is compared with the first, paired by seed (mean difference and its 95 %
+confidence interval).
+"""
+
+
+def main() -> None:
+    """The command."""
+    arguments = sys.argv[1:]
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return
+    try:
+        print(summary.markdown(summary.rows([Path(argument) for argument in arguments])), end="")
+    except CarltError as error:
+        exit_with("carlt.report", error)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Run records, tables and plots: reads and writes files, imports no torch."""

@@ -1,0 +1,111 @@
+"""A run's plots, from its files. matplotlib without a screen, no torch."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from carlt import paths
+from carlt.reporting.record import read_per_class
+
+GROUP_COLOURS = {"many": "#1b6ca8", "medium": "#6aa84f", "few": "#cc4125"}
+HEATMAP_CELLS = 200
+"""Larger confusion matrices are summed into at most this many blocks a side: a pixel a class shows nothing."""
+
+
+def draw_run(run_dir: Path) -> dict[str, Path]:
+    """Draw every plot a run's files allow into ``plots/``; name to path."""
+    return {"per_class": per_class(run_dir), "confusion": confusion(run_dir), "curves": curves(run_dir)}
+
+
+def per_class(run_dir: Path) -> Path:
+    """Test accuracy of each class, most frequent first, coloured by group, with the training counts behind."""
+    rows = sorted(read_per_class(run_dir), key=lambda row: -row.train_count)
+    figure, axes = _figure(10, 4)
+    positions = np.arange(len(rows))
+    for group, colour in GROUP_COLOURS.items():
+        chosen = [i for i, row in enumerate(rows) if row.group == group]
+        if chosen:
+            axes.bar(
+                positions[chosen], [100 * rows[i].accuracy for i in chosen], 0.85, color=colour, label=f"{group}-shot"
+            )
+    axes.set(
+        ylim=(0, 100), ylabel="test accuracy (%)", xlabel="class, most training images first", title="Accuracy by class"
+    )
+    axes.margins(x=0.01)
+    if len(rows) <= 40:
+        labels = [f"{row.class_name}\nn = {row.train_count}" for row in rows]
+        axes.set_xticks(positions, labels, rotation=0 if len(rows) <= 12 else 90, fontsize=8)
+    counts = axes.twinx()
+    counts.plot(positions, [row.train_count for row in rows], color="#444444", lw=1.2, label="training images")
+    counts.set(yscale="log", ylabel="training images (log)")
+    handles = axes.get_legend_handles_labels()[0] + counts.get_legend_handles_labels()[0]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    return _save(figure, run_dir, "per_class.png")
+
+
+def confusion(run_dir: Path) -> Path:
+    """Row-normalised test confusion, classes by training frequency, true classes down and predictions across."""
+    with np.load(run_dir / paths.CONFUSION, allow_pickle=False) as cells:
+        true, predicted, count, size = (cells[key] for key in ("true", "predicted", "count", "num_classes"))
+    rows = sorted(read_per_class(run_dir), key=lambda row: -row.train_count)
+    place = np.empty(int(size), dtype=int)
+    place[[row.class_id for row in rows]] = np.arange(int(size))
+    blocks = min(int(size), HEATMAP_CELLS)
+    matrix = np.zeros((blocks, blocks))
+    np.add.at(matrix, (place[true] * blocks // int(size), place[predicted] * blocks // int(size)), count)
+    matrix /= np.maximum(matrix.sum(1, keepdims=True), 1)
+    figure, axes = _figure(6.5, 5.5)
+    image = axes.imshow(100 * matrix, cmap="magma", vmin=0, vmax=100, interpolation="nearest")
+    figure.colorbar(image, label="% of the true class")
+    axes.set(xlabel="predicted class", ylabel="true class", title="Test confusion, most frequent class first")
+    if size <= 20:
+        axes.set_xticks(range(int(size)), [row.class_name for row in rows], rotation=90, fontsize=8)
+        axes.set_yticks(range(int(size)), [row.class_name for row in rows], fontsize=8)
+        for i, j in np.argwhere(matrix >= 0.005):
+            axes.text(j, i, f"{100 * matrix[i, j]:.0f}", ha="center", va="center", fontsize=7,
+                      color="black" if matrix[i, j] > 0.6 else "white")  # fmt: skip
+    return _save(figure, run_dir, "confusion.png")
+
+
+def curves(run_dir: Path) -> Path:
+    """Loss, validation accuracy of all and of the worst class, and CAR's spectral norm, over the epochs."""
+    with open(run_dir / paths.METRICS, newline="") as file:
+        rows = list(csv.DictReader(file))
+    panels = {
+        "loss": {"train/loss": "cross-entropy or other loss", "train/penalty": "weighted penalty"},
+        "validation accuracy (%)": {
+            "val/balanced_accuracy": "balanced",
+            "val/few": "few-shot",
+            "val/worst_class": "worst class",
+        },
+        "CAR": {"car/spectral_norm": "spectral norm", "car/ema_gap": "EMA gap"},
+    }
+    known = set(rows[0]) if rows else set()
+    panels = {title: lines for title, lines in panels.items() if known & set(lines)}
+    figure, axes = _figure(4.2 * max(len(panels), 1), 3.2, max(len(panels), 1))
+    for axis, (title, lines) in zip(np.atleast_1d(axes), panels.items(), strict=False):
+        for name, label in lines.items():
+            points = [(int(float(row["epoch"])) + 1, float(row[name])) for row in rows if row.get(name)]
+            if points:
+                x, y = zip(*points, strict=True)
+                scale = 100 if "%" in title else 1
+                axis.plot(x, [scale * value for value in y], marker="." if len(x) < 15 else None, label=label, lw=1.5)
+        axis.set(title=title, xlabel="epoch")
+        axis.legend(fontsize=8, frameon=False)
+    return _save(figure, run_dir, "curves.png")
+
+
+def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure  # not pyplot: no global state, no screen
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(1, columns)
+
+
+def _save(figure: Any, run_dir: Path, name: str) -> Path:
+    path = run_dir / "plots" / name
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=130)
+    return path

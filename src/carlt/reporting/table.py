@@ -1,0 +1,49 @@
+"""The table a run ends with."""
+
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+GROUPS = ("accuracy", "many", "medium", "few", "worst_class", "worst_10pct")
+HEADINGS = ("overall", "many", "medium", "few", "worst class", "worst 10 %")
+
+
+def print_result(result: dict[str, Any], run_dir: Path, console: Console | None = None) -> None:
+    """Overall, many / medium / few and worst-class accuracy of each split in %, and where the files lie."""
+    console = console or Console()
+    metrics = result["metrics"]
+    table = Table(box=box.SIMPLE_HEAD, title=_title(result), title_justify="left")
+    table.add_column("accuracy (%)")
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right")
+    for split in ("test", "val", "train"):
+        if f"{split}/accuracy" in metrics:
+            table.add_row(split, *(percent(metrics[f"{split}/{name}"]) for name in GROUPS))
+    console.print(table)
+    worst = result["worst_class"]
+    console.print(
+        f"Worst test class: {worst['name']} ({worst['train_count']} training images), "
+        f"{percent(worst['test_accuracy'])} % on test, {percent(worst['train_accuracy'])} % on train. "
+        f"Classes never right: {metrics['test/classes_at_zero']:.0f} of {result['num_classes']}.",
+        highlight=False,
+    )
+    if best := result.get("best"):
+        console.print(
+            f"Best epoch ({best['epoch'] + 1}, by {best['chosen_by']}): "
+            f"test {percent(best['metrics']['test/accuracy'])} %, "
+            f"worst class {percent(best['metrics']['test/worst_class'])} %.",
+            highlight=False,
+        )
+    console.print(f"Run folder: {run_dir}", highlight=False, soft_wrap=True)
+
+
+def percent(value: float | None) -> str:
+    """An accuracy in [0, 1] as a percentage; a dash where there is none."""
+    return "-" if value is None or value != value else f"{100 * value:.1f}"
+
+
+def _title(result: dict[str, Any]) -> str:
+    return f"{result['data']['name']}, last epoch ({result['epochs']}), seed {result['seed']}"

@@ -1,0 +1,144 @@
+"""``python -m carlt.train``: compose, validate, build, fit, evaluate, write the run record. The composition root."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, read_write
+
+from carlt import command_line, paths
+from carlt.config import conf_dir, validate
+from carlt.errors import CarltError
+
+NAME = "carlt.train"
+TERMINATED, INTERRUPTED = 128 + 15, 128 + 2
+
+
+def run(config: DictConfig, run_dir: Path) -> dict[str, Any]:
+    """One run into ``run_dir``, or the rest of an interrupted one that lies there; returns its ``result.json``."""
+    validate(config)
+    # torch and Lightning take seconds that a wrong config need not pay.
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    from carlt import assembly, loggers, run_record
+
+    assembly.quiet_libraries()
+    data = assembly.build_data(config)
+    module = assembly.build_module(config, data)
+    outlets = assembly.build_loggers(config, run_dir)
+    trainer = assembly.build_trainer(config, run_dir, outlets)
+    if trainer.is_global_zero:
+        paths.replace_text(run_dir / paths.CONFIG, OmegaConf.to_yaml(config, resolve=True))
+    last = paths.checkpoint(run_dir, "last")
+    began = time.monotonic()
+    try:
+        trainer.fit(module, data, ckpt_path=last if config.resume and last.is_file() else None, weights_only=True)
+    except SystemExit as end:  # so Lightning answers SIGTERM and SIGINT, with codes 0 and 1
+        print(f"interrupted; go on with: python -m carlt.train resume={run_dir}", file=sys.stderr)
+        raise SystemExit(TERMINATED if isinstance(end, SIGTERMException) else INTERRUPTED) from None
+    result = run_record.evaluate_and_record(run_dir, trainer, module, data, config.seed, time.monotonic() - began)
+    if trainer.is_global_zero:
+        from carlt.reporting import plots, table
+
+        loggers.log_results(outlets, run_dir, result["metrics"], plots.draw_run(run_dir))
+        loggers.finish(outlets)
+        table.print_result(result, run_dir)
+    return result
+
+
+def resumed_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
+    """The config of the run in ``folder`` with values changed by ``overrides``, e.g. a larger trainer.max_epochs."""
+    if not (folder / paths.CONFIG).is_file():
+        raise CarltError(f"resume={folder} is no run folder: it has no {paths.CONFIG}")
+    config = OmegaConf.load(folder / paths.CONFIG)
+    assert isinstance(config, DictConfig)
+    command_line.apply_values(config, overrides)
+    config.resume = str(folder)
+    return config
+
+
+def check_free(run_dir: Path) -> None:
+    """A run never writes over another."""
+    if (run_dir / paths.CONFIG).exists():
+        raise CarltError(f"{run_dir} holds a run: go on with it (resume={run_dir}) or choose another hydra.run.dir")
+
+
+def main() -> None:
+    """The command."""
+    from hydra._internal.utils import get_args_parser
+
+    given = sys.argv[1:]
+    arguments = get_args_parser().parse_args(given)
+    flags = [argument for argument in given if argument not in arguments.overrides]
+    stored: DictConfig | None = None
+    try:
+        if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
+            overrides = arguments.overrides
+        elif folder := _resume_folder(arguments.overrides):
+            values = [text for text in arguments.overrides if not text.startswith(("resume=", "hydra."))]
+            stored = resumed_config(folder, values)
+            overrides = [f"resume='{folder}'", f"hydra.run.dir='{folder}'"]
+        else:
+            overrides = command_line.check_overrides("train", arguments.overrides)
+    except CarltError as error:
+        command_line.exit_with(NAME, error)
+
+    failed: list[CarltError] = []
+
+    def job(config: DictConfig) -> None:
+        run_dir = Path(HydraConfig.get().runtime.output_dir)
+        _direct_children(run_dir, given if stored is not None else HydraConfig.get().overrides.task)
+        try:
+            if stored is None and "LOCAL_RANK" not in os.environ:
+                check_free(run_dir)
+            with _own_process_group():
+                run(stored or config, run_dir)
+        except CarltError as error:
+            if HydraConfig.get().mode == RunMode.RUN:
+                command_line.exit_with(NAME, error)
+            # The other jobs of a sweep go on.
+            print(f"{NAME}: error in {run_dir}: {error}", file=sys.stderr)
+            failed.append(error)
+
+    sys.argv = [sys.argv[0], *flags, *overrides]
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
+    if failed:
+        raise SystemExit(1)
+
+
+@contextmanager
+def _own_process_group() -> Iterator[None]:
+    """Clear what DDP leaves behind in this process, so that the next job of a sweep can start a group of its own."""
+    environment = dict(os.environ)
+    try:
+        yield
+    finally:
+        from carlt import distributed
+
+        distributed.leave()
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+def _direct_children(run_dir: Path, overrides: Sequence[str]) -> None:
+    """DDP starts this command again for every further device: each is to do this job of a sweep, in this folder."""
+    sys.argv = [sys.argv[0], *overrides, "hydra.mode=RUN"]
+    run: Any = HydraConfig.get().run  # where Lightning looks for the folder
+    with read_write(run):
+        run.dir = str(run_dir)
+
+
+def _resume_folder(overrides: Sequence[str]) -> Path | None:
+    given = [text.split("=", 1)[1] for text in overrides if text.startswith("resume=")]
+    return Path(given[-1]).absolute() if given and given[-1] not in ("", "null") else None
+
+
+if __name__ == "__main__":
+    main()

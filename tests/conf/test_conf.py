@@ -1,0 +1,123 @@
+"""Every YAML of every group composes, fits its constructors and builds; found by looking, so a new file is tested too."""
+
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from carlt.config import build, compose_config, conf_dir, options, signature, validate
+
+GROUPS = sorted(folder.name for folder in conf_dir().iterdir() if folder.is_dir())
+# Options that need another choice beside them.
+NEEDS = {"model=timm": ["model.name=test_vit"]}
+CHOICES = [(group, name) for group in GROUPS for name in options(group)]
+# Too large to run here: shapes and gradients are followed without numbers.
+LARGE = {"resnet50", "resnext50", "swin_tiny", "vit_base", "vit_small"}
+
+
+def compose(*overrides: str) -> Any:
+    return compose_config("train", [*overrides, *(more for o in overrides for more in NEEDS.get(o, []))])
+
+
+def test_there_is_no_file_that_discovery_misses() -> None:
+    found = {path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml")}
+    commands = {path.name for path in conf_dir().glob("*.yaml")}
+    assert found == commands | {f"{group}/{name}.yaml" for group, name in CHOICES}
+
+
+@pytest.mark.parametrize(("group", "name"), CHOICES, ids=[f"{group}={name}" for group, name in CHOICES])
+def test_every_option_composes_and_fits_its_constructors(group: str, name: str) -> None:
+    config = compose(f"{group}={name}")
+    validate(config)
+    # Interpolations resolve, and the result survives config.yaml.
+    text = OmegaConf.to_yaml(config, resolve=True)
+    validate(OmegaConf.create(text))
+
+
+@pytest.mark.parametrize("data", options("data"))
+@pytest.mark.parametrize("family", options("family"))
+def test_every_data_set_has_a_recipe_for_every_family(data: str, family: str) -> None:
+    # And so for every model: above each composes, and a model without a family would not.
+    config = compose(f"data={data}", f"family={family}")
+    validate(config)
+    assert config.trainer.max_epochs == config.recipe.epochs
+    assert config.optim.lr == config.recipe.lr
+
+
+@pytest.mark.parametrize("model", options("model"))
+def test_every_model_trains(model: str) -> None:
+    node = compose(f"model={model}").model
+    with torch.device("meta" if model in LARGE else "cpu"):
+        network = build(node, num_classes=5, in_channels=3, image_size=32)
+        logits = network(torch.rand(2, 3, 32, 32))
+        assert logits.shape == (2, 5)
+        logits.sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("group", ["loss", "reg"])
+def test_every_loss_and_regularizer_has_a_gradient(group: str) -> None:
+    for name in options(group):
+        module = build(compose(f"{group}={name}")[group], num_classes=3, class_counts=torch.tensor([9, 4, 2]))
+        logits = torch.randn(4, 3, requires_grad=True)
+        module(logits, torch.tensor([0, 1, 2, 0])).backward()
+        assert logits.grad.isfinite().all(), name
+        assert logits.grad.any() or name == "none"
+
+
+@pytest.mark.parametrize("aug", options("aug"))
+def test_every_augmentation_views_and_mixes_a_batch(aug: str) -> None:
+    node = compose(f"aug={aug}").aug
+    images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
+    for part in ("view", "eval_view"):
+        view = build(node[part], image_size=8)
+        assert view(images, torch.Generator()).shape == (4, 1, 8, 8)
+        assert view.image(images[0]).shape == (1, 8, 8)
+    if node.mix:
+        mixed, labels = build(node.mix, num_classes=3)(images.float(), torch.tensor([0, 1, 2, 0]))
+        assert mixed.shape == images.shape
+        torch.testing.assert_close(labels.sum(1), torch.ones(4))
+
+
+def test_the_main_command_is_the_documented_recipe() -> None:
+    config = compose("data=imagenet_lt", "model=resnet50", "reg=car")
+    expected = {
+        "trainer.max_epochs": 200,
+        "data.batch_size": 128,
+        "data.image_size": 224,
+        "optim._target_": "carlt.optim.SGD",
+        "optim.lr": 0.05,
+        "optim.weight_decay": 5e-4,
+        "optim.schedule": "cosine",
+        "aug.view._target_": "carlt.aug.ResizedCropFlip",
+        "loss._target_": "carlt.losses.CrossEntropy",
+    }
+    assert {key: OmegaConf.select(config, key) for key in expected} == expected
+    defaults = {name: parameter.default for name, parameter in signature("carlt.reg.CAR").items()}
+    assert {name: defaults[name] for name in ("weight", "beta", "r0", "margin", "surrogate")} == {
+        "weight": 0.5, "beta": 0.5, "r0": 0.2, "margin": 0.1, "surrogate": "paper",
+    }  # fmt: skip
+    assert dict(config.reg) == {"_target_": "carlt.reg.CAR"}
+
+
+@pytest.mark.parametrize(("data", "epochs"), [("cifar100_lt", 200), ("imagenet_lt", 200), ("inaturalist2018", 300)])
+def test_the_paper_trains_vit_small_with_adamw(data: str, epochs: int) -> None:
+    config = compose(f"data={data}", "model=vit_small")
+    assert (config.trainer.max_epochs, config.data.batch_size) == (epochs, 128)
+    assert config.optim._target_ == "carlt.optim.AdamW"
+
+
+def test_the_paper_fine_tunes_for_100_epochs() -> None:
+    config = compose("data=imagenet_lt", "model=vit_small", "recipe=finetune_vit")
+    assert (config.trainer.max_epochs, config.optim.lr) == (100, 5e-5)
+
+
+def test_cifar_resnets_follow_ldam() -> None:
+    config = compose("data=cifar100_lt", "model=resnet32")
+    assert (config.optim.lr, config.optim.weight_decay, config.optim.schedule) == (0.1, 2e-4, "multistep")
+
+
+def test_any_timm_transformer_takes_its_family_s_recipe() -> None:
+    config = compose("data=imagenet_lt", "model=timm", "family=vit")
+    assert config.optim._target_ == "carlt.optim.AdamW"

@@ -1,0 +1,136 @@
+"""Anyone's folders: layouts, splits, thinning, and what is wrong with them."""
+
+import pytest
+
+from carlt.data import ImageFolder
+from carlt.errors import CarltError
+
+COUNTS = {"cat": 20, "dog": 10, "owl": 1}
+
+
+def test_one_folder_is_split_by_ratio(make_folder, tmp_path, loading):
+    data = ImageFolder(root=make_folder(tmp_path, COUNTS), **loading)
+    train, val, test = (
+        split.targets.bincount(minlength=3).tolist()
+        for split in vars(data.splits).values()
+        if split is not data.class_names
+    )
+    assert data.class_names == ["cat", "dog", "owl"]
+    assert (train, val, test) == ([14, 7, 1], [2, 1, 0], [4, 2, 0])
+    paths = [path for split in (data.splits.train, data.splits.val, data.splits.test) for path in split.images.paths]
+    assert len(set(paths)) == 31
+    again = ImageFolder(root=tmp_path, **loading)
+    other = ImageFolder(root=tmp_path, split_seed=1, **loading)
+    assert again.checksum() == data.checksum() != other.checksum()
+
+
+def test_split_folders_are_taken_as_they_are(make_folder, tmp_path, loading):
+    make_folder(tmp_path, {"train/a": 3, "train/b": 2, "val/a": 1, "test/b": 2})
+    splits = ImageFolder(root=tmp_path, **loading).splits
+    assert [len(split) for split in (splits.train, splits.val, splits.test)] == [5, 1, 2]
+    assert splits.test.targets.tolist() == [1, 1]
+
+
+def test_val_alone_tests(make_folder, tmp_path, loading, caplog):
+    make_folder(tmp_path, {"train/a": 3, "train/b": 2, "val/a": 1, "val/b": 1})
+    splits = ImageFolder(root=tmp_path, **loading).splits
+    assert splits.val is None
+    assert len(splits.test) == 2
+    assert "val/ is the test split" in caplog.text
+
+
+def test_thinned_to_a_profile(make_folder, tmp_path, loading):
+    make_folder(tmp_path, {"train/a": 12, "train/b": 12, "train/c": 12, "test/a": 1, "test/b": 1, "test/c": 1})
+    assert ImageFolder(root=tmp_path, imbalance_factor=4, **loading).class_counts.tolist() == [12, 6, 3]
+
+
+def test_in_memory_is_the_same_data(make_folder, tmp_path, loading):
+    make_folder(tmp_path, COUNTS)
+    loading["num_workers"] = 2
+    data = ImageFolder(root=tmp_path, in_memory=True, **loading)
+    assert data.splits.train.images.pixels.shape == (22, 3, 32, 32)
+    assert len(next(iter(data.train_dataloader()))[0]) == 8
+
+
+def test_extensions_and_hidden_files(make_folder, tmp_path, loading):
+    make_folder(tmp_path, {"a": 5, "b/deeper": 5, ".hidden": 1})
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    (tmp_path / "a" / "._0.jpg").write_text("what macOS leaves behind")
+    assert ImageFolder(root=tmp_path, **loading).class_counts.tolist() == [4, 4]
+
+
+def test_ten_thousand_classes(tmp_path, loading):
+    for label in range(10_000):
+        (tmp_path / f"{label:05}").mkdir()
+        for i in range(2):
+            (tmp_path / f"{label:05}" / f"{i}.jpg").touch()
+    data = ImageFolder(root=tmp_path, **loading)
+    assert (data.num_classes, len(data.splits.train), len(data.splits.test)) == (10_000, 10_000, 10_000)
+
+
+def empty_class(root):
+    (root / "train" / "empty").mkdir()
+
+
+def one_name(root):
+    (root / "train" / "A ").mkdir()
+
+
+def unknown_class(root):
+    (root / "test" / "c").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [(empty_class, "train/empty has no image"), (unknown_class, "test/c is no class of the training images")],
+)
+def test_error_or_left_out(make_folder, tmp_path, loading, caplog, spoil, complaint):
+    make_folder(tmp_path, {"train/a": 3, "train/b": 2, "test/a": 1})
+    spoil(tmp_path)
+    with pytest.raises(CarltError, match=complaint):
+        _ = ImageFolder(root=tmp_path, **loading).splits
+    assert ImageFolder(root=tmp_path, on_error="skip", **loading).class_names == ["a", "b"]
+    assert "left out 1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("folders", "options", "complaint"),
+    [
+        ({"train/a": 1, "train/A ": 1}, {}, "classes 'A ' and 'a' .* have one name but for case and spaces"),
+        ({"val/a": 1, "test/a": 1}, {}, "has test/ but no train/"),
+        ({}, {}, "has no class folders"),
+        ({"a": 2}, {"root": "nowhere"}, "data.root not found at .*nowhere"),
+        ({"a": 5, "b": 4}, {"imbalance_factor": 2, "largest_class": 9}, "class 0 has .* lower data.largest_class"),
+    ],
+)
+def test_mistakes(make_folder, tmp_path, loading, folders, options, complaint):
+    make_folder(tmp_path, folders)
+    with pytest.raises(CarltError, match=complaint):
+        _ = ImageFolder(**({"root": tmp_path} | options | loading)).splits
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_image_that_breaks_later(make_folder, tmp_path, loading, caplog, in_memory, num_workers):
+    loading |= {"num_workers": num_workers, "batch_size": 100}
+    make_folder(tmp_path, {"train/a": 9, "train/b": 9, "test/a": 1})
+    (tmp_path / "train/a/0.jpg").write_bytes(b"")
+
+    def classes(on_error):
+        data = ImageFolder(root=tmp_path, in_memory=in_memory, on_error=on_error, **loading)
+        return sorted(label for _, targets in data.train_dataloader() for label in targets.tolist())
+
+    with pytest.raises(
+        CarltError, match=r"^image .*train/a/0.jpg cannot be decoded \(the file is empty\).*on_error=skip$"
+    ):
+        classes("raise")
+    assert classes("skip") == [0] * 8 + [1] * 9
+    assert "train/a/0.jpg" in caplog.text
+
+
+def test_full_verification_finds_it_before_training(make_folder, tmp_path, loading):
+    make_folder(tmp_path, {"train/a": 3, "train/b": 2, "test/a": 1})
+    (tmp_path / "train/b/1.jpg").write_bytes(b"no image")
+    with pytest.raises(CarltError, match=r"1 of 5 images unusable; the first: .*train/b/1.jpg"):
+        _ = ImageFolder(root=tmp_path, verify="full", **loading).splits
+    assert len(ImageFolder(root=tmp_path, verify="full", on_error="skip", **loading).splits.train) == 4

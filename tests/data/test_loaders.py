@@ -1,0 +1,100 @@
+"""Loaders: resumed equals uninterrupted, workers change nothing, crops are distributed as torchvision's on Pillow."""
+
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from carlt.aug import CropFlip, ResizedCropFlip
+from carlt.data import ImageFolder
+from carlt.data.decode import decode
+
+
+@pytest.fixture(params=["files", "array"])
+def data(request, make_folder, tmp_path, loading):
+    make_folder(tmp_path, {"a": 30, "b": 10})
+    loading |= {"num_workers": 2, "view": ResizedCropFlip(32)}
+    return ImageFolder(root=tmp_path, in_memory=request.param == "array", **loading)
+
+
+def batches(loader, epoch):
+    loader.set_epoch(epoch)
+    return [(images.clone(), targets.clone()) for images, targets in loader]
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for left, right in zip(a, b, strict=True) for x, y in zip(left, right, strict=True))
+
+
+def test_resumed_in_mid_epoch(data):
+    whole = batches(data.train_dataloader(), 3)
+    loader = data.train_dataloader()
+    loader.set_epoch(3)
+    iterator = iter(loader)
+    start = [next(iterator), next(iterator)]
+    again = data.train_dataloader()
+    again.load_state_dict(loader.state_dict())
+    again.set_epoch(3)
+    assert same(start + list(again), whole)
+    assert not same(batches(again, 4), whole)
+
+
+def test_workers_live_on_and_change_nothing(data):
+    loader = data.train_dataloader()
+    first, second = batches(loader, 0), batches(loader, 1)
+    data.num_workers = 0
+    alone = data.train_dataloader()
+    assert same(batches(alone, 0) + batches(alone, 1), first + second)
+    if hasattr(loader, "_workers"):
+        assert loader._workers.loader._iterator is not None  # torch keeps it only where workers persist
+
+
+def test_evaluation_shows_every_image_once_over_all_ranks(data):
+    split = data.splits.train
+    shown = []
+    for rank in range(3):
+        data._rank = lambda rank=rank: (rank, 3)
+        shown += [targets for _, targets in data.evaluation_loader(split)]
+    assert torch.cat(shown).bincount().tolist() == data.class_counts.tolist()
+
+
+def test_crop_flip_against_a_loop():
+    images = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8)
+    out = CropFlip(32)(images, torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(images, (4,) * 4)
+    places = set()
+    for image, result in zip(padded, out, strict=True):
+        found = [
+            (row, column, flip)
+            for row in range(9)
+            for column in range(9)
+            for flip in (False, True)
+            if torch.equal(image[:, row : row + 32, column : column + 32].flip([2] if flip else []), result)
+        ]
+        assert len(found) == 1
+        places.add(found[0])
+    assert len(places) > 40  # every image has draws of its own
+
+
+def test_crops_are_torchvisions(picture, tmp_path):
+    """The same seed gives the crop that ``RandomResizedCrop`` cuts out of a Pillow image, its pixels to rounding."""
+    picture(width=500, height=375).save(tmp_path / "photo.jpg")
+    photo = decode(tmp_path / "photo.jpg")
+    with Image.open(tmp_path / "photo.jpg") as opened:
+        opened.load()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        ours = ResizedCropFlip(224, flip=False).image(photo)
+        torch.manual_seed(seed)
+        theirs = pil_to_tensor(RandomResizedCrop(224)(opened))
+        assert (ours.int() - theirs.int()).abs().max() <= 2  # of 255, from rounding
+
+
+def test_half_are_mirrored(picture):
+    photo = pil_to_tensor(picture())
+    torch.manual_seed(0)
+    view = ResizedCropFlip(64, scale=(1, 1), ratio=(1, 1))
+    straight = ResizedCropFlip(64, scale=(1, 1), ratio=(1, 1), flip=False).image(photo)
+    mirrored = sum(not torch.equal(view.image(photo), straight) for _ in range(400))
+    assert 160 < mirrored < 240

@@ -1,0 +1,84 @@
+"""``python -m carlt.prepare``: fetches from a local server, checks, prints the profile and draws it."""
+
+import hashlib
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from carlt import prepare
+from carlt.data import CIFAR100LT, DigitsLT
+from carlt.errors import CarltError
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path):
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
+        server.folder, server.url = folder, f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_fetch_check_and_draw(server, cifar100_archive, tmp_path, loading, capsys, monkeypatch):
+    labels = [c for c in range(100) for _ in range(4)]
+    images = np.zeros((400, 3, 32, 32), np.uint8)
+    archive = cifar100_archive(server.folder / "cifar-100-python.tar.gz", (images, labels), (images, labels))
+    monkeypatch.setattr(CIFAR100LT, "url", f"{server.url}/cifar-100-python.tar.gz")
+    data = CIFAR100LT(root=tmp_path / "data", imbalance_factor=4, **loading)
+    with pytest.raises(CarltError, match="is not the expected file"):
+        prepare.prepare(data)
+    monkeypatch.setattr(CIFAR100LT, "sha256", hashlib.sha256(archive.read_bytes()).hexdigest())
+    with pytest.raises(CarltError, match=r"is not the official split .*images: expected 50000, found 400"):
+        prepare.prepare(data)
+    data.official = False
+    prepare.prepare(data)
+    said = capsys.readouterr().out
+    assert "there already" in said
+    assert "many / medium / few-shot classes (> 100, 20 to 100, < 20): 0 / 0 / 100" in said
+    assert (tmp_path / "data/cifar100_lt_profile.png").stat().st_size > 1000
+
+
+def test_summary_and_profile_of_digits(loading):
+    splits = DigitsLT(**loading).splits
+    train = prepare.summary("digits_lt", splits).splitlines()[2].split()
+    counts = splits.class_counts
+    assert train == ["train", str(int(counts.sum())), "10", str(int(counts.min())), str(int(counts.max()))]
+    bars = prepare.profile(splits).splitlines()
+    assert len(bars) == 10
+    assert bars[0].endswith(f"{counts.max()} " + "█" * 50)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["data=cifar100"], "no such data; did you mean cifar100_lt?"),
+        (["data=digits_lt", "verify=all"], "verify=all: choose from lists, files, full"),
+        (
+            ["data=imagenet_lt", "data.lists=/nowhere", "data.official=maybe"],
+            "data.official='maybe': expected true or false",
+        ),
+        (["data=image_folder", "data.root=/nowhere"], "data.root not found at /nowhere"),
+    ],
+)
+def test_mistakes_are_one_line(monkeypatch, capsys, arguments, complaint):
+    monkeypatch.setattr(sys, "argv", ["carlt.prepare", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        prepare.main()
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("carlt.prepare: error: ")
+    assert complaint in said
+    assert "Traceback" not in said

@@ -1,0 +1,65 @@
+"""Tiny-ImageNet-LT from a small copy of its layout."""
+
+import pytest
+import torch
+
+from carlt.data import TinyImageNetLT
+from carlt.errors import CarltError
+
+
+@pytest.fixture
+def folder(tmp_path, picture):
+    root = tmp_path / "tiny-imagenet-200"
+    wnids = ["n2", "n1"]
+    for wnid in wnids:
+        (root / "train" / wnid / "images").mkdir(parents=True)
+        for i in range(6):
+            picture(i, 64, 64).save(root / "train" / wnid / "images" / f"{wnid}_{i}.JPEG")
+    (root / "val/images").mkdir(parents=True)
+    for i in range(4):
+        picture(i, 64, 64).save(root / f"val/images/val_{i}.JPEG")
+    (root / "wnids.txt").write_text("n2\nn1\n")
+    (root / "words.txt").write_text("n1\tEgyptian cat, cat\nn2\tsea slug\n")
+    (root / "val/val_annotations.txt").write_text(
+        "".join(f"val_{i}.JPEG\tn{1 + i % 2}\t0\t0\t63\t63\n" for i in range(4))
+    )
+    return root
+
+
+def tiny(folder, loading, **options):
+    return TinyImageNetLT(
+        **({"root": folder.parent, "num_classes": 2, "official": False, "imbalance_factor": 3} | loading | options)
+    )
+
+
+@pytest.mark.parametrize(("image_size", "side"), [(32, 32), (64, 64), (224, 64)])
+def test_counts_names_and_sizes(folder, loading, image_size, side):
+    data = tiny(folder, loading, image_size=image_size, num_workers=2)
+    assert data.class_counts.tolist() == [6, 2]
+    assert data.class_names == ["n2 sea slug", "n1 Egyptian cat"]
+    assert data.splits.train.images.pixels.shape == (8, 3, side, side)
+    assert data.splits.test.targets.tolist() == [1, 0, 1, 0]
+
+
+def test_the_folder_itself_may_be_the_root(folder, loading):
+    assert tiny(folder, loading, root=folder).checksum() == tiny(folder, loading).checksum()
+
+
+def test_facts(folder, loading):
+    with pytest.raises(CarltError, match=r"wnids.txt lists 2 classes, expected 200.*data.num_classes=2"):
+        _ = tiny(folder, loading, num_classes=200).splits
+    with pytest.raises(CarltError, match=r"images: expected 1000, found 12; .*data.official=false"):
+        _ = tiny(folder, loading, official=True).splits
+    with pytest.raises(CarltError, match=r"python -m carlt.prepare data=tiny_imagenet_lt"):
+        _ = tiny(folder, loading, root="nowhere").splits
+
+
+def test_bad_input(folder, loading, caplog):
+    (folder / "val/images/val_1.JPEG").write_bytes(b"")
+    with pytest.raises(CarltError, match=r"val_1.JPEG cannot be decoded \(the file is empty\)"):
+        _ = tiny(folder, loading).splits
+    assert torch.equal(tiny(folder, loading, on_error="skip").splits.test.targets, torch.tensor([1, 1, 0]))
+    assert "left out 1 images" in caplog.text
+    (folder / "val/val_annotations.txt").write_text("val_0.JPEG\tn1\t\nval_1.JPEG\tn9\t\n")
+    with pytest.raises(CarltError, match=r"val_annotations.txt, line 2: .*is not `<file> <wnid> <box>`"):
+        _ = tiny(folder, loading).splits

@@ -1,0 +1,151 @@
+"""The commands as a user types them, each in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from carlt.reporting.record import read_result
+
+SHORT = ("trainer.accelerator=cpu", "trainer.max_epochs=1", "reg=none")
+
+
+def python(*arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run this interpreter with ``arguments`` in ``home``, without any login and with nobody to answer questions."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "PYTEST"))}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**clean, "HOME": str(home), **environment},
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def train(*overrides: str, home: Path) -> subprocess.CompletedProcess[str]:
+    return python("-m", "carlt.train", *overrides, home=home)
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """A sweep over two seeds with all loggers and without a key."""
+    home = tmp_path_factory.mktemp("sweep")
+    done = train("-m", "seed=0,1", *SHORT, "logger=[csv,wandb,tensorboard]", f"hydra.sweep.dir={home}/runs", home=home)
+    return done, home / "runs"
+
+
+def test_a_sweep_leaves_a_run_a_seed(sweep: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    done, folder = sweep
+    assert done.returncode == 0, done.stderr
+    results = [read_result(path.parent) for path in sorted(folder.glob("*/result.json"))]
+    assert [result["seed"] for result in results] == [0, 1]
+    assert results[0]["metrics"]["train/ece"] != results[1]["metrics"]["train/ece"]
+
+
+def test_the_table_is_printed(sweep: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    done, folder = sweep
+    for run in folder.glob("*/result.json"):
+        assert f"Run folder: {run.parent}" in done.stdout
+    assert all(word in done.stdout for word in ("overall", "many", "medium", "few", "worst class", "Worst test class"))
+
+
+def test_every_job_has_a_wandb_run_and_event_files_of_its_own(
+    sweep: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
+    _, folder = sweep
+    jobs = [path.parent for path in sorted(folder.glob("*/result.json"))]
+    identities = [(job / "wandb_id").read_text() for job in jobs]
+    assert len(set(identities)) == 2
+    for job, identity in zip(jobs, identities, strict=True):
+        (run,) = (job / "wandb").glob("offline-run-*")
+        assert run.name.endswith(identity)
+        assert list(run.glob("*.wandb"))
+        assert list((job / "tensorboard").glob("events.out.tfevents.*"))
+        assert (job / "metrics.csv").exists()
+
+
+def test_a_failing_job_leaves_the_others_alone(tmp_path: Path) -> None:
+    done = train("-m", "data.largest_class=500,104", *SHORT, f"hydra.sweep.dir={tmp_path}/runs", home=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("error in") == 1
+    assert "data.largest_class (500)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(list((tmp_path / "runs").glob("*/result.json"))) == 1
+
+
+def test_all_mistakes_in_one_message(tmp_path: Path) -> None:
+    done = train("data=imagnet_lt", "reg.lamda=1", "optim.lr=fast", "sede=1", home=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("carlt.train: error: data=imagnet_lt: no such data; did you mean imagenet_lt?")
+    assert [line.split()[0] for line in lines[1:]] == ["reg.lamda:", "sede:", "optim.lr='fast':"]
+    assert not list(tmp_path.glob("runs/**/*"))  # and nothing was begun
+
+
+def test_a_mistake_in_the_data_is_one_message(tmp_path: Path) -> None:
+    done = train("data=image_folder", f"data.root={tmp_path}/nowhere", "trainer.max_epochs=1", home=tmp_path)
+    assert done.returncode == 2
+    assert "nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_holds_a_run_is_not_written_into(finished: Path, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    done = train(*SHORT, f"hydra.run.dir={finished}", home=tmp_path)
+    assert done.returncode == 2
+    assert f"{finished} holds a run: go on with it (resume={finished})" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+
+
+def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:
+    done = train(f"resume={tmp_path}", home=tmp_path)
+    assert done.returncode == 2
+    assert f"resume={tmp_path} is no run folder" in done.stderr
+
+
+def test_resume_takes_new_values_but_no_new_parts(finished: Path, tmp_path: Path) -> None:
+    done = train(f"resume={finished}", "model=resnet20", "trainer.max_epoch=4", home=tmp_path)
+    assert done.returncode == 2
+    assert "model: a run goes on with the parts it has" in done.stderr
+    assert "did you mean max_epochs?" in done.stderr
+
+
+def test_help_shows_groups_and_keys_without_loading_torch(tmp_path: Path) -> None:
+    done = python("-X", "importtime", "-m", "carlt.train", "--help", home=tmp_path)
+    assert done.returncode == 0
+    groups = ("data: ", "model: ", "aug: ", "loss: ", "reg: ", "sampler: ", "optim: ", "logger: ")
+    assert all(group in done.stdout for group in groups)
+    assert all(key in done.stdout for key in ("seed=", "trainer.max_epochs=", "data.root=", "resume=", "hydra.run.dir="))
+    assert " torch\n" not in done.stderr
+
+
+def test_evaluate_has_a_help(tmp_path: Path) -> None:
+    done = python("-m", "carlt.evaluate", "--help", home=tmp_path)
+    assert done.returncode == 0
+    assert "which" in done.stdout
+
+
+def test_a_wrong_group_is_told_without_loading_torch(tmp_path: Path) -> None:
+    done = python("-X", "importtime", "-m", "carlt.train", "data=imagnet_lt", home=tmp_path)
+    assert done.returncode == 2
+    assert " torch\n" not in done.stderr
+
+
+def test_reporting_needs_no_torch(tmp_path: Path) -> None:
+    program = "import sys, carlt.reporting.plots, carlt.reporting.record, carlt.reporting.table; print('torch' in sys.modules)"
+    assert python("-c", program, home=tmp_path).stdout == "False\n"
+
+
+def test_car_needs_torch_alone(tmp_path: Path) -> None:
+    # numpy comes with torch where it is installed; everything else of the house's dependencies must stay away.
+    others = ["lightning", "torchmetrics", "torchvision", "hydra", "omegaconf", "timm", "wandb", "sklearn", "matplotlib"]
+    program = f"import sys, json, carlt.reg, carlt.functional; print(json.dumps([m for m in {others} if m in sys.modules]))"
+    done = python("-c", program, home=tmp_path)
+    assert json.loads(done.stdout) == []

@@ -1,0 +1,157 @@
+"""What a finished run leaves behind, and that `carlt.evaluate` finds the same."""
+
+import csv
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from carlt import evaluate, paths
+from carlt.config import validate
+from carlt.errors import CarltError
+from carlt.reporting.record import read_result
+
+COUNTS = [104, 69, 45, 30, 20, 13, 8, 5, 3, 2]
+
+
+def test_the_folder_holds_every_promised_file(finished: Path) -> None:
+    found = {path.relative_to(finished).as_posix() for path in finished.rglob("*") if path.is_file()}
+    assert found == {
+        "config.yaml", "metrics.csv", "result.json", "per_class.csv", "confusion.npz",
+        "plots/per_class.png", "plots/confusion.png", "plots/curves.png", "checkpoints/last.ckpt", "checkpoints/best.ckpt",
+    }  # fmt: skip
+
+
+def test_result_has_the_keys_that_scripts_rely_on(finished: Path) -> None:
+    result = read_result(finished)
+    names = ("accuracy", "balanced_accuracy", "many", "medium", "few", "worst_class", "worst_10pct", "classes_at_zero",
+             "macro_f1", "geometric_mean", "harmonic_mean", "ece")  # fmt: skip
+    assert {f"{split}/{name}" for split in ("test", "val", "train") for name in names} <= result["metrics"].keys()
+    assert {"test/worst_ratio", "car/spectral_norm", "car/ema_gap"} <= result["metrics"].keys()
+    assert result.keys() >= {
+        "schema", "best", "worst_class", "epochs", "seed", "num_classes", "class_counts", "data", "timings", "versions",
+        "hardware", "commit",
+    }  # fmt: skip
+    assert (result["epochs"], result["seed"], result["class_counts"]) == (3, 0, COUNTS)
+    assert result["data"]["images"] == {"test": 500, "val": 200, "train": sum(COUNTS)}
+    assert len(result["data"]["sha256"]) == 64
+    assert result["timings"]["steps"] == 15
+    assert result["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_tables_and_metrics_tell_the_same(finished: Path) -> None:
+    with open(finished / paths.PER_CLASS, newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = ["class_id", "class_name", "train_count", "group", "test_count", "correct", "accuracy"]
+    assert list(rows[0]) == columns
+    assert [int(row["train_count"]) for row in rows] == COUNTS
+    with np.load(finished / paths.CONFUSION) as cells:
+        matrix = np.zeros((10, 10), dtype=int)
+        matrix[cells["true"], cells["predicted"]] = cells["count"]
+    assert [int(row["test_count"]) for row in rows] == matrix.sum(1).tolist() == [50] * 10
+    assert [int(row["correct"]) for row in rows] == matrix.diagonal().tolist()
+    metrics = read_result(finished)["metrics"]
+    accuracy = [float(row["accuracy"]) for row in rows]
+    assert metrics["test/accuracy"] == matrix.diagonal().sum() / 500
+    assert metrics["test/worst_class"] == min(accuracy)
+    for group in ("many", "medium", "few"):
+        of_group = [value for value, row in zip(accuracy, rows, strict=True) if row["group"] == group]
+        assert metrics[f"test/{group}"] == pytest.approx(sum(of_group) / len(of_group))
+
+
+def test_the_worst_class_is_the_rarest_of_the_worst(finished: Path) -> None:
+    with open(finished / paths.PER_CLASS, newline="") as file:
+        rows = list(csv.DictReader(file))
+    worst = min(rows, key=lambda row: (float(row["accuracy"]), int(row["train_count"])))
+    found = read_result(finished)["worst_class"]
+    assert (found["name"], found["train_count"]) == (worst["class_name"], int(worst["train_count"]))
+
+
+def test_plots_are_pictures(finished: Path) -> None:
+    for path in (finished / "plots").iterdir():
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_config_is_complete_and_plain(finished: Path) -> None:
+    text = (finished / paths.CONFIG).read_text()
+    assert "${" not in text
+    config = OmegaConf.create(text)
+    validate(config)
+    assert (config.trainer.max_epochs, config.reg._target_, config.seed) == (3, "carlt.reg.CAR", 0)
+
+
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_evaluate_finds_the_same_test_metrics(which: str, finished: Path) -> None:
+    result = read_result(finished)
+    recorded = result["metrics"] if which == "last" else result["best"]["metrics"]
+    found = evaluate.evaluate(finished, which)
+    assert found["metrics"] == {name: recorded[name] for name in found["metrics"]}
+    assert found["metrics"].keys() >= {"test/accuracy", "test/worst_class", "test/ece"}
+    assert found["epoch"] == (2 if which == "last" else result["best"]["epoch"])
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["carlt.evaluate", *arguments])
+    evaluate.main()
+
+
+def test_evaluate_prints_metrics_as_json(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = paths.checkpoint(finished, "best")
+    command(monkeypatch, f"run={finished}", f"which={path}")
+    first, rest = capsys.readouterr().out.split("\n", 1)
+    best = read_result(finished)["best"]
+    assert first == f"{path} (epoch {best['epoch'] + 1})"
+    assert json.loads(rest) == best["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run=nowhere"], "nowhere is no run folder"),
+        (["which=last"], "run=<run folder> is missing"),
+        (["rum=x"], "'rum=x' is not run= or which="),
+        (["run={finished}", "which=nowhere.ckpt"], "no checkpoint at nowhere.ckpt"),
+    ],
+)
+def test_evaluate_s_mistakes(
+    arguments: list[str], message: str, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        command(monkeypatch, *(argument.format(finished=finished) for argument in arguments))
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith(f"carlt.evaluate: error: {message}")
+
+
+def test_a_checkpoint_of_another_network_is_refused(finished: Path, run, tmp_path: Path) -> None:
+    run(tmp_path, "model.width=8", "reg=none", "trainer.max_epochs=1")
+    with pytest.raises(CarltError, match="does not fit the network of"):
+        evaluate.evaluate(finished, str(paths.checkpoint(tmp_path, "last")))
+
+
+def test_a_weight_of_zero_is_the_baseline(run, tmp_path: Path) -> None:
+    off = run(tmp_path / "off", "reg=car", "reg.weight=0")["metrics"]
+    none = run(tmp_path / "none", "reg=none")["metrics"]
+    assert {name: off[name] for name in none} == pytest.approx(none, nan_ok=True, abs=0)
+
+
+def test_the_seed_decides_everything(run, finished: Path, tmp_path: Path) -> None:
+    same, other = run(tmp_path / "same", "reg=car"), run(tmp_path / "other", "reg=car", "seed=1")
+    recorded = read_result(finished)
+    clockless = [name for name, value in recorded["metrics"].items() if name != "car/time_share" and value is not None]
+    assert [same["metrics"][name] for name in clockless] == [recorded["metrics"][name] for name in clockless]
+    assert other["metrics"]["train/ece"] != recorded["metrics"]["train/ece"]
+    assert other["data"]["sha256"] == recorded["data"]["sha256"]  # but not the split
+
+
+def test_a_ratio_without_denominator_is_null(run, tmp_path: Path) -> None:
+    result = run(tmp_path, "reg=none", "trainer.max_epochs=1")
+    assert result["metrics"]["train/worst_class"] == 0
+    assert math.isnan(result["metrics"]["test/worst_ratio"])
+    assert json.loads((tmp_path / paths.RESULT).read_text())["metrics"]["test/worst_ratio"] is None

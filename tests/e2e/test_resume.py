@@ -1,0 +1,179 @@
+"""A run that was killed and resumed ends as if nothing had happened."""
+
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from carlt import paths
+from carlt.callbacks import Progress, read_rows
+from carlt.errors import CarltError
+from carlt.reporting.record import read_result
+
+# 10 steps with checkpoints inside each epoch.
+SHORT = ("trainer.max_epochs=2", "callbacks.checkpoints.every_n_steps=3")
+# Networks and mixing that draw at random in every step; batch norm and SGD in one, drop path and AdamW in the other.
+KINDS = {
+    "cnn": ("reg=car", "aug=cutmix"),
+    "vit": ("model=timm", "model.name=test_vit", "model.drop_path_rate=0.3", "family=vit", "sampler=class_balanced"),
+}
+
+
+def end_state(folder: Path) -> dict[str, Any]:
+    """Everything a finished run leaves that does not depend on the clock or on where it lies."""
+    last = torch.load(paths.checkpoint(folder, "last"), weights_only=True)
+    best = torch.load(paths.checkpoint(folder, "best"), weights_only=True)
+    result = read_result(folder)
+    rows = read_rows(folder / paths.METRICS)
+    for numbers in (*rows, result["metrics"]):
+        numbers.pop("car/time_share", None)
+    return {
+        "network and regularizer": last["state_dict"],
+        "optimizer": last["optimizer_states"],
+        "schedule": last["lr_schedulers"],
+        "step": last["global_step"],
+        "best": {key: best[key] for key in ("state_dict", "epoch", "global_step")},
+        "result": {key: result[key] for key in ("metrics", "best", "worst_class", "epochs")},
+        "metrics.csv": rows,
+        "per_class.csv": (folder / paths.PER_CLASS).read_text(),
+    }
+
+
+def differences(a: Any, b: Any, place: str = "") -> list[str]:
+    """Where two end states differ; empty if they are equal to the last bit."""
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        return [found for key in a for found in differences(a[key], b[key], f"{place}/{key}")]
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        return [found for i, pair in enumerate(zip(a, b, strict=True)) for found in differences(*pair, f"{place}/{i}")]
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return [] if torch.equal(a, b) else [place]
+    return [] if a == b else [f"{place}: {a} != {b}"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kill_at_any_moment_changes_nothing(kind: str, run, resume, tmp_path: Path, monkeypatch) -> None:
+    # A kill is seen only in the files it leaves. Every file is written beside its place and then moved there, so the
+    # folder as it is before each move is all that a kill can leave.
+    whole, kills = tmp_path / "whole", []
+    move = Path.replace
+
+    def copy_then_move(file: Path, target: Path) -> Path:
+        if (whole / paths.CONFIG).exists():
+            kills.append(tmp_path / f"{len(kills)}_before_{target.name}")
+            shutil.copytree(whole, kills[-1])
+        return move(file, target)
+
+    monkeypatch.setattr(Path, "replace", copy_then_move)
+    run(whole, *KINDS[kind], *SHORT)
+    monkeypatch.undo()
+
+    assert [kill.name for kill in kills if "last" in kill.name] == [
+        "0_before_last.ckpt", "3_before_last.ckpt", "4_before_last.ckpt", "5_before_last.ckpt", "8_before_last.ckpt",
+    ]  # fmt: skip
+    expected = end_state(whole)
+    for kill in kills:
+        resume(kill)
+        assert differences(expected, end_state(kill)) == [], kill.name
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The end state that interrupted runs must reach."""
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    run(folder, *KINDS["cnn"], *SHORT)
+    return end_state(folder)
+
+
+@pytest.mark.parametrize(
+    ("hook", "nth", "saved"),
+    [
+        ("on_train_batch_end", 1, 1),
+        ("on_train_batch_start", 4, 4),
+        ("on_train_batch_end", 5, 5),  # the last batch of the first epoch
+        ("on_validation_batch_start", 1, 5),
+        ("on_train_epoch_end", 1, 5),
+        ("on_train_batch_end", 7, 7),
+    ],
+)
+def test_sigterm_saves_and_the_resumed_run_ends_alike(
+    hook: str, nth: int, saved: int, run, resume, uninterrupted, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    calls = itertools.count(1)
+
+    def terminate(*_: Any) -> None:
+        if next(calls) == nth:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    # The progress bar's hooks change nothing in a run.
+    monkeypatch.setattr(Progress, hook, terminate)
+    with pytest.raises(SystemExit) as end:
+        run(tmp_path / "run", *KINDS["cnn"], *SHORT)
+    monkeypatch.undo()
+    assert end.value.code == 143
+    assert f"resume={tmp_path / 'run'}" in capsys.readouterr().err
+    assert torch.load(paths.checkpoint(tmp_path / "run", "last"), weights_only=True)["global_step"] == saved
+    resume(tmp_path / "run")
+    assert differences(uninterrupted, end_state(tmp_path / "run")) == []
+
+
+def test_sigkill_at_a_random_moment(uninterrupted, resume, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "carlt.train", "trainer.accelerator=cpu", f"hydra.run.dir={folder}"]
+    process = subprocess.Popen([*command, *KINDS["cnn"], *SHORT], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    while not paths.checkpoint(folder, "last").exists() and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(torch.rand(()).item() / 5)
+    process.kill()
+    output, _ = process.communicate()
+    assert process.returncode in (-signal.SIGKILL, 0), output.decode()
+    resume(folder)
+    assert differences(uninterrupted, end_state(folder)) == []
+
+
+def test_a_finished_run_goes_on_with_more_epochs(finished: Path, resume, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    result = resume(folder, "trainer.max_epochs=4")
+    assert result["epochs"] == 4
+    assert [row["epoch"] for row in read_rows(folder / paths.METRICS)] == [0, 1, 2, 3]
+
+
+def test_resuming_a_finished_run_changes_nothing(finished: Path, resume, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    resume(folder)
+    assert differences(end_state(finished), end_state(folder)) == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign", "code"])
+def test_a_damaged_checkpoint_is_one_error(damage: str, finished: Path, resume, tmp_path: Path) -> None:
+    folder, trace = tmp_path / "run", tmp_path / "executed"
+    shutil.copytree(finished, folder)
+    last = paths.checkpoint(folder, "last")
+    if damage == "cut":
+        last.write_bytes(last.read_bytes()[:1000])
+    elif damage == "foreign":
+        torch.save({"some": torch.ones(2)}, last)
+    else:
+        torch.save({"state_dict": Touch(trace)}, last)
+    with pytest.raises(CarltError, match=r"last\.ckpt is damaged or no carlt checkpoint"):
+        resume(folder, "trainer.max_epochs=4")
+    assert not trace.exists()
+
+
+class Touch:
+    """Unpickling an object of this class makes the file ``path``: what a hostile checkpoint could do."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)

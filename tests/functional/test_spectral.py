@@ -1,0 +1,121 @@
+"""functional.spectral against torch.linalg.svd in float64."""
+
+import pytest
+import torch
+
+from carlt.functional import batch_confusion, spectral
+from carlt.functional.spectral import leading_triplet
+
+SIZES = [10, 100, 300]  # squaring, squaring, Lanczos
+
+
+def randn(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
+
+
+def with_values(values, size):
+    """A matrix with the given leading singular values, in random directions."""
+    q, r = torch.linalg.qr(randn(size, size))[0], torch.linalg.qr(randn(size, size + 1))[0][:, :size]
+    rest = torch.linspace(0.5 * min(values), 0, size - len(values), dtype=torch.float64)
+    return q @ torch.diag(torch.cat([torch.tensor(values, dtype=torch.float64), rest])) @ r
+
+
+def trained(size):
+    """The running confusion of a linear classifier that learns long-tailed Gaussian classes, after 40 steps."""
+    torch.manual_seed(0)
+    prior = torch.arange(1, size + 1, dtype=torch.float64) ** -1.0
+    centres = 2 * randn(size, 16)
+    weight = torch.zeros(16, size, dtype=torch.float64, requires_grad=True)
+    confusion = torch.zeros(size, size, dtype=torch.float64)
+    for _ in range(40):
+        targets = torch.multinomial(prior, 128, replacement=True)
+        logits = (centres[targets] + torch.randn(128, 16)) @ weight
+        (gradient,) = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, targets), weight)
+        weight.data -= 0.5 * gradient
+        confusion = 0.5 * confusion + 0.5 * batch_confusion(logits.detach(), targets)[0]
+    return confusion
+
+
+MATRICES = {
+    "random": lambda n: randn(n, n),
+    "random and positive": lambda n: randn(n, n).abs(),
+    "trained": trained,
+    "two close values": lambda n: with_values([1.0, 0.99], n),
+    "two closer values": lambda n: with_values([1.0, 0.999], n),
+    "rank one": lambda n: torch.outer(randn(n), randn(n + 1)[:n]),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", MATRICES)
+def test_value_and_gradient_are_those_of_the_svd(name, size, dtype):
+    matrix = MATRICES[name](size).to(dtype)
+    weight = (0.5 + torch.rand(size, generator=torch.Generator().manual_seed(0))).to(dtype)
+    if "close" in name:
+        weight.fill_(1)  # or they would not be close
+    sigma, u, v, error = leading_triplet(matrix, weight, start=torch.linspace(0, 1, size, dtype=dtype))
+    left, values, right = torch.linalg.svd(weight.double()[:, None] * matrix.double())
+    exact = torch.outer(left[:, 0], right[0])
+    assert abs(sigma / values[0] - 1) <= 1e-5
+    assert torch.linalg.vector_norm(torch.outer(u, v) - exact) <= 1e-3
+    assert error <= 1e-3
+    assert sigma.dtype == u.dtype == v.dtype == dtype
+    if dtype == torch.float64:
+        assert abs(sigma / values[0] - 1) <= 1e-12
+        assert torch.linalg.vector_norm(torch.outer(u, v) - exact) <= 1e-8
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_repeated_leading_value_has_some_valid_pair(size):
+    matrix = with_values([1.0, 1.0], size)
+    sigma, u, v, _ = leading_triplet(matrix, torch.ones(size, dtype=torch.float64), randn(size))
+    torch.testing.assert_close(sigma, torch.ones_like(sigma))
+    torch.testing.assert_close(matrix @ v, u)
+    torch.testing.assert_close(matrix.T @ u, v)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_zero_matrix_has_value_and_gradient_zero(size):
+    sigma, u, v, _ = leading_triplet(torch.zeros(size, size), torch.ones(size), torch.ones(size))
+    assert sigma == 0
+    assert not u.any()
+    assert v.isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [(3, 200), (200, 3), (1, 2), (400, 150)])
+def test_shapes(shape):
+    matrix = randn(*shape)
+    sigma, u, v, _ = leading_triplet(matrix, torch.ones(shape[0], dtype=torch.float64), randn(shape[1]))
+    torch.testing.assert_close(sigma, torch.linalg.matrix_norm(matrix, 2))
+    torch.testing.assert_close(matrix @ v, sigma * u)
+
+
+def test_rows_in_small_pieces_are_all_rows(monkeypatch):
+    matrix, weight, start = randn(500, 300).abs(), randn(500).abs(), torch.ones(300, dtype=torch.float64)
+    whole = leading_triplet(matrix, weight, start)
+    monkeypatch.setitem(spectral.CHUNK_BYTES, "cpu", 7 * 300 * 8)
+    pieces = leading_triplet(matrix, weight, start)
+    every = leading_triplet(matrix, weight, start, rows=torch.arange(500))
+    for other in (pieces, every):
+        torch.testing.assert_close(other[:3], whole[:3])
+
+
+def test_chosen_rows_are_a_matrix_with_the_others_zero():
+    matrix, weight = randn(300, 300), torch.ones(300, dtype=torch.float64)
+    rows = torch.arange(0, 300, 3)
+    sigma, u, _, _ = leading_triplet(matrix, weight, torch.ones(300, dtype=torch.float64), rows)
+    torch.testing.assert_close(sigma, torch.linalg.matrix_norm(matrix[rows], 2))
+    assert not u[1::3].any()
+
+
+def test_active_rows_keep_the_value():
+    matrix = randn(400, 50).abs() * 0.7 ** torch.arange(400, dtype=torch.float64)[:, None]
+    norms = torch.linalg.vector_norm(matrix, dim=1)
+    exact = torch.linalg.matrix_norm(matrix, 2)
+    for floor in (0 * exact, 0.5 * exact):
+        rows = spectral.active_rows(norms, floor)
+        assert len(rows) < 30
+        assert torch.equal(rows, rows.sort().values)
+        assert 0 <= 1 - torch.linalg.matrix_norm(matrix[rows], 2) / exact <= 0.5e-5
+    assert len(spectral.active_rows(torch.zeros(400), torch.zeros(()))) <= 400

@@ -1,0 +1,122 @@
+"""Weights from a file: read as data, fitted or refused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from carlt.errors import CarltError
+from carlt.models import SmallCNN, timm_model
+from carlt.models.weights import load_weights
+
+
+def network(classes: int, seed: int) -> SmallCNN:
+    torch.manual_seed(seed)
+    return SmallCNN(classes, width=4)
+
+
+def save(state: dict, folder: Path, form: str) -> Path:
+    path = folder / f"weights.{form}"
+    if form == "safetensors":
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
+    else:
+        torch.save(state, path)
+    return path
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("form", ["pt", "safetensors"])
+def test_all_weights_come_from_the_file(form: str, tmp_path: Path) -> None:
+    given, wanted = network(5, seed=0), network(5, seed=1)
+    load_weights(wanted, str(save(given.state_dict(), tmp_path, form)))
+    assert same(given, wanted)
+
+
+@pytest.mark.parametrize("form", ["pt", "safetensors"])
+def test_a_classifier_of_other_classes_stays_as_it_was(form: str, tmp_path: Path) -> None:
+    given, wanted, untouched = network(5, seed=0), network(7, seed=1), network(7, seed=1)
+    load_weights(wanted, str(save(given.state_dict(), tmp_path, form)))
+    assert same(given.features, wanted.features)
+    assert same(untouched.classifier, wanted.classifier)
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model"])
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model."])
+def test_wrappers_and_prefixes_are_taken_off(wrapper: str, prefix: str, tmp_path: Path) -> None:
+    given, wanted = network(5, seed=0), network(5, seed=1)
+    state = {prefix + name: tensor for name, tensor in given.state_dict().items()}
+    load_weights(wanted, str(save({wrapper: state, "epoch": 3}, tmp_path, "pt")))
+    assert same(given, wanted)
+
+
+def test_a_run_s_checkpoint_gives_its_network(finished: Path) -> None:
+    last = finished / "checkpoints" / "last.ckpt"
+    wanted = SmallCNN(10, in_channels=1)
+    load_weights(wanted, str(last))
+    state = torch.load(last, weights_only=True)["state_dict"]
+    assert torch.equal(wanted.classifier.weight, state["model.classifier.weight"])
+
+
+def test_a_timm_classifier_of_other_classes_stays_as_it_was(tmp_path: Path) -> None:
+    given = timm_model("test_resnet", num_classes=5)
+    wanted = timm_model("test_resnet", num_classes=3, weights=str(save(given.state_dict(), tmp_path, "pt")))
+    assert torch.equal(given.conv1[0].weight, wanted.conv1[0].weight)
+    assert wanted.fc.weight.shape[0] == 3
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    path = save(SmallCNN(5, width=6).state_dict(), tmp_path, "pt")
+    with pytest.raises(CarltError, match=r"does not fit SmallCNN: .*\(6, 3, 3, 3\) where \(4, 3, 3, 3\) is wanted"):
+        load_weights(network(5, seed=0), str(path))
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    state = network(5, seed=0).state_dict()
+    del state["features.0.0.weight"]
+    with pytest.raises(CarltError, match=r"features\.0\.0\.weight is missing"):
+        load_weights(network(5, seed=0), str(save(state, tmp_path, "pt")))
+
+
+def test_no_such_file() -> None:
+    with pytest.raises(CarltError, match=r"model.weights=nowhere\.pt is not a file"):
+        load_weights(network(5, seed=0), "nowhere.pt")
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
+def test_a_damaged_file_is_one_error(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"not weights")
+    with pytest.raises(CarltError, match="holds no plain weights"):
+        load_weights(network(5, seed=0), str(path))
+
+
+def test_something_else_than_weights(tmp_path: Path) -> None:
+    path = tmp_path / "list.pt"
+    torch.save([1, 2], path)
+    with pytest.raises(CarltError, match="holds no dictionary of tensors"):
+        load_weights(network(5, seed=0), str(path))
+
+
+class Touch:
+    """Unpickling an object of this class makes the file ``path``: what a hostile file could do."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_nothing_in_the_file_is_executed(tmp_path: Path) -> None:
+    path, trace = tmp_path / "hostile.pt", tmp_path / "executed"
+    torch.save({"state_dict": Touch(trace)}, path)
+    with pytest.raises(CarltError, match="nothing was run"):
+        load_weights(network(5, seed=0), str(path))
+    assert not trace.exists()
+    torch.load(path, weights_only=False)  # the trap does work
+    assert trace.exists()

@@ -1,0 +1,221 @@
+"""reg.CAR against autograd through a full SVD, and its invariances."""
+
+import copy
+import math
+
+import pytest
+import torch
+
+from carlt.functional import batch_confusion, relative_gap, spectral
+from carlt.reg import CAR, NoRegularizer
+
+COUNTS = [40, 12, 7, 3, 2]
+
+
+def batches(num_classes, steps, size=16, seed=0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    prior = torch.arange(1, num_classes + 1).double() ** -1.0
+    for _ in range(steps):
+        targets = torch.multinomial(prior, size, replacement=True, generator=generator)
+        yield 3 * torch.randn(size, num_classes, generator=generator, dtype=dtype), targets
+
+
+class Oracle:
+    """CAR by the book: dense C x C, full SVD, autograd through both."""
+
+    def __init__(self, counts, beta=0.5, debias=False, absent="decay", surrogate="paper"):
+        m = torch.tensor(counts).double() / sum(counts)
+        self.weight = (m + 0.2) ** -0.5
+        if surrogate == "released":
+            self.weight /= self.weight.mean()
+        self.beta, self.debias, self.absent, self.surrogate = beta, debias, absent, surrogate
+        self.mean = torch.zeros(len(counts), len(counts)).double()  # before debiasing
+        self.steps = torch.zeros(len(counts), 1).double()
+
+    def __call__(self, logits, targets):
+        new, mass = batch_confusion(logits, targets, 0.1, self.surrogate)
+        touched = (mass > 0)[:, None] if self.absent == "hold" else torch.ones(len(mass), 1, dtype=torch.bool)
+        self.steps += touched
+        mixed = self.beta * self.mean + (1 - self.beta) * new
+        if self.surrogate == "released":
+            mixed = torch.where(self.steps == 1, new.detach(), mixed)
+        mean = torch.where(touched, mixed, self.mean)
+        self.mean = mean.detach()
+        self.estimate = mean / (1 - self.beta**self.steps).clamp_min(1e-300) if self.debias else mean
+        return 0.5 * torch.linalg.svdvals(self.weight[:, None] * self.estimate)[0]
+
+
+OPTIONS = [
+    {},
+    {"beta": 0.9},
+    {"debias": True},
+    {"absent": "hold"},
+    {"absent": "hold", "debias": True, "beta": 0.8},
+    {"surrogate": "released"},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("num_classes", [5, 140])
+@pytest.mark.parametrize("soft", [False, True])
+def test_every_step_is_the_oracle(options, num_classes, soft):
+    counts = list(range(num_classes, 0, -1))
+    car, oracle = CAR(counts, **options), Oracle(counts, **options)
+    for step, (logits, targets) in enumerate(batches(num_classes, 6)):
+        if soft:
+            hard = torch.nn.functional.one_hot(targets, num_classes).double()
+            targets = 0.6 * hard + 0.4 * hard.roll(1, 0)
+        ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+        penalty, expected = car(ours, targets), oracle(theirs, targets)
+        torch.testing.assert_close(penalty, expected, rtol=1e-9, atol=0)
+        torch.testing.assert_close(car.confusion, oracle.estimate.detach(), rtol=1e-9, atol=1e-15)
+        penalty.backward()
+        if options.get("surrogate") == "released" and step == 0:
+            assert not ours.grad.any()  # its first batch is a constant
+            continue
+        expected.backward()
+        assert theirs.grad.abs().max() > 1e-6
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-6, atol=1e-9)
+
+
+def test_first_step_is_the_formula_by_loops():
+    """Everything from logits to penalty once more, with no shared code: one class's row by hand."""
+    z, y = [[2.0, 1.0, 0.0], [0.0, 0.5, 1.0]], [0, 0]
+    row = [0.0, 0.0, 0.0]
+    for q in z:
+        total = math.exp(q[1]) + math.exp(q[2])
+        for i in (1, 2):
+            row[i] += 0.5 * math.exp(q[i]) / total / (1 + math.exp(-(0.1 + q[i] - q[0])))
+    weight = (6 / 10 + 0.2) ** -0.5
+    expected = 0.5 * weight * 0.5 * math.hypot(*row)  # penalty weight, lambda_0, 1 - beta, norm of the only row
+    penalty = CAR([6, 3, 1])(torch.tensor(z, dtype=torch.float64), torch.tensor(y))
+    assert penalty.item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("options", OPTIONS[:5], ids=str)
+@pytest.mark.parametrize("soft", [False, True])
+def test_gradcheck(options, soft):
+    car = CAR(COUNTS, **options)
+    for batch in batches(5, 3):
+        car(*batch)
+    ((logits, targets),) = batches(5, 1, size=6, seed=1)
+    targets = torch.softmax(torch.randn(6, 5, dtype=torch.float64), 1) if soft else targets
+    assert torch.autograd.gradcheck(lambda z: copy.deepcopy(car)(z, targets), logits.requires_grad_(), atol=1e-7)
+
+
+def test_many_classes_are_the_oracle_too(monkeypatch):
+    """Above LARGE classes rows are left out and zeroed when they have faded; the result stays."""
+    monkeypatch.setattr(spectral, "LARGE", 100)
+    monkeypatch.setitem(spectral.CHUNK_BYTES, "cpu", 30_000)
+    counts = list(range(200, 0, -1))
+    for options in ({}, {"absent": "hold"}):
+        car, oracle = CAR(counts, **options), Oracle(counts, **options)
+        chosen = []
+        active = spectral.active_rows
+        monkeypatch.setattr(spectral, "active_rows", lambda *a, **k: chosen.append(active(*a, **k)) or chosen[-1])  # noqa: B023
+        for logits, targets in batches(200, 30, size=4, dtype=torch.float32):
+            ours, theirs = logits.clone().requires_grad_(), logits.double().requires_grad_()
+            penalty, expected = car(ours, targets), oracle(theirs, targets)
+            penalty.backward()
+            expected.backward()
+            assert abs(penalty.item() / expected.item() - 1) < 1e-5
+            gap = torch.linalg.vector_norm(ours.grad - theirs.grad) / torch.linalg.vector_norm(theirs.grad)
+            assert gap < 1e-3
+            torch.testing.assert_close(car.confusion.double(), oracle.estimate.detach(), rtol=1e-4, atol=1e-7)
+        monkeypatch.setattr(spectral, "active_rows", active)
+        if not options:
+            assert len(chosen[-1]) < 60
+            assert (car.row_norm == 0).any()
+        torch.testing.assert_close(car.row_norm, torch.linalg.vector_norm(car.confusion, dim=1), rtol=1e-4, atol=1e-7)
+
+
+def test_classes_may_be_renamed():
+    order = torch.tensor([3, 0, 4, 1, 2])
+    plain, renamed = CAR(COUNTS), CAR([COUNTS[c] for c in order])
+    place = order.argsort()
+    for logits, targets in batches(5, 4):
+        a, b = logits.clone().requires_grad_(), logits[:, order].requires_grad_()
+        p, q = plain(a, targets), renamed(b, place[targets])
+        p.backward()
+        q.backward()
+        torch.testing.assert_close(p, q)
+        torch.testing.assert_close(a.grad[:, order], b.grad)
+    torch.testing.assert_close(plain.confusion[order][:, order], renamed.confusion)
+
+
+def test_order_within_the_batch_does_not_matter():
+    one, other = CAR(COUNTS), CAR(COUNTS)
+    for logits, targets in batches(5, 4):
+        order = torch.randperm(len(targets))
+        torch.testing.assert_close(one(logits, targets), other(logits[order], targets[order]))
+    torch.testing.assert_close(one.confusion, other.confusion)
+
+
+def test_soft_labels_that_are_hard_are_hard():
+    hard, soft = CAR(COUNTS), CAR(COUNTS)
+    for logits, targets in batches(5, 4):
+        a, b = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+        p, q = hard(a, targets), soft(b, torch.nn.functional.one_hot(targets, 5).double())
+        p.backward()
+        q.backward()
+        torch.testing.assert_close(p, q)
+        torch.testing.assert_close(a.grad, b.grad)
+    torch.testing.assert_close(hard.confusion, soft.confusion)
+
+
+@pytest.mark.parametrize("reg", [CAR(COUNTS, weight=0.0), NoRegularizer()])
+def test_no_weight_is_the_baseline(reg):
+    ((logits, targets),) = batches(5, 1)
+    logits.requires_grad_()
+    penalty = reg(logits, targets)
+    penalty.backward()
+    assert penalty == 0
+    assert not logits.grad.any()
+    assert not NoRegularizer()(torch.full((2, 3), torch.inf), targets).isnan()
+
+
+def test_history_is_a_constant_and_batches_do_not_chain():
+    car = CAR(COUNTS)
+    first, second = (logits.requires_grad_() for logits, _ in batches(5, 2))
+    targets = torch.zeros(16, dtype=torch.int64)
+    car(first, targets)
+    car(second, targets).backward()
+    assert first.grad is None
+    assert second.grad.any()
+    assert not any(buffer.requires_grad for buffer in car.buffers())
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_resumed_is_uninterrupted(options, tmp_path):
+    data = list(batches(140, 8, dtype=torch.float32))
+    through, before = CAR([1] * 140, **options), CAR([1] * 140, **options)
+    expected = [through(*batch).item() for batch in data]
+    for batch in data[:3]:
+        before(*batch)
+    torch.save(before.state_dict(), tmp_path / "car.pt")
+    after = CAR([1] * 140, **options)
+    after.load_state_dict(torch.load(tmp_path / "car.pt"))
+    assert [after(*batch).item() for batch in data[3:]] == expected[3:]
+    for name, value in through.state_dict().items():
+        assert torch.equal(value, after.state_dict()[name]), name
+
+
+def test_eval_leaves_every_buffer_alone():
+    car = CAR(COUNTS)
+    data = list(batches(5, 3))
+    penalty = car(*data[0])
+    state = copy.deepcopy(car.state_dict())
+    car.eval()
+    assert car(*data[1]).item() == penalty.item()  # the estimate as it stands
+    for name, value in car.state_dict().items():
+        assert torch.equal(value, state[name]), name
+
+
+def test_true_confusion_is_that_of_the_whole_set():
+    car = CAR(COUNTS, margin=0.3)
+    data = list(batches(5, 4))
+    truth = car.true_confusion(data)
+    whole = batch_confusion(torch.cat([x for x, _ in data]), torch.cat([y for _, y in data]), 0.3)[0]
+    torch.testing.assert_close(truth, whole.float())
+    car(*data[0])
+    assert 0 < relative_gap(car.confusion, truth) < 2

@@ -1,0 +1,121 @@
+"""What reg.CAR does with bad input, odd batches and other precisions."""
+
+import copy
+import itertools
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from carlt.errors import CarltError
+from carlt.reg import CAR
+
+COUNTS = [40, 12, 7, 3, 2]
+
+
+def batch(seed=0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(16, 5, generator=generator, dtype=dtype)
+    return logits, torch.randint(0, 5, (16,), generator=generator)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_non_finite_logits_change_nothing_and_are_counted(bad):
+    car = CAR(COUNTS, max_skipped=3)
+    data = [batch(seed, torch.float32) for seed in range(6)]
+    car(*data[0])
+    state = copy.deepcopy(car.state_dict())
+    for count, dtype in enumerate([torch.float32, torch.float16], start=1):
+        logits = data[count][0].to(dtype)
+        logits[3, 2] = bad
+        logits.requires_grad_()
+        penalty = car(logits, data[count][1])
+        penalty.backward()
+        assert penalty == 0
+        assert not logits.grad.any()
+        assert car.skipped_steps == car.skipped_in_a_row == count
+    for name, value in car.state_dict().items():
+        assert torch.equal(value, state[name]) or name.startswith("skipped"), name
+    car(*data[4])
+    assert car.skipped_in_a_row == 0
+    for _ in range(2):
+        car(logits, data[2][1])
+    with pytest.raises(CarltError, match="3 steps in a row"):
+        car(logits, data[2][1])
+
+
+@pytest.mark.parametrize("label", [-1, 5, 2**40])
+def test_label_out_of_range(label):
+    car = CAR(COUNTS)
+    with pytest.raises(CarltError, match=rf"{label}.*\[0, 5\)"):
+        car(torch.randn(2, 5), torch.tensor([0, label]))
+    assert not car.confusion.any()
+
+
+@pytest.mark.parametrize("value", [-0.1, torch.nan, torch.inf])
+def test_impossible_soft_label(value):
+    with pytest.raises(CarltError, match="soft labels"):
+        CAR(COUNTS)(torch.randn(1, 5), torch.tensor([[1.0, value, 0, 0, 0]]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"class_counts": [3, 0]}, "class 1: 0"),
+        ({"weight": -1}, "weight"),
+        ({"weight": torch.nan}, "weight"),
+        ({"beta": 1.0}, "beta"),
+        ({"r0": -0.1}, "r0"),
+        ({"margin": torch.inf}, "margin"),
+        ({"surrogate": "papers"}, "'papers'"),
+        ({"absent": "keep"}, "'keep'"),
+        ({"max_skipped": 0}, "max_skipped"),
+    ],
+)
+def test_impossible_arguments_are_named(arguments, said):
+    with pytest.raises(CarltError, match=said):
+        CAR(**{"class_counts": COUNTS, **arguments})
+
+
+@pytest.mark.parametrize("absent", ["decay", "hold"])
+@pytest.mark.parametrize(("size", "num_classes"), list(itertools.product([1, 7], [2, 5, 200])))
+def test_small_and_one_sided_batches(size, num_classes, absent):
+    car = CAR([1] * num_classes, absent=absent)
+    for seed in range(3):
+        logits = torch.randn(size, num_classes, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+        penalty = car(logits, torch.full((size,), num_classes - 1))
+        penalty.backward()
+        exact = 0.5 * torch.linalg.matrix_norm(car.row_weight[:, None] * car.confusion, 2)
+        torch.testing.assert_close(penalty.detach(), exact)
+        assert logits.grad.any()
+
+
+def test_precision_follows_the_logits():
+    logits, targets = batch()
+    expected = CAR(COUNTS)(logits, targets)
+    assert expected.dtype == torch.float64
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        car = CAR(COUNTS)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            penalty = car(logits.to(dtype), targets)
+        assert penalty.dtype == car.confusion.dtype == torch.float32
+        torch.testing.assert_close(penalty.double(), CAR(COUNTS)(logits.to(dtype).double(), targets))
+    car = CAR(COUNTS).to(torch.bfloat16)  # as Lightning's bf16-true does to a whole module
+    assert car(logits.float(), targets).dtype == car.confusion.dtype == torch.float32
+
+
+def test_torch_is_the_only_dependency():
+    code = """
+import sys, warnings
+warnings.simplefilter("ignore")
+class Absent:
+    names = "numpy lightning hydra omegaconf torchmetrics torchvision timm sklearn matplotlib rich wandb scipy".split()
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in self.names:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+import torch, carlt.functional, carlt.reg
+carlt.reg.CAR([2, 1])(torch.randn(4, 2, requires_grad=True), torch.tensor([0, 1, 1, 0])).backward()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

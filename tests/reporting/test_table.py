@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from carlt.reporting.table import GROUPS, percent, print_result
+
+
+def result(**changes: object) -> dict:
+    metrics = {f"{split}/{name}": 0.25 for split in ("test", "train") for name in GROUPS}
+    return {
+        "metrics": metrics | {"test/few": None, "test/classes_at_zero": 3.0},
+        "worst_class": {"name": "axolotl", "train_count": 2, "test_accuracy": 0.125, "train_accuracy": 0.5},
+        "num_classes": 10,
+        "best": None,
+        "data": {"name": "ponds"},
+        "epochs": 7,
+        "seed": 4,
+        **changes,
+    }
+
+
+def printed(record: dict) -> str:
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115 - lives as long as the console
+    print_result(record, Path("/runs/a"), console)
+    console.file.close()
+    return console.export_text()
+
+
+def test_percent() -> None:
+    assert [percent(value) for value in (0.0, 0.1234, 1.0, None, float("nan"))] == ["0.0", "12.3", "100.0", "-", "-"]
+
+
+def test_the_table_says_what_it_is_of() -> None:
+    text = printed(result())
+    for part in ("ponds, last epoch (7), seed 4", "axolotl (2 training images), 12.5 % on test, 50.0 % on train",
+                 "Classes never right: 3 of 10", "Run folder: /runs/a"):  # fmt: skip
+        assert part in text
+
+
+def test_a_row_a_split_and_a_dash_for_an_empty_group() -> None:
+    lines = {line.split()[0]: line.split()[1:] for line in printed(result()).splitlines() if line.strip()}
+    assert lines["test"] == ["25.0", "25.0", "25.0", "-", "25.0", "25.0"]
+    assert lines["train"] == ["25.0"] * 6
+    assert "val" not in lines
+
+
+@pytest.mark.parametrize("split", ["validation", "TEST"])
+def test_the_best_epoch_is_labelled_by_what_chose_it(split: str) -> None:
+    best = {
+        "epoch": 4,
+        "chosen_by": f"val/balanced_accuracy on the {split} split",
+        "metrics": {"test/accuracy": 0.5, "test/worst_class": 0.1},
+    }
+    text = " ".join(printed(result(best=best)).split())
+    assert f"Best epoch (5, by val/balanced_accuracy on the {split} split): test 50.0 %, worst class 10.0 %." in text
