@@ -9,6 +9,7 @@ import pytest
 from carlt import train
 from carlt.command_line import check_overrides
 from carlt.config import compose_config
+from carlt.reporting import plots
 
 Run = Callable[..., dict[str, Any]]
 
@@ -32,6 +33,12 @@ def resume() -> Run:
         return train.run(train.resumed_config(folder, overrides), folder)
 
     return resume
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of a test draw nothing: that would take most of their time."""
+    monkeypatch.setattr(plots, "draw_run", lambda run_dir: {})
 
 
 @pytest.fixture(scope="session")

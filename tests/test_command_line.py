@@ -53,7 +53,6 @@ def test_recipe_values_reach_the_parts() -> None:
         ("optim.schedule=linear", ["optim.schedule='linear'", "one of constant, cosine, multistep"]),
         ("recipe.lr=high", ["recipe.lr=high", "expected a number"]),
         ("recipe.epoch=3", ["recipe.epoch", "did you mean epochs?"]),
-        ("aug.view.paddin=2", ["aug.view.paddin", "did you mean padding?"]),
         ("data.profile=steep", ["data.profile='steep'", "one of exponential, step"]),
         ("sede=1", ["sede", "did you mean seed?"]),
         ("seed=one", ["seed=one", "expected an integer"]),
@@ -64,6 +63,11 @@ def test_recipe_values_reach_the_parts() -> None:
 def test_a_mistake_names_value_place_and_choices(override: str, parts: list[str]) -> None:
     (line,) = mistakes(override)
     assert all(part in line for part in parts), line
+
+
+def test_a_mistake_deep_in_a_part_is_found_too() -> None:
+    (line,) = mistakes("data=cifar10_lt", "aug.view.paddin=2")
+    assert line.startswith("aug.view.paddin: carlt.aug.CropFlip takes no 'paddin'; did you mean padding?")
 
 
 def test_all_mistakes_are_reported_at_once() -> None:

@@ -1,6 +1,6 @@
 """What a CAR step costs: against a full SVD through autograd, against the memory floor, and in a training step.
 
-    python experiments/benchmarks/car_step.py            # about 10 minutes on 2 cores, most of it one SVD at 8,142
+    python experiments/benchmarks/car_step.py            # about 10 minutes, most of it one SVD at 8,142
     python experiments/benchmarks/car_step.py --no-svd   # without the SVD at 8,142
 
 Writes car_step.md beside itself. Runs on a CUDA device where there is one.
@@ -29,9 +29,11 @@ SVD_STEPS = {100: 60, 1000: 5, 8142: 1}
 
 
 def now() -> float:
+    """Seconds: wall time on a GPU, else this process's CPU time, which other processes hardly change."""
     if DEVICE == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter()
+        return time.perf_counter()
+    return time.process_time()
 
 
 class Stream:
@@ -199,9 +201,7 @@ def machine() -> str:
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return (
-        f"{names[0]}, {torch.get_num_threads()} threads, Python {platform.python_version()}, torch {torch.__version__}"
-    )
+    return f"{names[0]}, Python {platform.python_version()}, torch {torch.__version__}"
 
 
 def main() -> None:
@@ -213,6 +213,7 @@ def main() -> None:
     if arguments.memory:
         memory(int(arguments.memory[0]), arguments.memory[1])
         return
+    torch.set_num_threads(1)  # or CPU time would count threads that wait for each other
     bandwidth = measured_bandwidth()
     rows = []
     for classes in arguments.sizes:
@@ -240,7 +241,7 @@ def main() -> None:
 REPORT = """# What a CAR step costs
 
 `python experiments/benchmarks/car_step.py`, {}, {}.
-Batch 128, float32, forward and backward of the penalty alone, medians.
+Batch 128, float32, forward and backward of the penalty alone, medians (on a CPU: of CPU time, one thread).
 Memory bandwidth of a matrix-vector product: {:.1f} GB/s.
 
 {}

@@ -173,11 +173,12 @@ def main() -> None:
         seconds, records = read_lists(folder / "lists")
         theirs, ours = worker_growth(records)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    kb = size / 1024
     fast = "with" if decode.decode_jpeg else "without"
     gain, usual = (" and ".join(f"{mb:.1f}" for mb in workers) for workers in (ours, theirs))
     text = f"""# Loading: speed and memory beside torchvision's
 
-`CARLT_REAL_DATA=... python experiments/benchmarks/data_loading.py`, {time.strftime("%Y-%m-%d")}, commit {commit or "-"},
+`CARLT_REAL_DATA=... python experiments/benchmarks/data_loading.py`, {time.strftime("%Y-%m-%d")}, commit {commit},
 {cpu()}, {os.cpu_count()} cores, no GPU; Python {sys.version.split()[0]}, torch {torch.__version__},
 torchvision {torchvision.__version__}, Pillow {PIL.__version__}, {fast} simplejpeg. Images per second of CPU time of one
 process with one thread, median of five alternating rounds; both sides end in normalised float32 batches,
@@ -186,11 +187,11 @@ of 128 small and 32 large images.
 | | torchvision | carlt | ratio |
 |---|---|---|---|
 | 32 x 32, 10,847 images: crop 4, flip | {small[0]:,.0f} | {small[1]:,.0f} | {small[1] / small[0]:.1f} |
-| JPEG 500 x 375, {size / 1024:.0f} kB: crop to 224, flip | {large[0]:,.0f} | {large[1]:,.0f} | {large[1] / large[0]:.2f} |
+| JPEG 500 x 375, {kb:.0f} kB: crop to 224, flip | {large[0]:,.0f} | {large[1]:,.0f} | {large[1] / large[0]:.2f} |
 
 - Building the data module from lists of 437,513 + 24,426 lines: {seconds:.2f} s (best of three).
-- Private memory that each of two workers gains over an epoch of 437,513 records: {gain} MB; with a Python
-  list of (path, label) and torch's DataLoader {usual} MB.
+- Private memory that each of two workers gains over an epoch of 437,513 records: {gain} MB;
+  with a Python list of (path, label) and torch's DataLoader {usual} MB.
 - From asking for an epoch to its first batch of 32 with two workers, epochs 0, 1, 2 (the first starts the workers):
   {", ".join(f"{wait:.2f}" for wait in waits)} s.
 

@@ -114,7 +114,9 @@ def _check_values(config: DictConfig, overrides: Sequence[Override], problems: l
             parameters = signature(node["_target_"])
             if override.is_sweep_override() and name in parameters:
                 # A single value is seen by node_problems; of a sweep that sees the first.
-                found = [value_problem(override.key_or_group, v, parameters[name].annotation) for v in _choices(override)]
+                found = [
+                    value_problem(override.key_or_group, v, parameters[name].annotation) for v in _choices(override)
+                ]
                 problems += [problem for problem in found if problem]
             if name in node:
                 checked.append(override)

@@ -5,10 +5,8 @@ import netrc
 import os
 import secrets
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_only
 
 from carlt import paths
 from carlt.errors import CarltError
@@ -66,11 +64,13 @@ def log_results(loggers: list[Logger], run_dir: Path, metrics: dict[str, float],
 
 
 def finish(loggers: list[Logger]) -> None:
-    """Close the loggers; without this the next job of a sweep would write into this one's W&B run."""
+    """Close the loggers, of a failed run too: the next job of a sweep would write into this one's W&B run."""
     for logger in loggers:
         logger.finalize("success")
         if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
+            import wandb
+
+            wandb.finish()  # not logger.experiment.finish(), which would begin a run where none was begun
 
 
 def _has_wandb_key() -> bool:

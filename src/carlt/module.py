@@ -50,6 +50,8 @@ class LongTailClassifier(L.LightningModule):
         self.class_counts = class_counts
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        # A regularizer's state is the same on every rank by itself; DDP need not send a C x C matrix every step.
+        self._ddp_params_and_buffers_to_ignore = [f"reg.{name}" for name, _ in reg.named_buffers()]
         # Saved with the checkpoint, so that the epoch in which a run was interrupted logs what it would have.
         self.train_means = nn.ModuleDict({name: MeanMetric() for name in ("loss", "penalty", "accuracy")})
         for metric in self.train_means.values():

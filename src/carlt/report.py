@@ -5,13 +5,13 @@ from pathlib import Path
 
 from carlt.command_line import exit_with
 from carlt.errors import CarltError
-from carlt.reporting import summary
+from carlt.reporting import plots, summary
 
-USAGE = """usage: python -m carlt.report <run or sweep folder> ...
+USAGE = """usage: python -m carlt.report <run or sweep folder> ... [figure=<file.png>]
 
 Print a Markdown table of all finished runs in the folders: runs that differ by their seed alone make one row (mean and
 standard deviation in %), and each later row is compared with the first, paired by seed (mean difference and its 95 %
-confidence interval).
+confidence interval). figure= draws the accuracy of each class under every configuration.
 """
 
 
@@ -22,7 +22,11 @@ def main() -> None:
         print(USAGE)
         return
     try:
-        print(summary.markdown(summary.rows([Path(argument) for argument in arguments])), end="")
+        figures = [Path(argument.removeprefix("figure=")) for argument in arguments if argument.startswith("figure=")]
+        table = summary.rows([Path(argument) for argument in arguments if not argument.startswith("figure=")])
+        print(summary.markdown(table), end="")
+        for figure in figures:
+            plots.compare_classes({row.label: row.folders for row in table}, figure)
     except CarltError as error:
         exit_with("carlt.report", error)
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from carlt import command_line, paths
 from carlt.config import conf_dir, validate
@@ -40,17 +41,18 @@ def run(config: DictConfig, run_dir: Path) -> dict[str, Any]:
     began = time.monotonic()
     try:
         trainer.fit(module, data, ckpt_path=last if config.resume and last.is_file() else None, weights_only=True)
+        result = run_record.evaluate_and_record(run_dir, trainer, module, data, config.seed, time.monotonic() - began)
+        if trainer.is_global_zero:
+            from carlt.reporting import plots, table
+
+            loggers.log_results(outlets, run_dir, result["metrics"], plots.draw_run(run_dir))
+            table.print_result(result, run_dir)
+        return result
     except SystemExit as end:  # so Lightning answers SIGTERM and SIGINT, with codes 0 and 1
         print(f"interrupted; go on with: python -m carlt.train resume={run_dir}", file=sys.stderr)
         raise SystemExit(TERMINATED if isinstance(end, SIGTERMException) else INTERRUPTED) from None
-    result = run_record.evaluate_and_record(run_dir, trainer, module, data, config.seed, time.monotonic() - began)
-    if trainer.is_global_zero:
-        from carlt.reporting import plots, table
-
-        loggers.log_results(outlets, run_dir, result["metrics"], plots.draw_run(run_dir))
+    finally:
         loggers.finish(outlets)
-        table.print_result(result, run_dir)
-    return result
 
 
 def resumed_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
@@ -90,27 +92,24 @@ def main() -> None:
     except CarltError as error:
         command_line.exit_with(NAME, error)
 
-    failed: list[CarltError] = []
-
     def job(config: DictConfig) -> None:
         run_dir = Path(HydraConfig.get().runtime.output_dir)
         _direct_children(run_dir, given if stored is not None else HydraConfig.get().overrides.task)
         try:
-            if stored is None and "LOCAL_RANK" not in os.environ:
+            if stored is None and _is_first_process():
                 check_free(run_dir)
             with _own_process_group():
-                run(stored or config, run_dir)
+                run(stored or _with_choices(config), run_dir)
         except CarltError as error:
             if HydraConfig.get().mode == RunMode.RUN:
                 command_line.exit_with(NAME, error)
-            # The other jobs of a sweep go on.
+            # The other jobs of a sweep go on, and the sweep ends with exit code 1; Hydra prints its own kind of error
+            # without a traceback.
             print(f"{NAME}: error in {run_dir}: {error}", file=sys.stderr)
-            failed.append(error)
+            raise CompactHydraException(str(error)) from None
 
     sys.argv = [sys.argv[0], *flags, *overrides]
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
-    if failed:
-        raise SystemExit(1)
 
 
 @contextmanager
@@ -127,12 +126,25 @@ def _own_process_group() -> Iterator[None]:
         os.environ.update(environment)
 
 
+def _is_first_process() -> bool:
+    """Whether no launcher (Lightning's, torchrun, SLURM) has given this process a rank above 0."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
 def _direct_children(run_dir: Path, overrides: Sequence[str]) -> None:
     """DDP starts this command again for every further device: each is to do this job of a sweep, in this folder."""
     sys.argv = [sys.argv[0], *overrides, "hydra.mode=RUN"]
     run: Any = HydraConfig.get().run  # where Lightning looks for the folder
     with read_write(run):
         run.dir = str(run_dir)
+
+
+def _with_choices(config: DictConfig) -> DictConfig:
+    """``config`` and, for whoever reads it, the options it was composed of."""
+    choices = {group: name for group, name in HydraConfig.get().runtime.choices.items() if "hydra" not in group}
+    with open_dict(config):
+        config.choices = choices
+    return config
 
 
 def _resume_folder(overrides: Sequence[str]) -> Path | None:

@@ -11,6 +11,8 @@ from carlt.callbacks import CarDiagnostics, read_rows
 from carlt.callbacks.car_diagnostics import Stopwatch
 from carlt.reg import CAR
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 
 class Module(nn.Module):
     """Images (N, C) that are their own logits, and CAR."""

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from carlt import paths
-from carlt.callbacks import AtomicCheckpointIO, read_checkpoint
+from carlt.callbacks import AtomicCheckpointIO, read_checkpoint, read_rows
 from carlt.errors import CarltError
+
+pytestmark = pytest.mark.usefixtures("no_plots")
 
 CONTENT = {"state_dict": {"w": torch.ones(3)}, "epoch": 4, "pytorch-lightning_version": "2.6.0"}
 
@@ -44,7 +46,6 @@ def test_a_file_that_is_no_checkpoint(content: object, tmp_path: Path) -> None:
 
 
 def test_best_is_the_best_validation_epoch(finished: Path) -> None:
-    from carlt.callbacks import read_rows
 
     values = [row["val/balanced_accuracy"] for row in read_rows(finished / paths.METRICS)]
     best = read_checkpoint(paths.checkpoint(finished, "best"))

@@ -1,8 +1,12 @@
 from pathlib import Path
 
+import pytest
+
 from carlt import paths
 from carlt.callbacks import read_rows
 from carlt.callbacks.metrics_csv import write_rows
+
+pytestmark = pytest.mark.usefixtures("no_plots")
 
 
 def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import pytest
 from carlt import paths
 from carlt.callbacks import read_rows
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 SHOWN = {
     "loss": "train/loss",
     "val": "val/accuracy",

@@ -1,4 +1,4 @@
-"""Every YAML of every group composes, fits its constructors and builds; found by looking, so a new file is tested too."""
+"""Every YAML of every group composes, fits its constructors and builds; new files are found by themselves."""
 
 from typing import Any
 

@@ -80,7 +80,7 @@ def test_exif_turns_upright(picture, tmp_path):
     ("content", "complaint"),
     [
         (lambda whole: b"", "the file is empty"),
-        (lambda whole: b"hello world", "cannot identify image file"),
+        (lambda whole: b"hello world", "the file holds no image"),
         (lambda whole: whole[: len(whole) // 2], "truncated|Truncated"),
         (lambda whole: whole[:40], "truncated|Truncated"),
         (None, "listed but missing"),
@@ -98,7 +98,7 @@ def test_no_image(picture, tmp_path, content, complaint):
 @pytest.mark.parametrize("size", [(20_000, 5_000), (20_000, 20_000)])
 def test_too_large(tmp_path, size):
     Image.new("1", size).save(tmp_path / "large.png")
-    with pytest.raises(CarltError, match=r"large.png has .* the limit is 89,478,485 pixels in all; scale it down"):
+    with pytest.raises(CarltError, match=r"large.png has more than 89,478,485 pixels; scale it down"):
         decode(tmp_path / "large.png")
 
 

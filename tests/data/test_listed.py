@@ -149,7 +149,7 @@ def test_images_that_are_not_there_at_all(imagenet):
     [
         (None, "files", "the file is missing"),
         (b"", "full", "the file is empty"),
-        (b"no image", "full", "cannot identify"),
+        (b"no image", "full", "holds no image"),
     ],
 )
 def test_an_unusable_image_is_named_with_its_line(imagenet, caplog, content, verify, complaint):

@@ -12,6 +12,7 @@ BAD_LINES = [
     (b"train/a/3.jpg x\n", "the label 'x' is no integer from 0 to 1"),
     (b"train/a/3.jpg 2\n", "the label '2' is no integer from 0 to 1"),
     (b"train/a/3.jpg -1\n", "the label '-1' is no integer"),
+    (b"train/a/3.jpg 01\n", "the label '01' is no integer"),
     (b"train/a/3.jpg 1.0\n", "the label '1.0' is no integer"),
     (b"train/a/3.jpg\n", "'train/a/3.jpg' is not `<relative path> <label>`"),
     (b"\n", "the line is blank"),

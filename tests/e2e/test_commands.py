@@ -70,12 +70,15 @@ def test_every_job_has_a_wandb_run_and_event_files_of_its_own(
 
 
 def test_a_failing_job_leaves_the_others_alone(tmp_path: Path) -> None:
-    done = train("-m", "data.largest_class=500,104", *SHORT, f"hydra.sweep.dir={tmp_path}/runs", home=tmp_path)
+    diverges = ("optim.lr=1e30,0.05", "reg=car", "reg.max_skipped=2", "logger=wandb")
+    done = train("-m", *SHORT, *diverges, f"hydra.sweep.dir={tmp_path}/runs", home=tmp_path)
     assert done.returncode == 1
     assert done.stderr.count("error in") == 1
-    assert "data.largest_class (500)" in done.stderr
+    assert "training has diverged" in done.stderr
     assert "Traceback" not in done.stderr
-    assert len(list((tmp_path / "runs").glob("*/result.json"))) == 1
+    (result,) = (tmp_path / "runs").glob("*/result.json")
+    (wandb_run,) = result.parent.glob("wandb/offline-run-*")  # not the failed job's
+    assert wandb_run.name.endswith((result.parent / "wandb_id").read_text())
 
 
 def test_all_mistakes_in_one_message(tmp_path: Path) -> None:
@@ -122,7 +125,9 @@ def test_help_shows_groups_and_keys_without_loading_torch(tmp_path: Path) -> Non
     assert done.returncode == 0
     groups = ("data: ", "model: ", "aug: ", "loss: ", "reg: ", "sampler: ", "optim: ", "logger: ")
     assert all(group in done.stdout for group in groups)
-    assert all(key in done.stdout for key in ("seed=", "trainer.max_epochs=", "data.root=", "resume=", "hydra.run.dir="))
+    assert all(
+        key in done.stdout for key in ("seed=", "trainer.max_epochs=", "data.root=", "resume=", "hydra.run.dir=")
+    )
     assert " torch\n" not in done.stderr
 
 
@@ -139,13 +144,26 @@ def test_a_wrong_group_is_told_without_loading_torch(tmp_path: Path) -> None:
 
 
 def test_reporting_needs_no_torch(tmp_path: Path) -> None:
-    program = "import sys, carlt.reporting.plots, carlt.reporting.record, carlt.reporting.table; print('torch' in sys.modules)"
+    modules = "carlt.reporting.plots, carlt.reporting.record, carlt.reporting.table"
+    program = f"import sys, {modules}; print('torch' in sys.modules)"
     assert python("-c", program, home=tmp_path).stdout == "False\n"
 
 
 def test_car_needs_torch_alone(tmp_path: Path) -> None:
     # numpy comes with torch where it is installed; everything else of the house's dependencies must stay away.
-    others = ["lightning", "torchmetrics", "torchvision", "hydra", "omegaconf", "timm", "wandb", "sklearn", "matplotlib"]
-    program = f"import sys, json, carlt.reg, carlt.functional; print(json.dumps([m for m in {others} if m in sys.modules]))"
+    others = [
+        "lightning",
+        "torchmetrics",
+        "torchvision",
+        "hydra",
+        "omegaconf",
+        "timm",
+        "wandb",
+        "sklearn",
+        "matplotlib",
+    ]
+    program = (
+        f"import sys, json, carlt.reg, carlt.functional; print(json.dumps([m for m in {others} if m in sys.modules]))"
+    )
     done = python("-c", program, home=tmp_path)
     assert json.loads(done.stdout) == []

@@ -22,8 +22,8 @@ COUNTS = [104, 69, 45, 30, 20, 13, 8, 5, 3, 2]
 def test_the_folder_holds_every_promised_file(finished: Path) -> None:
     found = {path.relative_to(finished).as_posix() for path in finished.rglob("*") if path.is_file()}
     assert found == {
-        "config.yaml", "metrics.csv", "result.json", "per_class.csv", "confusion.npz",
-        "plots/per_class.png", "plots/confusion.png", "plots/curves.png", "checkpoints/last.ckpt", "checkpoints/best.ckpt",
+        "config.yaml", "metrics.csv", "result.json", "per_class.csv", "confusion.npz", "plots/per_class.png",
+        "plots/confusion.png", "plots/curves.png", "checkpoints/last.ckpt", "checkpoints/best.ckpt",
     }  # fmt: skip
 
 

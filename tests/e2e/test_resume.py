@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from carlt import paths
 from carlt.callbacks import Progress, read_rows
 from carlt.errors import CarltError
 from carlt.reporting.record import read_result
+
+pytestmark = pytest.mark.usefixtures("no_plots")
 
 # 10 steps with checkpoints inside each epoch.
 SHORT = ("trainer.max_epochs=2", "callbacks.checkpoints.every_n_steps=3")
@@ -59,7 +63,7 @@ def differences(a: Any, b: Any, place: str = "") -> list[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_kill_at_any_moment_changes_nothing(kind: str, run, resume, tmp_path: Path, monkeypatch) -> None:
+def test_a_kill_at_any_moment_changes_nothing(kind: str, run, resume, tmp_path: Path) -> None:
     # A kill is seen only in the files it leaves. Every file is written beside its place and then moved there, so the
     # folder as it is before each move is all that a kill can leave.
     whole, kills = tmp_path / "whole", []
@@ -71,9 +75,9 @@ def test_a_kill_at_any_moment_changes_nothing(kind: str, run, resume, tmp_path: 
             shutil.copytree(whole, kills[-1])
         return move(file, target)
 
-    monkeypatch.setattr(Path, "replace", copy_then_move)
-    run(whole, *KINDS[kind], *SHORT)
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", copy_then_move)
+        run(whole, *KINDS[kind], *SHORT)
 
     assert [kill.name for kill in kills if "last" in kill.name] == [
         "0_before_last.ckpt", "3_before_last.ckpt", "4_before_last.ckpt", "5_before_last.ckpt", "8_before_last.ckpt",
@@ -92,6 +96,20 @@ def uninterrupted(run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
     return end_state(folder)
 
 
+@contextmanager
+def terminate_at(hook: str, nth: int) -> Iterator[None]:
+    """This process gets SIGTERM the ``nth`` time that a run comes to ``hook``."""
+    calls = itertools.count(1)
+
+    def terminate(*_: Any) -> None:
+        if next(calls) == nth:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Progress, hook, terminate)  # the progress bar's hooks change nothing in a run
+        yield
+
+
 @pytest.mark.parametrize(
     ("hook", "nth", "saved"),
     [
@@ -104,19 +122,10 @@ def uninterrupted(run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
     ],
 )
 def test_sigterm_saves_and_the_resumed_run_ends_alike(
-    hook: str, nth: int, saved: int, run, resume, uninterrupted, tmp_path: Path, monkeypatch, capsys
+    hook: str, nth: int, saved: int, run, resume, uninterrupted, tmp_path: Path, capsys
 ) -> None:
-    calls = itertools.count(1)
-
-    def terminate(*_: Any) -> None:
-        if next(calls) == nth:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    # The progress bar's hooks change nothing in a run.
-    monkeypatch.setattr(Progress, hook, terminate)
-    with pytest.raises(SystemExit) as end:
+    with terminate_at(hook, nth), pytest.raises(SystemExit) as end:
         run(tmp_path / "run", *KINDS["cnn"], *SHORT)
-    monkeypatch.undo()
     assert end.value.code == 143
     assert f"resume={tmp_path / 'run'}" in capsys.readouterr().err
     assert torch.load(paths.checkpoint(tmp_path / "run", "last"), weights_only=True)["global_step"] == saved
@@ -124,17 +133,26 @@ def test_sigterm_saves_and_the_resumed_run_ends_alike(
     assert differences(uninterrupted, end_state(tmp_path / "run")) == []
 
 
-def test_sigkill_at_a_random_moment(uninterrupted, resume, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    command = [sys.executable, "-m", "carlt.train", "trainer.accelerator=cpu", f"hydra.run.dir={folder}"]
-    process = subprocess.Popen([*command, *KINDS["cnn"], *SHORT], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def test_sigterm_while_the_finished_network_is_evaluated(run, resume, tmp_path: Path) -> None:
+    with terminate_at("on_test_batch_start", 2), pytest.raises(SystemExit) as end:
+        run(tmp_path, "reg=none", "trainer.max_epochs=1", "data.eval_batch_size=100")
+    assert end.value.code == 143
+    assert not (tmp_path / paths.RESULT).exists()
+    assert resume(tmp_path)["epochs"] == 1
+
+
+def test_sigkill_at_a_random_moment(uninterrupted, tmp_path: Path) -> None:
+    folder = tmp_path / "of a sweep, reg=car,logger=[csv]"  # Hydra names folders so
+    command = [sys.executable, "-m", "carlt.train"]
+    start = [*command, "trainer.accelerator=cpu", f"hydra.run.dir='{folder}'", *KINDS["cnn"], *SHORT]
+    process = subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     while not paths.checkpoint(folder, "last").exists() and process.poll() is None:
         time.sleep(0.01)
     time.sleep(torch.rand(()).item() / 5)
     process.kill()
     output, _ = process.communicate()
     assert process.returncode in (-signal.SIGKILL, 0), output.decode()
-    resume(folder)
+    subprocess.run([*command, f"resume={folder}"], check=True, capture_output=True)
     assert differences(uninterrupted, end_state(folder)) == []
 
 

@@ -21,9 +21,7 @@ def test_every_profile_falls_from_the_largest_class_and_empties_none(
     assert abs(counts[-1] - max(1, largest / factor)) <= 1
 
 
-@pytest.mark.parametrize(
-    ("factor", "images", "smallest"), [(10, 19573, 50), (50, 12608, 10), (100, 10847, 5)]
-)
+@pytest.mark.parametrize(("factor", "images", "smallest"), [(10, 19573, 50), (50, 12608, 10), (100, 10847, 5)])
 def test_cifar100_lt_has_the_published_sizes(factor: int, images: int, smallest: int) -> None:
     counts = exponential_profile(500, 100, factor)
     assert (int(counts.sum()), int(counts[0]), int(counts[-1])) == (images, 500, smallest)

@@ -86,9 +86,7 @@ def test_soft_labels_mix_the_losses_of_their_classes(loss: type[nn.Module], logi
 
 
 @pytest.mark.parametrize("loss", ALL)
-def test_numbering_the_classes_otherwise_changes_nothing(
-    loss: type[nn.Module], logits: Tensor, labels: Tensor
-) -> None:
+def test_numbering_the_classes_otherwise_changes_nothing(loss: type[nn.Module], logits: Tensor, labels: Tensor) -> None:
     order = torch.tensor([2, 0, 3, 1])
     renumbered = build(loss, COUNTS[order])
     place = order.argsort()

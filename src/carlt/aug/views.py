@@ -1,14 +1,14 @@
 """Views: one look at an image, uint8 in and uint8 out, so that batches travel small and are normalised on the device.
 
 Each view has two forms with the same distribution: called on a batch of equal-sized images it works on tensors and
-draws from the generator it is given; ``image`` takes one decoded picture (C, H, W) in a worker and draws from torch's global
-generator.
+draws from the generator it is given; ``image`` takes one decoded picture (C, H, W) in a worker and draws from torch's
+global generator.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms import v2
+from torchvision.transforms import RandomResizedCrop, v2
 
 
 class Resize:
@@ -62,20 +62,24 @@ class ResizedCropFlip:
         flip: bool = True,
         jitter: float = 0.0,
     ):
-        steps: list[v2.Transform] = [v2.RandomResizedCrop(image_size, scale=scale, ratio=ratio, antialias=True)]
-        if flip:
-            steps.append(v2.RandomHorizontalFlip())
-        if jitter:
-            steps.append(v2.ColorJitter(jitter, jitter, jitter))
-        self.transform = v2.Compose(steps)
+        self.image_size, self.scale, self.ratio, self.flip = image_size, list(scale), list(ratio), flip
+        self.jitter = v2.ColorJitter(jitter, jitter, jitter) if jitter else None
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-            return torch.stack([self.transform(image) for image in images])
+            return torch.stack([self.image(image) for image in images])
 
     def image(self, image: Tensor) -> Tensor:
-        return self.transform(image)
+        top, left, height, width = RandomResizedCrop.get_params(image, self.scale, self.ratio)
+        crop = image[None, :, top : top + height, left : left + width]
+        # Only the CPU interpolates bytes.
+        size, on_cpu = (self.image_size,) * 2, crop.device.type == "cpu"
+        resized = F.interpolate(crop if on_cpu else crop.float(), size, mode="bilinear", antialias=True)[0]
+        view = resized if on_cpu else resized.round().to(torch.uint8)
+        if self.flip and torch.rand(()) < 0.5:
+            view = view.flip(-1)
+        return self.jitter(view) if self.jitter else view
 
 
 def _global_generator() -> torch.Generator:

@@ -1,5 +1,6 @@
 """What CAR is doing: its spectral norm, how far its estimate is from the truth, and what it costs."""
 
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from carlt.functional.confusion import relative_gap
@@ -14,7 +16,7 @@ from carlt.reg import CAR
 
 
 class CarDiagnostics(Callback):
-    """Logs ``car/spectral_norm``, ``car/skipped_steps``, ``car/time_share`` each epoch, ``car/ema_gap`` now and then.
+    """Logs ``car/spectral_norm``, ``car/skipped_steps``, ``car/search_error``, ``car/time_share``, ``car/ema_gap``.
 
     ``car/ema_gap`` is ||C^ - C_true||_F / ||C_true||_F, with C_true the surrogate confusion of the whole training set
     under the present weights in eval mode: one forward pass over it. ``car/time_share`` is CAR's part of a training
@@ -34,6 +36,7 @@ class CarDiagnostics(Callback):
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         self.hooks = []
         if self.car is not None:
+            self.skipped = int(self.car.skipped_steps)
             self.step, self.penalty = Stopwatch(module.device), Stopwatch(module.device)
             self.hooks = [
                 self.car.register_forward_pre_hook(lambda *_: self.penalty.start()),
@@ -55,10 +58,20 @@ class CarDiagnostics(Callback):
             return
         module.log("car/spectral_norm", self.car.spectral_norm)
         module.log("car/skipped_steps", self.car.skipped_steps.float())
+        module.log("car/search_error", float(self.car.search_error))
+        self._warn_of_skips(trainer.current_epoch)
         module.log("car/time_share", self.penalty.total() / max(self.step.total(), 1e-9))
         done, every = trainer.current_epoch + 1, self.gap_every_n_epochs
-        if every and (done % every == 0 or done == trainer.max_epochs):
-            module.log("car/ema_gap", self.ema_gap(trainer, module))
+        due = every and (done % every == 0 or done == trainer.max_epochs)
+        # NaN in between: Lightning would go on showing the last value as if it were measured again.
+        module.log("car/ema_gap", self.ema_gap(trainer, module) if due else math.nan)
+
+    def _warn_of_skips(self, epoch: int) -> None:
+        assert self.car is not None
+        total = int(self.car.skipped_steps)
+        if total > self.skipped:
+            rank_zero_warn(f"CAR left out {total - self.skipped} steps with non-finite logits in epoch {epoch + 1}")
+        self.skipped = total
 
     def ema_gap(self, trainer: L.Trainer, module: Any) -> Tensor:
         """The relative gap of CAR's estimate, a scalar at least 0. On several ranks C_true is of this rank's share."""

@@ -17,6 +17,8 @@ from carlt.errors import CarltError
 class Checkpoints(Checkpoint):
     """Saves ``last`` every epoch, every ``every_n_steps`` steps and on SIGTERM, ``best`` when ``monitor`` improves.
 
+    A training that carlt itself stops (CAR met too many non-finite steps) leaves ``stopped.ckpt`` to be looked at.
+
     Args:
         monitor: a validation metric, larger is better. Without a validation split there is no ``best``.
         every_n_steps: training steps between two saves within an epoch; 0 saves after epochs only.
@@ -27,7 +29,7 @@ class Checkpoints(Checkpoint):
         self.best_value, self.best_epoch = -torch.inf, -1
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        # Not after an epoch's last batch: Lightning would resume behind that epoch's validation. on_train_epoch_end saves.
+        # Not after an epoch's last batch: from there Lightning would skip its validation. It is saved after that.
         if self.every_n_steps and trainer.global_step % self.every_n_steps == 0 and not trainer.is_last_batch:
             self._save(trainer, "last")
 
@@ -43,10 +45,12 @@ class Checkpoints(Checkpoint):
         self._save(trainer, "last")
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
-        # Lightning raises this between two batches, while any other exception may have left a step half done. In or after
+        # Lightning raises this between two batches; any other exception may have left a step half done. In or after
         # validation the last save stays: the counts of a half-done validation are in no checkpoint.
         if isinstance(exception, SIGTERMException) and not (trainer.validating or trainer.is_last_batch):
             self._save(trainer, "last")
+        elif isinstance(exception, CarltError) and trainer.training:
+            self._save(trainer, "stopped")
 
     def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         # Lightning counts a step for its loggers after on_train_batch_end, so a resumed run would log one too low.

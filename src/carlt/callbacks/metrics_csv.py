@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ Row = dict[str, float]
 
 
 class MetricsCsv(Callback):
-    """Writes ``metrics.csv``, a row an epoch. A resumed run keeps the rows of the epochs before the one it goes on with.
+    """Writes ``metrics.csv``, a row an epoch. A resumed run keeps the rows of the epochs that it does not repeat.
 
-    A callback and no logger: Lightning hands an epoch to its loggers after ``last.ckpt`` is saved, so a kill between the
-    two would lose a row for good.
+    A callback and no logger: Lightning hands an epoch to its loggers after ``last.ckpt`` is saved, so a kill between
+    the two would lose a row for good.
     """
 
     def __init__(self, run_dir: Path):
@@ -30,11 +31,13 @@ class MetricsCsv(Callback):
         written = read_rows(self.path) if trainer.current_epoch and self.path.exists() else []
         self.rows = [row for row in written if row["epoch"] < trainer.current_epoch]
 
-    @rank_zero_only
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        measured = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **measured})
-        write_rows(self.path, self.rows)
+        # Reduces over the ranks, so all of them must ask. NaN is "not measured" and becomes an empty cell.
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if trainer.is_global_zero:
+            measured = {name: value for name, value in metrics.items() if not math.isnan(value)}
+            self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **measured})
+            write_rows(self.path, self.rows)
 
 
 def read_rows(path: Path) -> list[Row]:

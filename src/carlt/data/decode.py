@@ -1,17 +1,18 @@
 """One image file to upright 8-bit RGB, or one error that names the file; whatever the file holds."""
 
+import io
 import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from carlt.errors import CarltError
 
 try:  # the extra carlt[fast]
-    from simplejpeg import decode_jpeg
+    from simplejpeg import decode_jpeg, decode_jpeg_header
 except ImportError:
     decode_jpeg = None
 
@@ -32,25 +33,45 @@ def decode(path: Path) -> Tensor:
         CarltError: the file is missing, empty, no image, damaged, or larger than ``MAX_PIXELS``.
     """
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise CarltError(_too_large(path, f"{image.width} x {image.height} pixels"))
-            upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
-            pixels = None
-            if image.format == "JPEG" and image.mode in ("RGB", "L") and upright:
-                pixels = _decode_fast(path)
-            if pixels is None:
-                pixels = np.array(to_rgb(ImageOps.exif_transpose(image)))
-            return torch.from_numpy(pixels).permute(2, 0, 1)
-    except CarltError:
-        raise
+        data = path.read_bytes()
+        pixels = _decode_fast(data)
+        return torch.from_numpy(_decode_any(data) if pixels is None else pixels).permute(2, 0, 1)
     except FileNotFoundError:
         raise CarltError(f"image {path} is listed but missing; restore it, or check data.root") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # the warning where warnings are errors
-        raise CarltError(_too_large(path, "too many pixels")) from None
+        raise CarltError(f"image {path} has more than {MAX_PIXELS:,} pixels; scale it down") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        reason = "the file is empty" if path.stat().st_size == 0 else str(error).replace(f" {str(path)!r}", "")
+        reason = "the file holds no image" if isinstance(error, UnidentifiedImageError) else str(error)
+        if path.is_file() and path.stat().st_size == 0:
+            reason = "the file is empty"
         raise CarltError(f"image {path} cannot be decoded ({reason}); replace or remove it") from None
+
+
+def _decode_fast(data: bytes) -> np.ndarray | None:
+    """uint8 (H, W, 3) of an ordinary JPEG; None for Pillow to judge, whose verdict holds whatever is installed."""
+    if decode_jpeg is None or not data.startswith(b"\xff\xd8\xff"):
+        return None
+    try:
+        height, width, colours, _ = decode_jpeg_header(data)
+        if height * width > MAX_PIXELS or colours not in ("YCbCr", "Gray"):
+            return None
+        if b"Exif\0\0" in data[: 1 << 16] and _orientation(Image.open(io.BytesIO(data))) != 1:
+            return None
+        return decode_jpeg(data, strict=True)
+    except ValueError:
+        return None
+
+
+def _decode_any(data: bytes) -> np.ndarray:
+    """uint8 (H, W, 3) by Pillow."""
+    with Image.open(io.BytesIO(data)) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        return np.array(to_rgb(ImageOps.exif_transpose(image)))
+
+
+def _orientation(image: Image.Image) -> int:
+    return image.getexif().get(ExifTags.Base.Orientation, 1)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -62,17 +83,3 @@ def to_rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
-
-
-def _decode_fast(path: Path) -> np.ndarray | None:
-    """uint8 (H, W, 3), or None where Pillow is to judge, so that the verdict does not depend on what is installed."""
-    if decode_jpeg is None:
-        return None
-    try:
-        return decode_jpeg(path.read_bytes(), strict=True)
-    except ValueError:
-        return None
-
-
-def _too_large(path: Path, size: str) -> str:
-    return f"image {path} has {size}, the limit is {MAX_PIXELS:,} pixels in all; scale it down"

@@ -30,7 +30,7 @@ def timm_model(
     """
     import timm  # imported here: it takes a second that other networks need not pay
 
-    if name not in timm.list_models() and name.split(".")[0] not in timm.list_models():
+    if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_')[0]}*")[:8] or timm.list_models("resnet*")[:8]
         raise CarltError(f"model.name={name!r} is no timm model; near it: {', '.join(near)}")
     options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels, "drop_path_rate": drop_path_rate}

@@ -1,6 +1,7 @@
 """A run's plots, from its files. matplotlib without a screen, no torch."""
 
 import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,29 @@ def per_class(run_dir: Path) -> Path:
     handles = axes.get_legend_handles_labels()[0] + counts.get_legend_handles_labels()[0]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     return _save(figure, run_dir, "per_class.png")
+
+
+def compare_classes(methods: Mapping[str, Sequence[Path]], path: Path) -> Path:
+    """Test accuracy of each class under several methods, mean over their run folders with the range as a whisker."""
+    figure, axes = _figure(10, 4)
+    first = read_per_class(next(iter(methods.values()))[0])
+    order = sorted(range(len(first)), key=lambda i: -first[i].train_count)
+    width = 0.8 / len(methods)
+    for k, (label, folders) in enumerate(methods.items()):
+        accuracy = 100 * np.array([[row.accuracy for row in read_per_class(folder)] for folder in folders])[:, order]
+        mean = accuracy.mean(0)
+        whisker = np.abs(np.stack([accuracy.min(0), accuracy.max(0)]) - mean)
+        x = np.arange(len(order)) + (k - (len(methods) - 1) / 2) * width
+        axes.bar(x, mean, width, yerr=whisker, capsize=2, error_kw={"lw": 0.8}, label=f"{label} (n = {len(folders)})")
+    axes.set(ylim=(0, 105), ylabel="test accuracy (%)", xlabel="class, most training images first")
+    axes.margins(x=0.01)
+    if len(order) <= 40:
+        labels = [f"{first[i].class_name}\nn = {first[i].train_count}" for i in order]
+        axes.set_xticks(range(len(order)), labels, rotation=0 if len(order) <= 12 else 90, fontsize=8)
+    figure.legend(loc="outside upper center", ncols=len(methods), frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    return path
 
 
 def confusion(run_dir: Path) -> Path:

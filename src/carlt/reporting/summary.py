@@ -28,10 +28,11 @@ PLAIN_UNITS = ("test/classes_at_zero",)
 
 @dataclass(frozen=True)
 class Row:
-    """Runs of one configuration: what sets it apart, and the metrics of each seed."""
+    """Runs of one configuration: what sets it apart, and the metrics and the folder of each seed."""
 
     label: str
     runs: Mapping[int, Mapping[str, Any]]
+    folders: Sequence[Path]
 
     def values(self, metric: str) -> list[float]:
         return [float("nan" if run[metric] is None else run[metric]) for run in self.runs.values()]
@@ -55,18 +56,25 @@ def rows(folders: Sequence[Path]) -> list[Row]:
     """Runs grouped by configuration, in the order found; a label names the values that differ between the rows."""
     configs: list[dict[str, str]] = []
     runs: list[dict[int, Mapping[str, Any]]] = []
+    places: list[list[Path]] = []
     for folder in find_runs(folders):
         config, result = _flat(yaml.safe_load((folder / paths.CONFIG).read_text())), read_result(folder)
         key = {name: value for name, value in config.items() if name not in IGNORED}
         if key not in configs:
             configs.append(key)
             runs.append({})
+            places.append([])
         of_key = runs[configs.index(key)]
+        places[configs.index(key)].append(folder)
         if result["seed"] in of_key:
             raise CarltError(f"{folder} repeats seed {result['seed']} of another run with the same configuration")
         of_key[result["seed"]] = result["metrics"]
     differing = [name for name in _names(configs) if len({config.get(name) for config in configs}) > 1]
-    return [Row(_label(config, differing), of_key) for config, of_key in zip(configs, runs, strict=True)]
+    # Where a whole part differs, its name says it all.
+    parts = {name.removeprefix("choices.") for name in differing if name.startswith("choices.")}
+    differing = [name for name in differing if name.split(".")[0] not in {*parts, "recipe"} - {"choices"}]
+    labels = [_label(config, differing) for config in configs]
+    return [Row(*parts) for parts in zip(labels, runs, places, strict=True)]
 
 
 def markdown(table: Sequence[Row]) -> str:
@@ -117,9 +125,5 @@ def _names(configs: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _label(config: Mapping[str, str], differing: Sequence[str]) -> str:
-    parts = []
-    for name in differing:
-        if name in config and not name.startswith("recipe."):
-            value = config[name].rpartition(".")[2] if name.endswith("._target_") else config[name]
-            parts.append(f"{name.removesuffix('._target_')}={value}")
-    return ", ".join(parts) or "all runs"
+    known = [name for name in differing if name in config]
+    return ", ".join(f"{name.removeprefix('choices.')}={config[name]}" for name in known) or "all runs"

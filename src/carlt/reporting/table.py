@@ -29,6 +29,7 @@ def print_result(result: dict[str, Any], run_dir: Path, console: Console | None 
         f"{percent(worst['test_accuracy'])} % on test, {percent(worst['train_accuracy'])} % on train. "
         f"Classes never right: {metrics['test/classes_at_zero']:.0f} of {result['num_classes']}.",
         highlight=False,
+        markup=False,
     )
     if best := result.get("best"):
         console.print(
@@ -36,8 +37,10 @@ def print_result(result: dict[str, Any], run_dir: Path, console: Console | None 
             f"test {percent(best['metrics']['test/accuracy'])} %, "
             f"worst class {percent(best['metrics']['test/worst_class'])} %.",
             highlight=False,
+            markup=False,
         )
-    console.print(f"Run folder: {run_dir}", highlight=False, soft_wrap=True)
+    # Names of folders and classes may hold [brackets], which rich would take for its own.
+    console.print(f"Run folder: {run_dir}", highlight=False, markup=False, soft_wrap=True)
 
 
 def percent(value: float | None) -> str:
