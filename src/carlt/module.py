@@ -65,7 +65,9 @@ class LongTailClassifier(L.LightningModule):
         return self.model(self.normalise(images))
 
     def normalise(self, images: Tensor) -> Tensor:
-        return (images.float() / 255 - self.mean) / self.std
+        """uint8 images to float32 with mean 0 and deviation 1 per channel."""
+        images = images.to(torch.float32, copy=True)  # changed in place: no further copies of a large batch
+        return images.div_(255).sub_(self.mean).div_(self.std)
 
     def on_train_epoch_start(self) -> None:
         # Lightning does so after an epoch, but last.ckpt is saved before that.

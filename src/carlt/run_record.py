@@ -1,5 +1,6 @@
 """What a finished run leaves behind: metrics of every split, tables and plots, and what it takes to trust them."""
 
+import functools
 import importlib.metadata
 import math
 import os
@@ -73,8 +74,12 @@ def evaluate_and_record(
     return result
 
 
+@functools.cache
 def commit() -> str | None:
-    """The checkout's commit, marked ``+changes`` if files differ from it; None outside a checkout."""
+    """The checkout's commit at the first call, ``+changes`` if files differ from it; None outside a checkout.
+
+    ``carlt.train`` calls it first of all: what it runs is what was there at its start.
+    """
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         head = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True, stderr=subprocess.DEVNULL).strip()

@@ -30,6 +30,7 @@ def run(config: DictConfig, run_dir: Path) -> dict[str, Any]:
 
     from carlt import assembly, loggers, run_record
 
+    run_record.commit()
     assembly.quiet_libraries()
     data = assembly.build_data(config)
     module = assembly.build_module(config, data)

@@ -1,6 +1,7 @@
 """Several runs as one table: runs that differ by their seed alone are one row, compared with the first, by seed."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ class Row:
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
     """Finished run folders among and below ``folders``, sorted; CarltError if there is none."""
-    found = sorted({path.parent for folder in folders for path in folder.rglob(paths.RESULT)})
+    found = sorted({path.parent for folder in folders for path in folder.rglob(paths.RESULT)}, key=_natural)
     if not found:
         raise CarltError(f"no finished run (no {paths.RESULT}) in {', '.join(map(str, folders))}")
     return found
@@ -89,6 +90,11 @@ def markdown(table: Sequence[Row]) -> str:
         n = len(row.paired(table[0], "test/accuracy"))
         lines.append("| " + " | ".join([f"{row.label} minus {table[0].label}", str(n), *cells]) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """A key that puts job 2 of a sweep before job 10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", str(path))]
 
 
 def _spread(values: list[float], metric: str) -> str:
