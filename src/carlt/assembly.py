@@ -52,10 +52,9 @@ def build_loggers(config: DictConfig, run_dir: Path) -> list[Logger]:
 
 def build_trainer(config: DictConfig, run_dir: Path, loggers: list[Logger]) -> L.Trainer:
     """Lightning's trainer with carlt's callbacks; metrics.csv is written whatever the config says."""
-    if not (isinstance(config.trainer.max_epochs, int) and config.trainer.max_epochs >= 1):
-        raise CarltError(
-            f"trainer.max_epochs={config.trainer.max_epochs}: schedules need a number of epochs, at least 1"
-        )
+    epochs = config.trainer.max_epochs
+    if not (isinstance(epochs, int) and epochs >= 1):
+        raise CarltError(f"trainer.max_epochs={epochs}: schedules need a number of epochs, at least 1")
     callbacks = [*(build(node, run_dir=run_dir) for node in config.callbacks.values()), MetricsCsv(run_dir)]
     return build(
         config.trainer, callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO()], default_root_dir=run_dir
