@@ -53,7 +53,7 @@ class LongTailClassifier(L.LightningModule):
         # A regularizer's state is the same on every rank by itself; DDP need not send a C x C matrix every step.
         self._ddp_params_and_buffers_to_ignore = [f"reg.{name}" for name, _ in reg.named_buffers()]
         # Saved with the checkpoint, so that the epoch in which a run was interrupted logs what it would have.
-        self.train_means = nn.ModuleDict({name: MeanMetric() for name in ("loss", "penalty", "accuracy")})
+        self.train_means = nn.ModuleDict({name: MeanMetric() for name in ("loss", "penalty")})
         for metric in self.train_means.values():
             cast(MeanMetric, metric).persistent(True)
         self.counts = ConfusionCounts(len(class_counts))
@@ -74,7 +74,7 @@ class LongTailClassifier(L.LightningModule):
         for metric in self.train_means.values():
             cast(MeanMetric, metric).reset()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         torch.manual_seed(fold(self.seed, self.global_step, self.global_rank))
         images, labels = batch
         images, targets = self.normalise(images), labels
@@ -82,10 +82,8 @@ class LongTailClassifier(L.LightningModule):
             images, targets = self.mix(images, labels)
         logits = self.model(images)
         loss, penalty = self.loss(logits, targets), self.reg(logits, targets)
-        self._log_means(
-            loss=loss, penalty=penalty, accuracy=(logits.argmax(1) == labels).float().mean(), size=len(labels)
-        )
-        return loss + penalty
+        self._log_means(loss=loss, penalty=penalty, size=len(labels))
+        return {"loss": loss + penalty, "logits": logits.detach()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         images, labels = batch
@@ -119,4 +117,4 @@ class LongTailClassifier(L.LightningModule):
         for name, value in values.items():
             metric = cast(MeanMetric, self.train_means[name])
             metric.update(value.detach(), size)
-            self.log(f"train/{name}", metric, on_step=False, on_epoch=True, prog_bar=name != "accuracy")
+            self.log(f"train/{name}", metric, on_step=False, on_epoch=True)

@@ -2,6 +2,7 @@
 
 from carlt.callbacks.car_diagnostics import CarDiagnostics
 from carlt.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, read_checkpoint
+from carlt.callbacks.class_accuracy import ClassAccuracy
 from carlt.callbacks.metrics_csv import MetricsCsv, read_rows
 from carlt.callbacks.progress import Progress
 
@@ -9,6 +10,7 @@ __all__ = [
     "AtomicCheckpointIO",
     "CarDiagnostics",
     "Checkpoints",
+    "ClassAccuracy",
     "MetricsCsv",
     "Progress",
     "read_checkpoint",

@@ -27,6 +27,10 @@ class Checkpoints(Checkpoint):
     def __init__(self, run_dir: Path, monitor: str = "val/balanced_accuracy", every_n_steps: int = 500):
         self.run_dir, self.monitor, self.every_n_steps = run_dir, monitor, every_n_steps
         self.best_value, self.best_epoch = -torch.inf, -1
+        self.begun = False
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.begun = True
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         # Not after an epoch's last batch: from there Lightning would skip its validation. It is saved after that.
@@ -49,7 +53,7 @@ class Checkpoints(Checkpoint):
         # validation the last save stays: the counts of a half-done validation are in no checkpoint.
         if isinstance(exception, SIGTERMException) and not (trainer.validating or trainer.is_last_batch):
             self._save(trainer, "last")
-        elif isinstance(exception, CarltError) and trainer.training:
+        elif isinstance(exception, CarltError) and self.begun:
             self._save(trainer, "stopped")
 
     def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:

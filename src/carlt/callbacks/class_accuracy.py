@@ -1,0 +1,56 @@
+"""How the classes fare while a network trains, on the batches it trains on."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from carlt.functional.accuracy import class_accuracy, class_groups
+
+KEY = "carlt/train_batches"
+
+
+class ClassAccuracy(Callback):
+    """Logs ``train_batches/accuracy``, ``/many``, ``/medium``, ``/few`` and ``/worst_class`` each epoch.
+
+    They are of augmented images, each seen by the weights of its step (of a mixed image, the label of its first part),
+    and cost nothing: a data set without a validation split is not left in the dark. A resumed epoch counts on.
+    """
+
+    counts: Tensor  # (2, C): right answers and images of each class so far
+
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        if not hasattr(self, "counts"):
+            self._reset(module)
+        self.counts = self.counts.to(module.device)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: Any) -> None:
+        self._reset(module)  # Lightning leaves this hook out where it goes on within an epoch
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        labels = batch[1]
+        right = (outputs["logits"].argmax(1) == labels).long()
+        self.counts.index_add_(1, labels, torch.stack([right, torch.ones_like(right)]))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
+        correct, total = self._over_ranks(trainer).cpu()
+        accuracy = class_accuracy(correct, total)
+        shown = {"accuracy": correct.sum() / total.sum(), "worst_class": accuracy[~accuracy.isnan()].min()}
+        for name, mask in class_groups(module.class_counts).items():
+            shown[name] = accuracy[mask].nanmean()
+        module.log_dict({f"train_batches/{name}": float(value) for name, value in shown.items()})
+
+    def on_save_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint[KEY] = self._over_ranks(trainer).cpu()
+
+    def on_load_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+        if KEY in checkpoint:  # the sum over the ranks goes on in one of them
+            self.counts = checkpoint[KEY] * int(trainer.is_global_zero)
+
+    def _reset(self, module: Any) -> None:
+        self.counts = torch.zeros(2, len(module.class_counts), dtype=torch.int64, device=module.device)
+
+    def _over_ranks(self, trainer: L.Trainer) -> Tensor:
+        return trainer.strategy.reduce(self.counts.clone(), reduce_op="sum")
