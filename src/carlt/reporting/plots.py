@@ -71,6 +71,8 @@ def compare_classes(methods: Mapping[str, Sequence[Path]], path: Path) -> Path:
 
 def confusion(run_dir: Path) -> Path:
     """Row-normalised test confusion, classes by training frequency, true classes down and predictions across."""
+    from matplotlib.colors import PowerNorm
+
     with np.load(run_dir / paths.CONFUSION, allow_pickle=False) as cells:
         true, predicted, count, size = (cells[key] for key in ("true", "predicted", "count", "num_classes"))
     rows = sorted(read_per_class(run_dir), key=lambda row: -row.train_count)
@@ -81,7 +83,8 @@ def confusion(run_dir: Path) -> Path:
     np.add.at(matrix, (place[true] * blocks // int(size), place[predicted] * blocks // int(size)), count)
     matrix /= np.maximum(matrix.sum(1, keepdims=True), 1)
     figure, axes = _figure(6.5, 5.5)
-    image = axes.imshow(100 * matrix, cmap="magma", vmin=0, vmax=100, interpolation="nearest")
+    # A square-root scale: on a linear one a class confused with several others looks confused with none.
+    image = axes.imshow(100 * matrix, cmap="magma", norm=PowerNorm(0.5, 0, 100), interpolation="nearest")
     figure.colorbar(image, label="% of the true class")
     axes.set(xlabel="predicted class", ylabel="true class", title="Test confusion, most frequent class first")
     if size <= 20:
@@ -89,16 +92,21 @@ def confusion(run_dir: Path) -> Path:
         axes.set_yticks(range(int(size)), [row.class_name for row in rows], fontsize=8)
         for i, j in np.argwhere(matrix >= 0.005):
             axes.text(j, i, f"{100 * matrix[i, j]:.0f}", ha="center", va="center", fontsize=7,
-                      color="black" if matrix[i, j] > 0.6 else "white")  # fmt: skip
+                      color="black" if matrix[i, j] > 0.4 else "white")  # fmt: skip
     return _save(figure, run_dir, "confusion.png")
 
 
 def curves(run_dir: Path) -> Path:
-    """Loss, validation accuracy of all and of the worst class, and CAR's spectral norm, over the epochs."""
+    """Loss, accuracy of all and of the worst class on training batches and validation, and CAR, over the epochs."""
     with open(run_dir / paths.METRICS, newline="") as file:
         rows = list(csv.DictReader(file))
     panels = {
-        "loss": {"train/loss": "cross-entropy or other loss", "train/penalty": "weighted penalty"},
+        "loss": {"train/loss": "loss", "train/penalty": "weighted penalty"},
+        "training batches (%)": {
+            "train_batches/accuracy": "overall",
+            "train_batches/few": "few-shot",
+            "train_batches/worst_class": "worst class",
+        },
         "validation accuracy (%)": {
             "val/balanced_accuracy": "balanced",
             "val/few": "few-shot",
@@ -117,6 +125,7 @@ def curves(run_dir: Path) -> Path:
                 scale = 100 if "%" in title else 1
                 axis.plot(x, [scale * value for value in y], marker="." if len(x) < 15 else None, label=label, lw=1.5)
         axis.set(title=title, xlabel="epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.legend(fontsize=8, frameon=False)
     return _save(figure, run_dir, "curves.png")
 
