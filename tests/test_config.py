@@ -123,17 +123,31 @@ def test_a_mandatory_value_is_reported() -> None:
 
 
 def test_build_gives_what_the_constructor_takes_and_no_more() -> None:
-    node = OmegaConf.create({"_target_": "carlt.losses.LogitAdjusted", "tau": 2.0})
-    loss = build(node, class_counts=[2, 8], num_classes=2, image_size=32)
+    config = OmegaConf.create({"loss": {"_target_": "carlt.losses.LogitAdjusted", "tau": 2.0}})
+    loss = build(config, "loss", class_counts=[2, 8], num_classes=2, image_size=32)
     assert loss.adjustment.exp().tolist() == pytest.approx([0.04, 0.64])
 
 
 def test_a_config_s_own_value_wins_over_an_injected_one() -> None:
-    node = OmegaConf.create({"_target_": "carlt.aug.Resize", "image_size": 4})
+    config = OmegaConf.create({"aug": {"view": {"_target_": "carlt.aug.Resize", "image_size": 4}}})
     import torch
 
-    assert build(node, image_size=8).image(torch.zeros(1, 16, 16, dtype=torch.uint8)).shape == (1, 4, 4)
+    assert build(config, "aug.view", image_size=8).image(torch.zeros(1, 16, 16, dtype=torch.uint8)).shape == (1, 4, 4)
 
 
 def test_conf_lies_in_the_package_or_the_checkout() -> None:
     assert (conf_dir() / "train.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("target", "values", "said"),
+    [
+        ("carlt.reg.CAR", {"beta": 2}, r"reg: CAR's beta"),
+        ("lightning.Trainer", {"devices": 0}, r"reg \(lightning.Trainer\): "),
+    ],
+)
+def test_a_refused_value_is_one_line_that_names_the_place(target: str, values: dict[str, int], said: str) -> None:
+    config = OmegaConf.create({"reg": {"_target_": target, **values}})
+    with pytest.raises(CarltError, match=said) as error:
+        build(config, "reg", class_counts=[2, 8], num_classes=2)
+    assert "\n" not in str(error.value)

@@ -12,18 +12,21 @@ from omegaconf import DictConfig
 from carlt.callbacks import AtomicCheckpointIO, MetricsCsv
 from carlt.config import build
 from carlt.data import LongTailDataModule
-from carlt.errors import CarltError
+from carlt.errors import CarltError, at_least
 from carlt.module import LongTailClassifier
 
 
 def build_data(config: DictConfig) -> LongTailDataModule:
     """The data module, with the views and the sampler it serves."""
     size = config.data.image_size
+    if not 0 <= config.seed < 2**32:
+        raise CarltError(f"seed={config.seed} is out of range: it is at least 0 and below 2^32")
     return build(
-        config.data,
-        view=build(config.aug.view, image_size=size),
-        eval_view=build(config.aug.eval_view, image_size=size),
-        sampler=build(config.sampler),
+        config,
+        "data",
+        view=build(config, "aug.view", image_size=size),
+        eval_view=build(config, "aug.eval_view", image_size=size),
+        sampler=build(config, "sampler"),
         seed=config.seed,
     )
 
@@ -33,21 +36,21 @@ def build_module(config: DictConfig, data: LongTailDataModule) -> LongTailClassi
     L.seed_everything(config.seed, verbose=False)
     known: dict[str, Any] = {"num_classes": data.num_classes, "class_counts": data.class_counts}
     return LongTailClassifier(
-        model=build(config.model, in_channels=data.channels, image_size=data.image_size, **known),
-        loss=build(config.loss, **known),
-        reg=build(config.reg, **known),
-        optim=build(config.optim),
+        model=build(config, "model", in_channels=data.channels, image_size=data.image_size, **known),
+        loss=build(config, "loss", **known),
+        reg=build(config, "reg", **known),
+        optim=build(config, "optim"),
         class_counts=data.class_counts,
         mean=data.mean,
         std=data.std,
-        mix=build(config.aug.mix, **known) if config.aug.mix else None,
+        mix=build(config, "aug.mix", **known) if config.aug.mix else None,
         seed=config.seed,
     )
 
 
 def build_loggers(config: DictConfig, run_dir: Path) -> list[Logger]:
     """The loggers that ``logger=`` names."""
-    return [build(node, run_dir=run_dir) for node in config.logger.values()]
+    return [build(config, f"logger.{name}", run_dir=run_dir) for name in config.logger]
 
 
 def build_trainer(config: DictConfig, run_dir: Path, loggers: list[Logger]) -> L.Trainer:
@@ -55,15 +58,17 @@ def build_trainer(config: DictConfig, run_dir: Path, loggers: list[Logger]) -> L
     epochs = config.trainer.max_epochs
     if not (isinstance(epochs, int) and epochs >= 1):
         raise CarltError(f"trainer.max_epochs={epochs}: schedules need a number of epochs, at least 1")
-    callbacks = [*(build(node, run_dir=run_dir) for node in config.callbacks.values()), MetricsCsv(run_dir)]
+    at_least(1, **{"trainer.check_val_every_n_epoch": config.trainer.get("check_val_every_n_epoch") or 1})
+    callbacks = [build(config, f"callbacks.{name}", run_dir=run_dir) for name in config.callbacks]
+    callbacks.append(MetricsCsv(run_dir))
     return build(
-        config.trainer, callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO()], default_root_dir=run_dir
+        config, "trainer", callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO()], default_root_dir=run_dir
     )
 
 
 def evaluate_trainer(config: DictConfig, run_dir: Path) -> L.Trainer:
     """A trainer that only evaluates: the same device and precision, no callbacks, no logging."""
-    return build(config.trainer, callbacks=[], logger=False, default_root_dir=run_dir)
+    return build(config, "trainer", callbacks=[], logger=False, default_root_dir=run_dir)
 
 
 def quiet_libraries() -> None:

@@ -82,10 +82,13 @@ def exit_with(command: str, error: CarltError) -> typing.NoReturn:
 
 def _parse(text: str, problems: list[str]) -> Override | None:
     try:
-        return OverridesParser.create().parse_override(text)
+        override = OverridesParser.create().parse_override(text)
+        if override.key_or_group:
+            return override
     except HydraException:
-        problems.append(f"{text!r} is not of the form key=value")
-        return None
+        pass
+    problems.append(f"{text!r} is not of the form key=value")
+    return None
 
 
 def _group_problems(override: Override) -> Iterator[str]:

@@ -113,12 +113,25 @@ def signature(target: str) -> dict[str, inspect.Parameter]:
     return parameters
 
 
-def build(node: DictConfig, **context: Any) -> Any:
-    """Call a node's ``_target_`` with its values as plain Python and with what it accepts of ``context``."""
+def build(config: DictConfig, place: str, **context: Any) -> Any:
+    """Call the ``_target_`` of the node at ``place``: its values as plain Python, and what it accepts of ``context``.
+
+    Raises:
+        CarltError: the constructor refused its values; says which node and why.
+    """
+    node = OmegaConf.select(config, place)
     values = _plain(node)
     target = values.pop("_target_")
     accepted = {name: value for name, value in context.items() if name in signature(target) and name not in values}
-    return _locate(target)(**values, **accepted)
+    try:
+        return _locate(target)(**values, **accepted)
+    except CarltError as error:
+        raise CarltError(str(error) if place in str(error) else f"{place}: {error}") from None
+    except Exception as error:
+        # Libraries refuse values in many ways; Lightning's own class is no ValueError.
+        if isinstance(error, TypeError | ValueError) or type(error).__name__ == "MisconfigurationException":
+            raise CarltError(f"{place} ({target}): {str(error).splitlines()[0]}") from error
+        raise
 
 
 def _plain(node: DictConfig) -> dict[str, Any]:

@@ -64,7 +64,8 @@ def evaluate(run_dir: Path, which: str = "last") -> dict[str, Any]:
         raise CarltError(f"{path} does not fit the network of {run_dir}: {str(error).splitlines()[0]}") from None
     trainer = assembly.evaluate_trainer(config, run_dir)
     metrics = summaries(evaluate_splits(trainer, module, data, ("test",)), module)
-    return {"checkpoint": str(path), "epoch": checkpoint["epoch"], "metrics": metrics}
+    chosen_on_test = which == "best" and data.validation == "test"
+    return {"checkpoint": str(path), "epoch": checkpoint["epoch"], "chosen_on_test": chosen_on_test, "metrics": metrics}
 
 
 def load_config(run_dir: Path) -> Any:
@@ -93,7 +94,8 @@ def main() -> None:
         import json
 
         outcome = evaluate(Path(given["run"]), given.get("which", "last"))
-        print(f"{outcome['checkpoint']} (epoch {outcome['epoch'] + 1})")
+        label = ", the best epoch chosen on the TEST split" if outcome["chosen_on_test"] else ""
+        print(f"{outcome['checkpoint']} (epoch {outcome['epoch'] + 1}{label})")
         print(json.dumps(outcome["metrics"], indent=2))
     except CarltError as error:
         exit_with("carlt.evaluate", error)

@@ -43,7 +43,7 @@ def tensorboard_logger(run_dir: Path) -> TensorBoardLogger:
     try:
         return TensorBoardLogger(run_dir, name="tensorboard", version="")
     except ModuleNotFoundError:
-        raise CarltError("logger=tensorboard needs the package tensorboard: pip install 'carlt[tensorboard]'") from None
+        raise CarltError("logger=tensorboard needs the package tensorboard: pip install -e '.[tensorboard]'") from None
 
 
 def log_results(loggers: list[Logger], run_dir: Path, metrics: dict[str, float], images: dict[str, Path]) -> None:

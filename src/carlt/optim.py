@@ -7,6 +7,8 @@ from typing import Any, Literal
 from torch import nn, optim
 from torch.optim.lr_scheduler import LambdaLR
 
+from carlt.errors import CarltError, at_least
+
 
 def lr_factor(
     epoch: float,
@@ -51,6 +53,9 @@ class Optim:
         min_lr: float = 0.0,
         decay_all: bool = True,
     ):
+        at_least(0, lr=lr, weight_decay=weight_decay, warmup_epochs=warmup_epochs, min_lr=min_lr)
+        if lr == 0:
+            raise CarltError("lr=0 trains nothing")
         self.lr, self.weight_decay, self.decay_all = lr, weight_decay, decay_all
         self.schedule, self.warmup_epochs, self.milestones, self.min_lr = schedule, warmup_epochs, milestones, min_lr
 

@@ -68,8 +68,8 @@ def resumed_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
 
 
 def check_free(run_dir: Path) -> None:
-    """A run never writes over another."""
-    if (run_dir / paths.CONFIG).exists():
+    """A run never writes over another; what failed before its first epoch is no run."""
+    if any((run_dir / name).exists() for name in (paths.RESULT, paths.METRICS, paths.CHECKPOINTS)):
         raise CarltError(f"{run_dir} holds a run: go on with it (resume={run_dir}) or choose another hydra.run.dir")
 
 

@@ -47,9 +47,9 @@ def test_every_data_set_has_a_recipe_for_every_family(data: str, family: str) ->
 
 @pytest.mark.parametrize("model", options("model"))
 def test_every_model_trains(model: str) -> None:
-    node = compose(f"model={model}").model
+    config = compose(f"model={model}")
     with torch.device("meta" if model in LARGE else "cpu"):
-        network = build(node, num_classes=5, in_channels=3, image_size=32)
+        network = build(config, "model", num_classes=5, in_channels=3, image_size=32)
         logits = network(torch.rand(2, 3, 32, 32))
         assert logits.shape == (2, 5)
         logits.sum().backward()
@@ -59,7 +59,7 @@ def test_every_model_trains(model: str) -> None:
 @pytest.mark.parametrize("group", ["loss", "reg"])
 def test_every_loss_and_regularizer_has_a_gradient(group: str) -> None:
     for name in options(group):
-        module = build(compose(f"{group}={name}")[group], num_classes=3, class_counts=torch.tensor([9, 4, 2]))
+        module = build(compose(f"{group}={name}"), group, num_classes=3, class_counts=torch.tensor([9, 4, 2]))
         logits = torch.randn(4, 3, requires_grad=True)
         module(logits, torch.tensor([0, 1, 2, 0])).backward()
         assert logits.grad.isfinite().all(), name
@@ -68,14 +68,14 @@ def test_every_loss_and_regularizer_has_a_gradient(group: str) -> None:
 
 @pytest.mark.parametrize("aug", options("aug"))
 def test_every_augmentation_views_and_mixes_a_batch(aug: str) -> None:
-    node = compose(f"aug={aug}").aug
+    config = compose(f"aug={aug}")
     images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
     for part in ("view", "eval_view"):
-        view = build(node[part], image_size=8)
+        view = build(config, f"aug.{part}", image_size=8)
         assert view(images, torch.Generator()).shape == (4, 1, 8, 8)
         assert view.image(images[0]).shape == (1, 8, 8)
-    if node.mix:
-        mixed, labels = build(node.mix, num_classes=3)(images.float(), torch.tensor([0, 1, 2, 0]))
+    if config.aug.mix:
+        mixed, labels = build(config, "aug.mix", num_classes=3)(images.float(), torch.tensor([0, 1, 2, 0]))
         assert mixed.shape == images.shape
         torch.testing.assert_close(labels.sum(1), torch.ones(4))
 

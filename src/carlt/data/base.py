@@ -20,7 +20,7 @@ from carlt.data.loaders import (
     eval_loader,
 )
 from carlt.data.samplers import BatchSchedule, Instance, Sampler
-from carlt.errors import CarltError
+from carlt.errors import CarltError, at_least
 
 
 class LongTailDataModule(L.LightningDataModule):
@@ -60,6 +60,8 @@ class LongTailDataModule(L.LightningDataModule):
         on_error: OnError = "raise",
     ):
         super().__init__()
+        at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size, image_size=image_size)
+        at_least(0, num_workers=num_workers or 0)
         if validation not in ("split", "test", "none"):
             raise CarltError(f"data.validation is split, test or none, not {validation!r}")
         if on_error not in ("raise", "skip"):

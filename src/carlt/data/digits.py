@@ -7,7 +7,7 @@ import torch
 from carlt.data.base import LongTailDataModule
 from carlt.data.images import ArrayImages, Split, Splits
 from carlt.data.subsets import held_out, indices_by_class
-from carlt.errors import CarltError
+from carlt.errors import CarltError, at_least
 from carlt.functional.profile import PROFILES
 
 SMALLEST_CLASS = 174  # of the 1,797 images
@@ -39,6 +39,7 @@ class DigitsLT(LongTailDataModule):
         **loading: Any,
     ):
         super().__init__(**loading)
+        at_least(1, largest_class=largest_class, test_per_class=test_per_class)
         if largest_class + test_per_class + val_per_class > SMALLEST_CLASS:
             raise CarltError(
                 f"digits_lt has {SMALLEST_CLASS} images in its smallest class: data.largest_class ({largest_class}) + "

@@ -59,7 +59,8 @@ class ImageFolder(LongTailDataModule):
             raise CarltError(
                 f"data.test_ratio ({test_ratio}) and data.val_ratio ({val_ratio}) must leave images to train on"
             )
-        self.root, self.in_memory, self.verify = Path(root), in_memory, verify
+        self.root, self.in_memory = Path(root), in_memory
+        self.verify: Verify = "full" if self.on_error == "skip" else verify  # counts must be of what is trained on
         self.imbalance_factor, self.profile, self.subset, self.largest_class = (
             imbalance_factor,
             profile,
@@ -69,7 +70,9 @@ class ImageFolder(LongTailDataModule):
         self.test_ratio, self.val_ratio, self.split_seed = test_ratio, val_ratio, split_seed
 
     def load(self) -> Splits:
-        require(self.root, "data.root", "point it at a folder with train/<class>/ or <class>/ in it")
+        remedy = "point it at a folder with train/<class>/ or <class>/ in it"
+        if not require(self.root, "data.root", remedy).is_dir():
+            raise CarltError(f"data.root={self.root} is a file: {remedy}")
         base = self.root / "train" if (self.root / "train").is_dir() else self.root
         classes = self._classes(base)
         train = self._split(base, classes)
@@ -146,6 +149,8 @@ class ImageFolder(LongTailDataModule):
             val = min(round(n * self.val_ratio), n - 1 - test)
             for part, indices in zip(parts, order.split([n - test - val, val, test]), strict=True):
                 part.append(indices)
+        if not any(map(len, parts[2])):
+            raise CarltError(f"{self.root} has one image a class, none to spare for testing; add test/<class>/")
         train, val_split, test_split = (everything.subset(torch.cat(part).sort().values) for part in parts)
         return train, val_split if len(val_split) else None, test_split
 

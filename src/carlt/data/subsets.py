@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from carlt.errors import CarltError
+from carlt.errors import CarltError, at_least
 from carlt.functional.profile import PROFILES
 
 Profile = Literal["exponential", "step", "pareto"]
@@ -79,6 +79,7 @@ def thin(
 
 def held_out(unused: list[Tensor], per_class: int) -> Tensor:
     """The first ``per_class`` unused images of every class, for validation; CarltError if a class has too few."""
+    at_least(0, val_per_class=per_class)
     for label, indices in enumerate(unused):
         if len(indices) < per_class:
             raise CarltError(

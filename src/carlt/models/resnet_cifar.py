@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from carlt.errors import CarltError
+from carlt.errors import CarltError, at_least
 from carlt.models.weights import load_weights
 
 
@@ -38,6 +38,7 @@ class CifarResNet(nn.Module):
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
             raise CarltError(f"model.depth of a CIFAR ResNet is 6n + 2 (8, 14, 20, 32, ...), not {depth}")
+        at_least(1, width=width)
         self.conv1 = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         channels, stages = width, []

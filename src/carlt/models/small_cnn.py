@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from carlt.errors import at_least
 from carlt.models.weights import load_weights
 
 
@@ -10,6 +11,7 @@ class SmallCNN(nn.Module):
 
     def __init__(self, num_classes: int, in_channels: int = 3, width: int = 32, weights: str | None = None):
         super().__init__()
+        at_least(1, width=width)
         self.features = nn.Sequential(
             _block(in_channels, width),
             _block(width, width),

@@ -1,7 +1,9 @@
 """Any timm backbone, with pretrained or local weights."""
 
+import logging
 from typing import Any
 
+import torch
 from torch import nn
 
 from carlt.errors import CarltError
@@ -26,24 +28,51 @@ def timm_model(
         weights: a local file to start from (``carlt.models.weights``).
 
     Raises:
-        CarltError: unknown name (with the nearest ones), weights that cannot be had, read or fitted.
+        CarltError: unknown name (with the nearest ones), a network for another image size, weights that cannot be
+            had, read or fitted.
     """
     import timm  # imported here: it takes a second that other networks need not pay
 
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_')[0]}*")[:8] or timm.list_models("resnet*")[:8]
         raise CarltError(f"model.name={name!r} is no timm model; near it: {', '.join(near)}")
-    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels, "drop_path_rate": drop_path_rate}
-    if any(part in name for part in ("vit", "swin", "deit")):
-        options["img_size"] = image_size
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are told below, in one line
+    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
+    if drop_path_rate:
+        options["drop_path_rate"] = drop_path_rate
     try:
-        network = timm.create_model(name, pretrained=pretrained, **options)
-    except (RuntimeError, OSError, ValueError) as error:
-        if not pretrained:
-            raise
+        network = _create(name, pretrained, image_size, options)
+    except (RuntimeError, OSError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
         raise CarltError(
-            f"timm's weights for model.name={name!r} cannot be had ({error}); "
+            f"timm's weights for model.name={name!r} cannot be had ({reason}); "
             "download them elsewhere and give model.weights=<file>"
+            if pretrained
+            else f"model.name={name!r} cannot be built with {options} ({reason})"
         ) from None
+    _check_size(network, name, in_channels, image_size)
     load_weights(network, weights)
     return network
+
+
+def _create(name: str, pretrained: bool, image_size: int, options: dict[str, Any]) -> nn.Module:
+    import timm
+
+    try:  # transformers are built for one size and take it; most others do not know the word
+        return timm.create_model(name, pretrained=pretrained, img_size=image_size, **options)
+    except TypeError:
+        return timm.create_model(name, pretrained=pretrained, **options)
+
+
+@torch.no_grad()
+def _check_size(network: nn.Module, name: str, in_channels: int, image_size: int) -> None:
+    """One pass, so that a network for another image size says so now and not in the first step."""
+    weight = next(network.parameters())
+    try:
+        network.eval()(torch.zeros(1, in_channels, image_size, image_size, device=weight.device))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise CarltError(
+            f"model.name={name!r} cannot take images of {image_size} pixels ({str(error).splitlines()[0]}); "
+            "choose another data.image_size"
+        ) from None
+    network.train()
