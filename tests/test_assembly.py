@@ -7,10 +7,19 @@ from carlt.config import build, compose_config
 from carlt.errors import CarltError
 
 
-@pytest.mark.parametrize("epochs", ["0", "-1", "null"])
-def test_a_run_needs_a_number_of_epochs(epochs: str, tmp_path: Path) -> None:
-    with pytest.raises(CarltError, match=r"trainer\.max_epochs"):
-        build_trainer(compose_config("train", [f"trainer.max_epochs={epochs}"]), tmp_path, [])
+@pytest.mark.parametrize(
+    "override",
+    [
+        "trainer.max_epochs=0",
+        "trainer.max_epochs=-1",
+        "trainer.max_epochs=null",
+        "++trainer.check_val_every_n_epoch=0",
+        "++trainer.limit_train_batches=0",
+    ],
+)
+def test_a_run_needs_epochs_with_steps_in_them(override: str, tmp_path: Path) -> None:
+    with pytest.raises(CarltError, match=override.lstrip("+").split("=")[0]):
+        build_trainer(compose_config("train", [override]), tmp_path, [])
 
 
 @pytest.mark.parametrize(

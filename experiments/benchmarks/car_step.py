@@ -196,6 +196,10 @@ def table(rows: list[dict[str, str]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(row.get(head, "") for head in heads) + " |" for row in rows])
 
 
+def commit() -> str:
+    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+
+
 def machine() -> str:
     if DEVICE == "cuda":
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
@@ -232,7 +236,9 @@ def main() -> None:
         plain, added = share_of_training(resnet50(), (3, 224, 224), 1000)
         shares.append(f"ResNet-50, 224 px, C = 1,000: step {1e3 * plain:.0f} ms, CAR {1e3 * added:.2f} ms")
         shares[1] += f", {100 * added / (plain + added):.2f} %"
-    report = REPORT.format(machine(), time.strftime("%Y-%m-%d"), bandwidth / 1e9, table(rows), "\n- ".join(shares))
+    report = REPORT.format(
+        machine(), time.strftime("%Y-%m-%d"), commit(), bandwidth / 1e9, table(rows), "\n- ".join(shares)
+    )
     name = "car_step.md" if DEVICE == "cpu" else "car_step_cuda.md"
     Path(__file__).with_name(name).write_text(report)
     print(report)
@@ -240,7 +246,7 @@ def main() -> None:
 
 REPORT = """# What a CAR step costs
 
-`python experiments/benchmarks/car_step.py`, {}, {}.
+`python experiments/benchmarks/car_step.py`, {}, {}, commit {}.
 Batch 128, float32, forward and backward of the penalty alone, medians (on a CPU: of CPU time, one thread).
 Memory bandwidth of a matrix-vector product: {:.1f} GB/s.
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from carlt.callbacks import AtomicCheckpointIO, MetricsCsv
 from carlt.config import build
 from carlt.data import LongTailDataModule
-from carlt.errors import CarltError, at_least
+from carlt.errors import CarltError
 from carlt.module import LongTailClassifier
 
 
@@ -58,7 +58,9 @@ def build_trainer(config: DictConfig, run_dir: Path, loggers: list[Logger]) -> L
     epochs = config.trainer.max_epochs
     if not (isinstance(epochs, int) and epochs >= 1):
         raise CarltError(f"trainer.max_epochs={epochs}: schedules need a number of epochs, at least 1")
-    at_least(1, **{"trainer.check_val_every_n_epoch": config.trainer.get("check_val_every_n_epoch") or 1})
+    for name in ("check_val_every_n_epoch", "limit_train_batches"):
+        if (given := config.trainer.get(name)) is not None and given <= 0:
+            raise CarltError(f"trainer.{name}={given} is out of range: it is more than 0")
     callbacks = [build(config, f"callbacks.{name}", run_dir=run_dir) for name in config.callbacks]
     callbacks.append(MetricsCsv(run_dir))
     return build(
