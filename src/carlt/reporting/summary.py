@@ -23,7 +23,8 @@ COLUMNS = {
     "test/worst_10pct": "worst 10 %",
     "test/classes_at_zero": "classes at 0",
 }
-IGNORED = ("seed", "resume")
+# What changes no number of a run: neither a difference nor part of a label.
+IGNORED = ("seed", "resume", "launcher", "logger", "callbacks", "data.root", "data.num_workers", "trainer.num_nodes")
 PLAIN_UNITS = ("test/classes_at_zero",)
 
 
@@ -60,7 +61,7 @@ def rows(folders: Sequence[Path]) -> list[Row]:
     places: list[list[Path]] = []
     for folder in find_runs(folders):
         config, result = _flat(yaml.safe_load((folder / paths.CONFIG).read_text())), read_result(folder)
-        key = {name: value for name, value in config.items() if name not in IGNORED}
+        key = {name: value for name, value in config.items() if not _ignored(name)}
         if key not in configs:
             configs.append(key)
             runs.append({})
@@ -71,10 +72,7 @@ def rows(folders: Sequence[Path]) -> list[Row]:
             raise CarltError(f"{folder} repeats seed {result['seed']} of another run with the same configuration")
         of_key[result["seed"]] = result["metrics"]
     differing = [name for name in _names(configs) if len({config.get(name) for config in configs}) > 1]
-    # Where a whole part differs, its name says it all.
-    parts = {name.removeprefix("choices.") for name in differing if name.startswith("choices.")}
-    differing = [name for name in differing if name.split(".")[0] not in {*parts, "recipe"} - {"choices"}]
-    labels = [_label(config, differing) for config in configs]
+    labels = [_label(config, [name for name in differing if _tells(name, config, configs)]) for config in configs]
     return [Row(*parts) for parts in zip(labels, runs, places, strict=True)]
 
 
@@ -128,6 +126,21 @@ def _flat(node: Any, prefix: str = "") -> dict[str, str]:
 
 def _names(configs: Sequence[Mapping[str, str]]) -> list[str]:
     return list(dict.fromkeys(name for config in configs for name in config))
+
+
+def _ignored(name: str) -> bool:
+    name = name.removeprefix("choices.")
+    return any(name == ignored or name.startswith(f"{ignored}.") for ignored in IGNORED)
+
+
+def _tells(name: str, config: Mapping[str, str], configs: Sequence[Mapping[str, str]]) -> bool:
+    """Whether a value sets ``config`` apart from others that chose the same option of its group."""
+    group = name.split(".")[0]
+    if group == "recipe":  # other groups repeat what it says
+        return False
+    choice = f"choices.{group}"
+    same = [other for other in configs if other.get(choice) == config.get(choice)]
+    return len({other.get(name) for other in same}) > 1 or group == "choices"
 
 
 def _label(config: Mapping[str, str], differing: Sequence[str]) -> str:
