@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from carlt import paths
-from carlt.reporting.record import read_per_class
+from carlt.reporting.record import ClassResult, read_per_class
 
 GROUP_COLOURS = {"many": "#1b6ca8", "medium": "#6aa84f", "few": "#cc4125"}
 HEATMAP_CELLS = 200
@@ -35,9 +35,7 @@ def per_class(run_dir: Path) -> Path:
         ylim=(0, 100), ylabel="test accuracy (%)", xlabel="class, most training images first", title="Accuracy by class"
     )
     axes.margins(x=0.01)
-    if len(rows) <= 40:
-        labels = [f"{row.class_name}\nn = {row.train_count}" for row in rows]
-        axes.set_xticks(positions, labels, rotation=0 if len(rows) <= 12 else 90, fontsize=8)
+    _class_ticks(axes, rows)
     counts = axes.twinx()
     counts.plot(positions, [row.train_count for row in rows], color="#444444", lw=1.2, label="training images")
     counts.set(yscale="log", ylabel="training images (log)")
@@ -60,9 +58,7 @@ def compare_classes(methods: Mapping[str, Sequence[Path]], path: Path) -> Path:
         axes.bar(x, mean, width, yerr=whisker, capsize=2, error_kw={"lw": 0.8}, label=f"{label} (n = {len(folders)})")
     axes.set(ylim=(0, 105), ylabel="test accuracy (%)", xlabel="class, most training images first")
     axes.margins(x=0.01)
-    if len(order) <= 40:
-        labels = [f"{first[i].class_name}\nn = {first[i].train_count}" for i in order]
-        axes.set_xticks(range(len(order)), labels, rotation=0 if len(order) <= 12 else 90, fontsize=8)
+    _class_ticks(axes, [first[i] for i in order])
     figure.legend(loc="outside upper center", ncols=len(methods), frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
@@ -128,6 +124,13 @@ def curves(run_dir: Path) -> Path:
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.legend(fontsize=8, frameon=False)
     return _save(figure, run_dir, "curves.png")
+
+
+def _class_ticks(axes: Any, rows: Sequence[ClassResult]) -> None:
+    """Name the classes and their training images below the bars, where there is room for names."""
+    if len(rows) <= 40:
+        labels = [f"{row.class_name}\nn = {row.train_count}" for row in rows]
+        axes.set_xticks(range(len(rows)), labels, rotation=0 if len(rows) <= 12 else 90, fontsize=8)
 
 
 def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:

@@ -24,7 +24,7 @@ COLUMNS = {
     "test/classes_at_zero": "classes at 0",
 }
 # What changes no number of a run: neither a difference nor part of a label.
-IGNORED = ("seed", "resume", "launcher", "logger", "callbacks", "data.root", "data.num_workers", "trainer.num_nodes")
+IGNORED = ("seed", "resume", "launcher", "logger", "callbacks", "data.root", "data.num_workers")
 PLAIN_UNITS = ("test/classes_at_zero",)
 
 
@@ -56,24 +56,21 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
 
 def rows(folders: Sequence[Path]) -> list[Row]:
     """Runs grouped by configuration, in the order found; a label names the values that differ between the rows."""
-    configs: list[dict[str, str]] = []
-    runs: list[dict[int, Mapping[str, Any]]] = []
-    places: list[list[Path]] = []
+    groups: dict[frozenset[tuple[str, str]], list[tuple[Path, dict[str, str], dict[str, Any]]]] = {}
     for folder in find_runs(folders):
         config, result = _flat(yaml.safe_load((folder / paths.CONFIG).read_text())), read_result(folder)
-        key = {name: value for name, value in config.items() if not _ignored(name)}
-        if key not in configs:
-            configs.append(key)
-            runs.append({})
-            places.append([])
-        of_key = runs[configs.index(key)]
-        places[configs.index(key)].append(folder)
-        if result["seed"] in of_key:
+        config = {name: value for name, value in config.items() if not _ignored(name)}
+        group = groups.setdefault(frozenset(config.items()), [])
+        if any(result["seed"] == other["seed"] for *_, other in group):
             raise CarltError(f"{folder} repeats seed {result['seed']} of another run with the same configuration")
-        of_key[result["seed"]] = result["metrics"]
+        group.append((folder, config, result))
+    configs = [group[0][1] for group in groups.values()]
     differing = [name for name in _names(configs) if len({config.get(name) for config in configs}) > 1]
     labels = [_label(config, [name for name in differing if _tells(name, config, configs)]) for config in configs]
-    return [Row(*parts) for parts in zip(labels, runs, places, strict=True)]
+    return [
+        Row(label, {result["seed"]: result["metrics"] for *_, result in group}, [folder for folder, *_ in group])
+        for label, group in zip(labels, groups.values(), strict=True)
+    ]
 
 
 def markdown(table: Sequence[Row]) -> str:
