@@ -29,6 +29,8 @@ def main() -> None:
             plots.compare_classes({row.label: row.folders for row in table}, figure)
     except CarltError as error:
         exit_with("carlt.report", error)
+    except OSError as error:
+        exit_with("carlt.report", CarltError(f"{error.filename} cannot be read or written ({error.strerror})"))
 
 
 if __name__ == "__main__":
