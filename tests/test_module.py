@@ -54,6 +54,14 @@ def test_images_are_normalised_by_channel(batch: tuple[Tensor, Tensor]) -> None:
     assert (seen[:, 1] == 0.5).all()
 
 
+@pytest.mark.parametrize(("channels_last", "stride"), [(False, (8, 4, 2, 1)), (True, (8, 1, 4, 2))])
+def test_images_are_laid_out_as_asked(batch: tuple[Tensor, Tensor], channels_last: bool, stride: tuple[int]) -> None:
+    module = classifier(channels_last=channels_last)
+    module(batch[0])
+    (seen,) = module.model.given
+    assert seen.stride() == stride
+
+
 def test_a_step_is_loss_plus_penalty_of_the_same_logits(batch: tuple[Tensor, Tensor]) -> None:
     module = classifier()
     outputs = module.training_step(batch, 0)

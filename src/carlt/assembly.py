@@ -45,6 +45,7 @@ def build_module(config: DictConfig, data: LongTailDataModule) -> LongTailClassi
         std=data.std,
         mix=build(config, "aug.mix", **known) if config.aug.mix else None,
         seed=config.seed,
+        channels_last=config.channels_last,
     )
 
 

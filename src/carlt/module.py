@@ -27,6 +27,7 @@ class LongTailClassifier(L.LightningModule):
         mean, std: of the channels, for images in [0, 1].
         mix: mixes a batch: (images, labels (N,)) to (images, soft labels (N, C)); None mixes nothing.
         seed: with the step it decides every draw in it (dropout, mixing), so that a resumed run repeats them.
+        channels_last: lay images out with the channels last; convolutions are then faster on most hardware.
     """
 
     mean: Tensor
@@ -44,10 +45,12 @@ class LongTailClassifier(L.LightningModule):
         std: tuple[float, ...],
         mix: Callable[[Tensor, Tensor], Batch] | None = None,
         seed: int = 0,
+        channels_last: bool = False,
     ):
         super().__init__()
         self.model, self.loss, self.reg, self.optim, self.mix, self.seed = model, loss, reg, optim, mix, seed
         self.class_counts = class_counts
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
         # A regularizer's state is the same on every rank by itself; DDP need not send a C x C matrix every step.
@@ -66,7 +69,8 @@ class LongTailClassifier(L.LightningModule):
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 images to float32 with mean 0 and deviation 1 per channel."""
-        images = images.to(torch.float32, copy=True)  # changed in place: no further copies of a large batch
+        # Changed in place: no further copies of a large batch.
+        images = images.to(torch.float32, copy=True, memory_format=self.layout)
         return images.div_(255).sub_(self.mean).div_(self.std)
 
     def on_train_epoch_start(self) -> None:
