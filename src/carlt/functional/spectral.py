@@ -131,7 +131,7 @@ def exact(matrix: Tensor, row_weight: Tensor) -> Tensor:
     return unit(v).to(matrix)
 
 
-def active_rows(norms: Tensor, floor: Tensor, tail: float = 1e-5) -> Tensor:
+def active_rows(norms: Tensor, floor: Tensor, tail: float = 1e-5) -> Tensor | None:
     """The fewest rows of M that carry its leading triplet.
 
     Rows left out change sigma^2 by at most their energy, the sum of their squared norms. That is held at ``tail`` of
@@ -142,12 +142,12 @@ def active_rows(norms: Tensor, floor: Tensor, tail: float = 1e-5) -> Tensor:
         floor: a lower bound of sigma, scalar; the largest row's norm is another.
 
     Returns:
-        Indices, ascending.
+        Indices, ascending; None where they are more than half: rows in place are read faster than chosen ones copied.
     """
     energy, order = norms.double().square().cpu().sort()
     bound = torch.maximum(energy[-1], floor.double().square().cpu())
     dropped = int((energy.cumsum(0) <= tail * bound).sum())
-    return order[dropped:].sort().values.to(norms.device)
+    return None if 2 * dropped < len(norms) else order[dropped:].sort().values.to(norms.device)
 
 
 def pieces(matrix: Tensor, rows: Tensor | None) -> Iterator[tuple[slice | Tensor, Tensor]]:
