@@ -9,23 +9,37 @@ import lightning as L
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
+from carlt.aug import Then
 from carlt.callbacks import AtomicCheckpointIO, MetricsCsv
-from carlt.config import build
+from carlt.config import build, part_class
 from carlt.data import LongTailDataModule
 from carlt.errors import CarltError
+from carlt.models.classifier import feature_dim
 from carlt.module import LongTailClassifier
 
 
 def build_data(config: DictConfig) -> LongTailDataModule:
     """The data module, with the views and the sampler it serves."""
-    size = config.data.image_size
     if not 0 <= config.seed < 2**32:
         raise CarltError(f"seed={config.seed} is out of range: it is at least 0 and below 2^32")
+    size: dict[str, Any] = {"image_size": config.data.image_size}
+    copies = getattr(part_class(config, "loss"), "contrast_views", 0)
+    if config.aug.relabel and not copies:
+        raise CarltError(
+            "aug.relabel (aug=concutmix) takes its labels from the embedding of a contrastive loss: "
+            "add loss=bcl, or choose aug=cmo, which labels by area"
+        )
+    view = build(config, "aug.view", **size)
+    if config.aug.transforms:
+        view = Then(view, [build(config, f"aug.transforms.{name}") for name in config.aug.transforms])
     return build(
         config,
         "data",
-        view=build(config, "aug.view", image_size=size),
-        eval_view=build(config, "aug.eval_view", image_size=size),
+        view=view,
+        eval_view=build(config, "aug.eval_view", **size),
+        contrast_view=build(config, "aug.contrast", **size) if copies else None,
+        contrast_copies=copies,
+        foreground=build(config, "aug.paste") if config.aug.paste else None,
         sampler=build(config, "sampler"),
         seed=config.seed,
     )
@@ -35,8 +49,11 @@ def build_module(config: DictConfig, data: LongTailDataModule) -> LongTailClassi
     """The network with its loss and regularizer, for the classes that ``data`` has. Initial weights follow ``seed``."""
     L.seed_everything(config.seed, verbose=False)
     known: dict[str, Any] = {"num_classes": data.num_classes, "class_counts": data.class_counts}
+    model = build(config, "model", in_channels=data.channels, image_size=data.image_size, **known)
+    if getattr(part_class(config, "loss"), "contrast_views", 0):
+        known["feature_dim"] = feature_dim(model)
     return LongTailClassifier(
-        model=build(config, "model", in_channels=data.channels, image_size=data.image_size, **known),
+        model=model,
         loss=build(config, "loss", **known),
         reg=build(config, "reg", **known),
         optim=build(config, "optim"),
@@ -44,6 +61,8 @@ def build_module(config: DictConfig, data: LongTailDataModule) -> LongTailClassi
         mean=data.mean,
         std=data.std,
         mix=build(config, "aug.mix", **known) if config.aug.mix else None,
+        paste=build(config, "aug.paste") if config.aug.paste else None,
+        relabel=build(config, "aug.relabel", **known) if config.aug.relabel else None,
         seed=config.seed,
         channels_last=config.channels_last,
     )

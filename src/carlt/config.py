@@ -20,7 +20,21 @@ from omegaconf.errors import OmegaConfBaseException
 from carlt.errors import CarltError
 
 INJECTED = frozenset(
-    ("num_classes", "class_counts", "in_channels", "image_size", "view", "eval_view", "sampler", "seed", "run_dir")
+    (
+        "num_classes",
+        "class_counts",
+        "in_channels",
+        "image_size",
+        "view",
+        "eval_view",
+        "contrast_view",
+        "contrast_copies",
+        "foreground",
+        "feature_dim",
+        "sampler",
+        "seed",
+        "run_dir",
+    )
 )
 """Constructor parameters that ``carlt.assembly`` fills in from other parts, so a config need not."""
 
@@ -132,6 +146,11 @@ def build(config: DictConfig, place: str, **context: Any) -> Any:
         if isinstance(error, TypeError | ValueError) or type(error).__name__ == "MisconfigurationException":
             raise CarltError(f"{place} ({target}): {str(error).splitlines()[0]}") from error
         raise
+
+
+def part_class(config: DictConfig, place: str) -> Any:
+    """The class or function that the node at ``place`` names."""
+    return _locate(str(OmegaConf.select(config, place)["_target_"]))
 
 
 def _plain(node: DictConfig) -> dict[str, Any]:

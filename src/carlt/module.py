@@ -9,11 +9,14 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
+from carlt.data.batch import Batch, Pair
+from carlt.functional.mixing import soft_labels
 from carlt.functional.seeds import fold
 from carlt.metrics import ConfusionCounts, Evaluation
+from carlt.models.classifier import classifier, features
 from carlt.optim import Optim
 
-Batch = tuple[Tensor, Tensor]
+Mix = Callable[[Tensor, Tensor], Pair]
 
 
 class LongTailClassifier(L.LightningModule):
@@ -21,11 +24,14 @@ class LongTailClassifier(L.LightningModule):
 
     Args:
         model: normalised images (N, channels, H, W) to logits (N, C).
-        loss, reg: (logits, targets) to a scalar; ``reg`` may hold state (CAR does) and is saved with the network.
+        loss, reg: (logits, targets) to a scalar; ``reg`` may hold state (CAR does) and is saved with the network. A
+            loss with ``contrast_views`` is given an embedding and the labels besides.
         optim: optimizer and schedule.
         class_counts: training images of each class (C,); they decide many / medium / few.
         mean, std: of the channels, for images in [0, 1].
         mix: mixes a batch: (images, labels (N,)) to (images, soft labels (N, C)); None mixes nothing.
+        paste: mixes the batches that come with a foreground: (images, foreground) to (images, share that is left).
+        relabel: corrects the labels of what was pasted: (features, centres, labels (N, C)) to labels.
         seed: with the step it decides every draw in it (dropout, mixing), so that a resumed run repeats them.
         channels_last: lay images out with the channels last; convolutions are then faster on most hardware.
     """
@@ -43,12 +49,15 @@ class LongTailClassifier(L.LightningModule):
         class_counts: Tensor,
         mean: tuple[float, ...],
         std: tuple[float, ...],
-        mix: Callable[[Tensor, Tensor], Batch] | None = None,
+        mix: Mix | None = None,
+        paste: Callable[[Tensor, Tensor], tuple[Tensor, float]] | None = None,
+        relabel: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
         seed: int = 0,
         channels_last: bool = False,
     ):
         super().__init__()
-        self.model, self.loss, self.reg, self.optim, self.mix, self.seed = model, loss, reg, optim, mix, seed
+        self.model, self.loss, self.reg, self.optim, self.seed = model, loss, reg, optim, seed
+        self.mix, self.paste, self.relabel = mix, paste, relabel
         self.class_counts = class_counts
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
@@ -77,19 +86,47 @@ class LongTailClassifier(L.LightningModule):
         # Lightning does so after an epoch, but last.ckpt is saved before that.
         for metric in self.train_means.values():
             cast(MeanMetric, metric).reset()
+        self._tell_progress()
+
+    def on_train_start(self) -> None:
+        self._tell_progress()  # a run that goes on within an epoch has no start of that epoch
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         torch.manual_seed(fold(self.seed, self.global_step, self.global_rank))
-        images, labels = batch
-        images, targets = self.normalise(images), labels
-        if self.mix is not None:
-            images, targets = self.mix(images, labels)
-        logits = self.model(images)
-        loss, penalty = self.loss(logits, targets), self.reg(logits, targets)
-        self._log_means(loss=loss, penalty=penalty, size=len(labels))
+        batch = Batch(*batch)
+        images, targets = self._mixed(batch)
+        if batch.contrast is None:
+            logits = self.model(images)
+            loss = self.loss(logits, targets)
+        else:
+            logits, targets, loss = self._contrasted(images, targets, batch)
+        penalty = self.reg(logits, targets)
+        self._log_means(loss=loss, penalty=penalty, size=len(batch.labels))
         return {"loss": loss + penalty, "logits": logits.detach()}
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def _mixed(self, batch: Batch) -> Pair:
+        """Normalised images and their labels, soft where they were mixed."""
+        if batch.foreground is not None and self.paste is not None:
+            foreground, others = batch.foreground
+            images, share = self.paste(batch.images, foreground)
+            return self.normalise(images), soft_labels(batch.labels, others, share, len(self.class_counts))
+        images = self.normalise(batch.images)
+        return (images, batch.labels) if self.mix is None else self.mix(images, batch.labels)
+
+    def _contrasted(self, images: Tensor, targets: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, targets and loss of a batch with views for contrast, all in one pass through the network."""
+        assert batch.contrast is not None
+        views = torch.cat([images, self.normalise(batch.contrast.flatten(0, 1))])
+        head = classifier(self.model)
+        seen = features(self.model, views).unflatten(0, (-1, len(images)))
+        loss: Any = self.loss
+        embedding = loss.embed(seen, head.weight)
+        logits = head(seen[0])
+        if batch.foreground is not None and self.relabel is not None:
+            targets = self.relabel(embedding.views[0], embedding.centres, targets)
+        return logits, targets, loss(logits, targets, embedding, batch.labels)
+
+    def validation_step(self, batch: Pair, batch_idx: int) -> None:
         images, labels = batch
         self.counts.update(self(images), labels)
 
@@ -112,6 +149,13 @@ class LongTailClassifier(L.LightningModule):
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
         steps = math.ceil(batches / trainer.accumulate_grad_batches)
         return self.optim.configure(self, trainer.max_epochs or 1, max(1, steps))
+
+    def _tell_progress(self) -> None:
+        """Tell the parts that change in the course of training which share of it, in [0, 1), is done."""
+        for part in (self.loss, self.reg, self.mix, self.paste, self.relabel):
+            tell: Any = getattr(part, "set_progress", None)
+            if tell is not None:
+                tell(self.current_epoch / (self.trainer.max_epochs or 1))
 
     def _finish_evaluation(self) -> None:
         self.evaluation = self.counts.evaluation()

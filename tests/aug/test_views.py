@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from carlt.aug import CropFlip, Resize, ResizedCropFlip
+from carlt.aug import CifarAutoAugment, CropFlip, Cutout, Resize, ResizedCropFlip, SimCLR, Then
 
 VIEWS = {
     "Resize": Resize(8),
     "Resize with a border": Resize(8, ratio=1.25),
     "CropFlip": CropFlip(8, padding=2),
     "ResizedCropFlip": ResizedCropFlip(8, scale=(0.3, 1.0), jitter=0.4),
+    "SimCLR": SimCLR(8),
+    "Then": Then(CropFlip(8, padding=2), [CifarAutoAugment(), Cutout()]),
 }
 
 
@@ -54,7 +56,7 @@ def test_a_single_image_is_a_function_of_the_global_generator(view: Resize, imag
     assert torch.equal(view.image(images[0]), first)
 
 
-@pytest.mark.parametrize("name", ["CropFlip", "ResizedCropFlip"])
+@pytest.mark.parametrize("name", ["CropFlip", "ResizedCropFlip", "SimCLR", "Then"])
 def test_every_image_has_draws_of_its_own(name: str, images: Tensor) -> None:
     same = images[:1].repeat(32, 1, 1, 1)
     assert len({tuple(view.flatten().tolist()) for view in VIEWS[name](same, generator(0))}) > 16

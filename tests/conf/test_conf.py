@@ -1,12 +1,16 @@
 """Every YAML of every group composes, fits its constructors and builds; new files are found by themselves."""
 
+import functools
 from typing import Any
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
+from carlt import assembly
 from carlt.config import build, compose_config, conf_dir, options, signature, validate
+from carlt.errors import CarltError
+from carlt.module import LongTailClassifier
 
 GROUPS = sorted(folder.name for folder in conf_dir().iterdir() if folder.is_dir())
 # Options that need another choice beside them.
@@ -58,26 +62,57 @@ def test_every_model_trains(model: str) -> None:
 
 @pytest.mark.parametrize("group", ["loss", "reg"])
 def test_every_loss_and_regularizer_has_a_gradient(group: str) -> None:
+    known = {"num_classes": 3, "class_counts": torch.tensor([9, 4, 2]), "feature_dim": 5}
     for name in options(group):
-        module = build(compose(f"{group}={name}"), group, num_classes=3, class_counts=torch.tensor([9, 4, 2]))
-        logits = torch.randn(4, 3, requires_grad=True)
-        module(logits, torch.tensor([0, 1, 2, 0])).backward()
+        module = build(compose(f"{group}={name}"), group, **known)
+        logits, labels = torch.randn(4, 3, requires_grad=True), torch.tensor([0, 1, 2, 0])
+        views = getattr(module, "contrast_views", 0)
+        more = (module.embed(torch.randn(1 + views, 4, 5), torch.randn(3, 5)), labels) if views else ()
+        module(logits, labels, *more).backward()
         assert logits.grad.isfinite().all(), name
         assert logits.grad.any() or name == "none"
 
 
 @pytest.mark.parametrize("aug", options("aug"))
-def test_every_augmentation_views_and_mixes_a_batch(aug: str) -> None:
-    config = compose(f"aug={aug}")
-    images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
-    for part in ("view", "eval_view"):
-        view = build(config, f"aug.{part}", image_size=8)
-        assert view(images, torch.Generator()).shape == (4, 1, 8, 8)
-        assert view.image(images[0]).shape == (1, 8, 8)
-    if config.aug.mix:
-        mixed, labels = build(config, "aug.mix", num_classes=3)(images.float(), torch.tensor([0, 1, 2, 0]))
-        assert mixed.shape == images.shape
-        torch.testing.assert_close(labels.sum(1), torch.ones(4))
+def test_every_augmentation_works_with_every_loss_and_car(aug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or says in one line why not."""
+    monkeypatch.setattr(assembly, "LongTailClassifier", Silent)
+    config = compose(f"aug={aug}", "reg=car", "data.batch_size=16")
+    if config.aug.paste:
+        OmegaConf.update(config, "aug.paste.probability", 1.0, force_add=True)
+        OmegaConf.update(config, "aug.paste.first", 0, force_add=True)
+    for loss in options("loss"):
+        other = composed_loss(loss)
+        config.loss, config.model = other.loss, other.model
+        if aug == "concutmix" and loss != "bcl":
+            with pytest.raises(CarltError, match=r"^aug.relabel \(aug=concutmix\) .* add loss=bcl, or choose aug=cmo"):
+                assembly.build_data(config)
+            continue
+        data = assembly.build_data(config)
+        module = assembly.build_module(config, data)
+        batch = next(iter(data.train_dataloader()))
+        images, labels = batch.images.clone(), batch.labels.clone()
+        result = module.training_step(batch, 0)["loss"]
+        result.backward()
+        assert result.isfinite(), loss
+        assert all(parameter.grad is not None for parameter in module.parameters()), loss
+        assert torch.equal(batch.images, images), loss
+        assert torch.equal(batch.labels, labels), loss
+        assert module.reg.updates.all(), loss
+
+
+class Silent(LongTailClassifier):
+    """Logs nothing and is in its first step: there is no trainer."""
+
+    global_step = 0
+
+    def log(self, *_: Any, **__: Any) -> None:
+        pass
+
+
+@functools.cache
+def composed_loss(name: str) -> Any:
+    return compose(f"loss={name}")
 
 
 def test_the_main_command_is_the_documented_recipe() -> None:

@@ -121,5 +121,5 @@ def test_wrong_batches(tmp_path, loading, train, complaint):
 
 
 def test_batches_are_of_bytes(archive, loading):
-    images, targets = next(iter(CIFAR100LT(root=archive[0].parent, official=False, **loading).train_dataloader()))
+    images, targets, *_ = next(iter(CIFAR100LT(root=archive[0].parent, official=False, **loading).train_dataloader()))
     assert (images.dtype, images.shape, targets.dtype) == (torch.uint8, (8, 3, 32, 32), torch.int64)

@@ -118,7 +118,7 @@ def test_an_image_that_breaks_later(make_folder, tmp_path, loading, caplog, in_m
 
     def classes(on_error):
         data = ImageFolder(root=tmp_path, in_memory=in_memory, on_error=on_error, **loading)
-        return sorted(label for _, targets in data.train_dataloader() for label in targets.tolist())
+        return sorted(label for batch in data.train_dataloader() for label in batch.labels.tolist())
 
     with pytest.raises(
         CarltError, match=r"^image .*train/a/0.jpg cannot be decoded \(the file is empty\).*on_error=skip$"

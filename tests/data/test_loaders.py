@@ -6,21 +6,28 @@ from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from carlt.aug import CropFlip, ResizedCropFlip
+from carlt.aug import CropFlip, Paste, ResizedCropFlip, SimCLR
 from carlt.data import ImageFolder
 from carlt.data.decode import decode
 
 
 @pytest.fixture(params=["files", "array"])
 def data(request, make_folder, tmp_path, loading):
+    """Every batch with two further views of each image, and half of them with images to paste from."""
     make_folder(tmp_path, {"a": 30, "b": 10})
-    loading |= {"num_workers": 2, "view": ResizedCropFlip(32)}
+    loading |= {"num_workers": 2, "view": ResizedCropFlip(32), "contrast_view": SimCLR(32), "contrast_copies": 2}
+    loading["foreground"] = Paste()
     return ImageFolder(root=tmp_path, in_memory=request.param == "array", **loading)
 
 
 def batches(loader, epoch):
     loader.set_epoch(epoch)
-    return [(images.clone(), targets.clone()) for images, targets in loader]
+    return [[part.clone() for part in flat(batch)] for batch in loader]
+
+
+def flat(batch):
+    """The tensors of a batch, in order."""
+    return [part for field in batch if field is not None for part in (field if isinstance(field, tuple) else [field])]
 
 
 def same(a, b):
@@ -32,12 +39,51 @@ def test_resumed_in_mid_epoch(data):
     loader = data.train_dataloader()
     loader.set_epoch(3)
     iterator = iter(loader)
-    start = [next(iterator), next(iterator)]
+    start = [flat(next(iterator)), flat(next(iterator))]
     again = data.train_dataloader()
     again.load_state_dict(loader.state_dict())
     again.set_epoch(3)
-    assert same(start + list(again), whole)
+    assert same(start + [flat(batch) for batch in again], whole)
     assert not same(batches(again, 4), whole)
+
+
+def test_what_a_batch_brings(data):
+    mixed, foregrounds = [], []
+    for epoch in range(12):
+        loader = data.train_dataloader()
+        loader.set_epoch(epoch)
+        for images, labels, contrast, foreground in loader:
+            assert contrast.shape == (2, *images.shape)
+            assert contrast.dtype == images.dtype == torch.uint8
+            assert not torch.equal(contrast[0], contrast[1])
+            mixed.append(foreground is not None)
+            if foreground is not None:
+                assert foreground[0].shape == images.shape
+                foregrounds.append(foreground[1])
+                assert foreground[1].shape == labels.shape
+    assert 0.25 < sum(mixed) / len(mixed) < 0.75  # of 60 batches
+    rare = torch.cat(foregrounds).float().mean()  # class 1 has a quarter of the images, and half of the patches
+    assert 0.35 < rare < 0.65
+
+
+def test_all_ranks_mix_the_same_steps(data):
+    steps = []
+    for rank in range(2):
+        data._rank = lambda rank=rank: (rank, 2)
+        steps.append([len(other) > 0 for _, other in data.train_dataloader().indices(0, 0)])
+    assert steps[0] == steps[1]
+
+
+def test_an_image_shown_twice_is_seen_twice(data):
+    """A sampler that repeats an image within an epoch shows it in as many views."""
+
+    class Same:
+        def order(self, targets, epoch, generator):
+            return torch.zeros_like(targets)
+
+    data.sampler = Same()
+    batch = next(iter(data.train_dataloader()))
+    assert len({view.numpy().tobytes() for view in batch.images}) > 4
 
 
 def test_workers_live_on_and_change_nothing(data):

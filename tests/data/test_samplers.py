@@ -96,7 +96,7 @@ def test_an_epoch_goes_on_anywhere(sampler, start):
 @pytest.mark.parametrize(
     ("sampler", "complaint"),
     [
-        (lambda: PowerLaw(2), "sampler.power"),
+        (lambda: PowerLaw(2), "power=2"),
         (lambda: ClassAware(0), "per_class"),
         (lambda: ProgressivelyBalanced(0), "epochs"),
     ],

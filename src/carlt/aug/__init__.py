@@ -1,5 +1,20 @@
-"""Augmentation: views of an image (``views``), and mixing within a batch (torchvision's MixUp and CutMix)."""
+"""Augmentation: views of an image, and mixing of a batch (torchvision's MixUp and CutMix, and what it has not)."""
 
+from carlt.aug.mixing import Paste, Remix
+from carlt.aug.semantic_labels import SemanticLabels
+from carlt.aug.simclr import SimCLR
+from carlt.aug.then import CifarAutoAugment, Cutout, Then
 from carlt.aug.views import CropFlip, Resize, ResizedCropFlip
 
-__all__ = ["CropFlip", "Resize", "ResizedCropFlip"]
+__all__ = [
+    "CifarAutoAugment",
+    "CropFlip",
+    "Cutout",
+    "Paste",
+    "Remix",
+    "Resize",
+    "ResizedCropFlip",
+    "SemanticLabels",
+    "SimCLR",
+    "Then",
+]

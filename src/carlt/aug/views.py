@@ -45,7 +45,7 @@ class CropFlip:
         return padded.flatten(2).gather(2, place[:, None].expand(-1, channels, -1)).view_as(images)
 
     def image(self, image: Tensor) -> Tensor:
-        return self(self.resize.image(image)[None], _global_generator())[0]
+        return self(self.resize.image(image)[None], global_generator())[0]
 
 
 class ResizedCropFlip:
@@ -82,6 +82,6 @@ class ResizedCropFlip:
         return self.jitter(view) if self.jitter else view
 
 
-def _global_generator() -> torch.Generator:
+def global_generator() -> torch.Generator:
     """A generator seeded by torch's global one."""
     return torch.Generator().manual_seed(int(torch.randint(2**62, ())))

@@ -8,6 +8,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from carlt.data.batch import Foreground, View, Views
 from carlt.data.download import Download
 from carlt.data.images import ArrayImages, OnError, Split, Splits
 from carlt.data.loaders import (
@@ -15,7 +16,6 @@ from carlt.data.loaders import (
     ArrayTrainLoader,
     FileEvalLoader,
     FileTrainLoader,
-    View,
     default_num_workers,
     eval_loader,
 )
@@ -24,10 +24,12 @@ from carlt.errors import CarltError, at_least
 
 
 class LongTailDataModule(L.LightningDataModule):
-    """Loads splits and serves batches of (uint8 images (N, C, H, W), int64 targets (N,)); never augments by itself.
+    """Loads splits and serves batches (``batch.Batch``; evaluation: images and labels); never augments by itself.
 
     Args:
         view, eval_view: the looks at an image that training and evaluation take (``carlt.aug``).
+        contrast_view, contrast_copies: the look that contrastive losses take besides, and how often.
+        foreground: which batches come with images to paste from, and which images (``carlt.aug.Paste``).
         sampler: the rule that orders an epoch (``carlt.data.samplers``).
         seed: decides order and draws.
         image_size: side in pixels of what the network sees; views made by ``carlt.train`` get the same number.
@@ -50,6 +52,9 @@ class LongTailDataModule(L.LightningDataModule):
         *,
         view: View,
         eval_view: View,
+        contrast_view: View | None = None,
+        contrast_copies: int = 0,
+        foreground: Foreground | None = None,
         sampler: Sampler | None = None,
         seed: int = 0,
         image_size: int = 32,
@@ -67,7 +72,8 @@ class LongTailDataModule(L.LightningDataModule):
         if on_error not in ("raise", "skip"):
             raise CarltError(f"data.on_error is raise or skip, not {on_error!r}")
         self.on_error: OnError = on_error
-        self.view, self.eval_view, self.sampler, self.seed = view, eval_view, sampler or Instance(), seed
+        self.views = Views(view, contrast_view, contrast_copies, foreground)
+        self.eval_view, self.sampler, self.seed = eval_view, sampler or Instance(), seed
         self.image_size, self.batch_size, self.eval_batch_size = image_size, batch_size, eval_batch_size
         self.num_workers = default_num_workers() if num_workers is None else num_workers
         self.validation = validation
@@ -125,8 +131,8 @@ class LongTailDataModule(L.LightningDataModule):
     def train_dataloader(self) -> ArrayTrainLoader | FileTrainLoader:
         train, schedule = self.splits.train, self.schedule()
         if isinstance(train.images, ArrayImages):
-            return ArrayTrainLoader(train, schedule, self.view, self._device())
-        return FileTrainLoader(train, schedule, self.view, self.num_workers, self._device().type == "cuda")
+            return ArrayTrainLoader(train, schedule, self.views, self._device())
+        return FileTrainLoader(train, schedule, self.views, self.num_workers, self._device().type == "cuda")
 
     def evaluation_loader(self, split: Split) -> ArrayEvalLoader | FileEvalLoader:
         """``split`` seen through ``eval_view``, each image once over all ranks."""

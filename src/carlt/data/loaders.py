@@ -1,47 +1,37 @@
-"""Batches of (uint8 images (N, C, H, W), int64 targets (N,)), in an order that a resumed run continues exactly.
+"""Batches of uint8 images and int64 labels, in an order that a resumed run continues exactly.
 
 A training loader keeps (epoch, position) and gives them to Lightning as its state; the order itself is a function of
-the seed and the epoch, and every random view a function of the seed, the epoch and the image or batch.
+the seed and the epoch, and every random view a function of the seed, the epoch and the image's or batch's place in it.
 """
 
 import gc
 import logging
 import os
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from carlt.data.batch import Batch, Pair, View, Views
 from carlt.data.images import ArrayImages, FileImages, Split
-from carlt.data.samplers import BatchSchedule
+from carlt.data.samplers import BatchSchedule, PowerLaw
 from carlt.errors import CarltError
 from carlt.functional.seeds import fold
 
-Batch = tuple[Tensor, Tensor]
 log = logging.getLogger(__name__)
 
 
-class View(Protocol):
-    """One random (or fixed) look at an image; carlt.aug has them."""
-
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """uint8 (N, C, H, W) to uint8 (N, C, h, w), every image with draws of its own from ``generator``."""
-        ...
-
-    def image(self, image: Tensor) -> Tensor:
-        """One decoded picture, uint8 (C, H, W), to uint8 (C, h, w), drawing from torch's global generator."""
-        ...
-
-
 class TrainLoader:
-    """The resumable part of a training loader: where in which epoch it is."""
+    """The resumable part of a training loader: where in which epoch it is, and which images each batch takes."""
 
-    def __init__(self, split: Split, schedule: BatchSchedule, view: View):
-        self.split, self.schedule, self.view = split, schedule, view
+    def __init__(self, split: Split, schedule: BatchSchedule, views: Views):
+        self.split, self.schedule, self.views = split, schedule, views
         self.epoch = self.position = 0
+        if views.foreground is not None:
+            self.pasted = schedule.drawn_by(PowerLaw(views.foreground.power))
 
     @property
     def sampler(self) -> "TrainLoader":
@@ -65,6 +55,17 @@ class TrainLoader:
     def _load(self, epoch: int, start: int) -> Iterator[Batch]:
         raise NotImplementedError
 
+    def indices(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of each batch: its images, and those to paste from (none where it is not mixed)."""
+        own, none = self.schedule.batches(epoch, start), torch.empty(0, dtype=torch.int64)
+        if (foreground := self.views.foreground) is None:
+            yield from ((batch, none) for batch in own)
+            return
+        for step, (batch, other) in enumerate(zip(own, self.pasted.batches(epoch, start), strict=True), start):
+            # The same on all ranks: a step takes as long as its slowest rank.
+            point = fold(self.pasted.seed, epoch, step) / 2**63
+            yield batch, other if foreground.drawn(epoch, point) else none
+
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self.epoch, "position": self.position}
 
@@ -75,25 +76,32 @@ class TrainLoader:
 class ArrayTrainLoader(TrainLoader):
     """Whole batches indexed and augmented as tensors, on the device that holds the array."""
 
-    def __init__(self, split: Split, schedule: BatchSchedule, view: View, device: torch.device):
-        super().__init__(split, schedule, view)
+    def __init__(self, split: Split, schedule: BatchSchedule, views: Views, device: torch.device):
+        super().__init__(split, schedule, views)
         assert isinstance(split.images, ArrayImages)
         self.pixels, self.targets = split.images.pixels.to(device), split.targets.to(device)
 
     def _load(self, epoch: int, start: int) -> Iterator[Batch]:
-        for step, indices in enumerate(self.schedule.batches(epoch, start), start):
+        view, contrast, copies, _ = self.views
+        for step, (indices, other) in enumerate(self.indices(epoch, start), start):
             generator = torch.Generator().manual_seed(fold(self.schedule.seed, epoch, step, self.schedule.rank))
-            indices = indices.to(self.pixels.device)
-            yield self.view(self.pixels[indices], generator), self.targets[indices]
+            indices, other = indices.to(self.pixels.device), other.to(self.pixels.device)
+            pixels = self.pixels[indices]
+            yield Batch(
+                view(pixels, generator),
+                self.targets[indices],
+                torch.stack([contrast(pixels, generator) for _ in range(copies)]) if contrast and copies else None,
+                (view(self.pixels[other], generator), self.targets[other]) if len(other) else None,
+            )
 
 
 class FileTrainLoader(TrainLoader):
     """Files decoded and viewed in worker processes that live as long as the loader (no stall between epochs)."""
 
-    def __init__(self, split: Split, schedule: BatchSchedule, view: View, num_workers: int, pin_memory: bool):
-        super().__init__(split, schedule, view)
-        self._plan = _EpochPlan(schedule)
-        self._workers = _Workers(_SeededFiles(split, view, schedule.seed), self._plan, num_workers, pin_memory)
+    def __init__(self, split: Split, schedule: BatchSchedule, views: Views, num_workers: int, pin_memory: bool):
+        super().__init__(split, schedule, views)
+        self._plan = _EpochPlan(self)
+        self._workers = _Workers(_SeededFiles(split, views), self._plan, num_workers, pin_memory)
 
     def _load(self, epoch: int, start: int) -> Iterator[Batch]:
         self._plan.epoch, self._plan.start = epoch, start
@@ -125,7 +133,7 @@ class ArrayEvalLoader:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Pair]:
         assert isinstance(self.split.images, ArrayImages)
         for indices in self.batches:
             pixels = self.split.images.pixels[indices].to(self.device)
@@ -136,14 +144,14 @@ class FileEvalLoader:
     """Batches of a split of files in a fixed order."""
 
     def __init__(self, split: Split, order: Tensor, view: View, batch_size: int, num_workers: int, pin_memory: bool):
-        self.batches = [[(0, index) for index in batch.tolist()] for batch in order.split(batch_size)]
-        self._workers = _Workers(_SeededFiles(split, view, 0), self.batches, num_workers, pin_memory)
+        self.batches = [[(0, index, False) for index in batch.tolist()] for batch in order.split(batch_size)]
+        self._workers = _Workers(_SeededFiles(split, Views(view)), self.batches, num_workers, pin_memory)
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[Batch]:
-        return iter(self._workers)
+    def __iter__(self) -> Iterator[Pair]:
+        return ((batch.images, batch.labels) for batch in self._workers)
 
 
 def default_num_workers() -> int:
@@ -152,44 +160,67 @@ def default_num_workers() -> int:
     return 0 if cores == 1 else min(cores, 8)
 
 
-class _EpochPlan:
-    """The batch sampler of a DataLoader: yields lists of (epoch, index) from ``start`` on."""
+Item = tuple[int, int, bool]
+"""The seed of its draws, which image, and whether it is pasted from."""
 
-    def __init__(self, schedule: BatchSchedule):
-        self.schedule, self.epoch, self.start = schedule, 0, 0
+
+class _EpochPlan:
+    """The batch sampler of a DataLoader: yields lists of items from ``start`` on."""
+
+    def __init__(self, loader: TrainLoader):
+        self.loader, self.epoch, self.start = loader, 0, 0
 
     def __len__(self) -> int:
-        return len(self.schedule) - self.start
+        return len(self.loader) - self.start
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for indices in self.schedule.batches(self.epoch, self.start):
-            yield [(self.epoch, index) for index in indices.tolist()]
+    def __iter__(self) -> Iterator[list[Item]]:
+        schedule = self.loader.schedule
+        for step, batch in enumerate(self.loader.indices(self.epoch, self.start), self.start):
+            # By place in the epoch, not by image: a sampler may show an image twice, and then in two views.
+            first = step * schedule.batch_size * schedule.world_size + schedule.rank
+            yield [
+                (fold(schedule.seed, self.epoch, first + k * schedule.world_size, pasted), index, bool(pasted))
+                for pasted, indices in enumerate(batch)
+                for k, index in enumerate(indices.tolist())
+            ]
 
 
 class _SeededFiles(Dataset):
-    """Item (epoch, index): a view of image ``index``, whose draws depend on (seed, epoch, index) alone, and its class.
+    """An item's view, its class, the views for contrast if it has any, and whether it is pasted from.
 
     An image that cannot be decoded is the message that says so: an exception would arrive with a traceback in it.
     """
 
-    def __init__(self, split: Split, view: View, seed: int):
+    def __init__(self, split: Split, views: Views):
         assert isinstance(split.images, FileImages)
-        self.images, self.view, self.seed = split.images, view, seed
+        self.images, self.views = split.images, views
         self.targets = split.targets.numpy()
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, np.int64] | str:
-        epoch, index = item
+    def __getitem__(self, item: Item) -> "_Seen | str":
+        seed, index, pasted = item
         try:
             image = self.images.load(index)
         except CarltError as error:
             return str(error)
+        view, contrast, copies, _ = self.views
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed: before CUDA is initialised that queues a call for it, once an image.
-            torch.default_generator.manual_seed(fold(self.seed, epoch, index))
-            return self.view.image(image), self.targets[index]
+            torch.default_generator.manual_seed(seed)
+            seen = view.image(image)
+            more = [contrast.image(image) for _ in range(copies)] if contrast and copies and not pasted else []
+        return _Seen(seen, self.targets[index], more, pasted)
+
+
+class _Seen(NamedTuple):
+    """An item of _SeededFiles."""
+
+    view: Tensor
+    label: np.int64
+    contrast: list[Tensor]
+    pasted: bool
 
 
 class _Workers:
@@ -214,15 +245,25 @@ class _Workers:
                 raise CarltError(f"{complaints[0]}, or leave such images out with data.on_error=skip")
             for complaint in complaints:
                 log.warning("left out: %s", complaint)
-            if not batch:
+            if batch is None:
                 raise CarltError(f"no image of a whole batch can be decoded; the first: {complaints[0]}")
-            yield tuple(batch)
+            yield batch
 
 
-def _collate(items: list[tuple[Tensor, np.int64] | str]) -> tuple[Any, list[str]]:
-    """The images and classes of a batch (None if there are none), and what was said of the others."""
-    found = [item for item in items if not isinstance(item, str)]
-    return default_collate(found) if found else None, [item for item in items if isinstance(item, str)]
+def _collate(items: list[_Seen | str]) -> tuple[Batch | None, list[str]]:
+    """What could be decoded as a batch (None if nothing could), and what was said of the rest."""
+    complaints = [item for item in items if isinstance(item, str)]
+    own = [item for item in items if isinstance(item, _Seen) and not item.pasted]
+    other = [item for item in items if isinstance(item, _Seen) and item.pasted]
+    if not own:
+        return None, complaints
+    contrast = torch.stack([torch.stack(item.contrast) for item in own], 1) if own[0].contrast else None
+    other = [other[i % len(other)] for i in range(len(own))] if other else []  # as many, where some were left out
+    return Batch(*_stacked(own), contrast, _stacked(other) if other else None), complaints
+
+
+def _stacked(items: list[_Seen]) -> Pair:
+    return default_collate([item.view for item in items]), default_collate([item.label for item in items])
 
 
 def _start_worker(worker: int) -> None:

@@ -30,12 +30,12 @@ class PowerLaw:
     """N draws with replacement an epoch: class c with probability proportional to n_c^power, then one of its images.
 
     Kang et al., ICLR 2020, section 3.1, equation 1: power 1 draws images uniformly, 1/2 is square-root sampling and 0
-    class-balanced sampling.
+    class-balanced sampling; -1 draws the rarer classes the more often (CMO's patches; Park et al., CVPR 2022).
     """
 
     def __init__(self, power: float):
-        if not 0 <= power <= 1:
-            raise CarltError(f"sampler.power lies between 0 (classes alike) and 1 (images alike), not at {power}")
+        if not -1 <= power <= 1:
+            raise CarltError(f"power={power} is out of range: -1 (rare first), 0 (classes alike) to 1 (images alike)")
         self.power = power
 
     def order(self, targets: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
@@ -137,6 +137,11 @@ class BatchSchedule:
     def __len__(self) -> int:
         full, rest = divmod(len(self.targets), self.batch_size * self.world_size)
         return full + (rest >= 2 * self.world_size)
+
+    def drawn_by(self, sampler: Sampler) -> "BatchSchedule":
+        """As many batches of the same sizes, in another order."""
+        seed = fold(self.seed, 1)
+        return BatchSchedule(self.targets, sampler, self.batch_size, seed, self.rank, self.world_size)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Tensor]:
         """Index batches ``start``, ``start + 1``, ... of ``epoch`` for this rank."""

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carlt.errors import CarltError, at_least
+from carlt.models.classifier import make_classifier
 from carlt.models.weights import load_weights
 
 
@@ -32,9 +33,19 @@ class CifarResNet(nn.Module):
     Args:
         depth: 6n + 2; 8, 20 and 32 are usual.
         width: channels of the first stage; the paper's is 16.
+        weights: a local file to start from (``carlt.models.weights``).
+        cosine_scale: makes the classifier a cosine one with this scale.
     """
 
-    def __init__(self, num_classes: int, depth: int, in_channels: int = 3, width: int = 16, weights: str | None = None):
+    def __init__(
+        self,
+        num_classes: int,
+        depth: int,
+        in_channels: int = 3,
+        width: int = 16,
+        weights: str | None = None,
+        cosine_scale: float | None = None,
+    ):
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
             raise CarltError(f"model.depth of a CIFAR ResNet is 6n + 2 (8, 14, 20, 32, ...), not {depth}")
@@ -48,12 +59,15 @@ class CifarResNet(nn.Module):
                 stages.append(BasicBlock(channels, width << stage, stride))
                 channels = width << stage
         self.stages = nn.Sequential(*stages)
-        self.classifier = nn.Linear(channels, num_classes)
+        self.classifier = make_classifier(channels, num_classes, cosine_scale)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)
         load_weights(self, weights)
 
+    def features(self, images: Tensor) -> Tensor:
+        """Images to what the classifier sees, (N, 4 * width)."""
+        return self.stages(F.relu(self.bn1(self.conv1(images)), inplace=True)).mean((2, 3))
+
     def forward(self, images: Tensor) -> Tensor:
-        features = self.stages(F.relu(self.bn1(self.conv1(images)), inplace=True))
-        return self.classifier(features.mean((2, 3)))
+        return self.classifier(self.features(images))

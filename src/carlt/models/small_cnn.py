@@ -3,13 +3,21 @@
 from torch import Tensor, nn
 
 from carlt.errors import at_least
+from carlt.models.classifier import make_classifier
 from carlt.models.weights import load_weights
 
 
 class SmallCNN(nn.Module):
     """Four convolutions and a linear classifier: images (N, in_channels, H, W), H and W >= 2, to logits (N, C)."""
 
-    def __init__(self, num_classes: int, in_channels: int = 3, width: int = 32, weights: str | None = None):
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 3,
+        width: int = 32,
+        weights: str | None = None,
+        cosine_scale: float | None = None,
+    ):
         super().__init__()
         at_least(1, width=width)
         self.features = nn.Sequential(
@@ -21,7 +29,7 @@ class SmallCNN(nn.Module):
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )
-        self.classifier = nn.Linear(2 * width, num_classes)
+        self.classifier = make_classifier(2 * width, num_classes, cosine_scale)
         load_weights(self, weights)
 
     def forward(self, images: Tensor) -> Tensor:

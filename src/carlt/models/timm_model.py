@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from carlt.errors import CarltError
+from carlt.models.classifier import CosineClassifier, classifier
 from carlt.models.weights import load_weights
 
 
@@ -18,6 +19,7 @@ def timm_model(
     pretrained: bool = False,
     weights: str | None = None,
     drop_path_rate: float = 0.0,
+    cosine_scale: float | None = None,
 ) -> nn.Module:
     """A timm network: images (N, in_channels, H, W) to logits (N, C).
 
@@ -26,6 +28,7 @@ def timm_model(
         image_size: given to networks that are built for one size (ViT, Swin).
         pretrained: download timm's default weights.
         weights: a local file to start from (``carlt.models.weights``).
+        cosine_scale: makes the classifier a cosine one with this scale.
 
     Raises:
         CarltError: unknown name (with the nearest ones), a network for another image size, weights that cannot be
@@ -50,6 +53,8 @@ def timm_model(
             if pretrained
             else f"model.name={name!r} cannot be built with {options} ({reason})"
         ) from None
+    if cosine_scale is not None:
+        _replace(network, classifier(network), cosine_scale)
     _check_size(network, name, in_channels, image_size)
     load_weights(network, weights)
     return network
@@ -62,6 +67,15 @@ def _create(name: str, pretrained: bool, image_size: int, options: dict[str, Any
         return timm.create_model(name, pretrained=pretrained, img_size=image_size, **options)
     except TypeError:
         return timm.create_model(name, pretrained=pretrained, **options)
+
+
+def _replace(network: nn.Module, linear: nn.Module, scale: float) -> None:
+    """Put a cosine classifier where ``linear`` is."""
+    if not isinstance(linear, nn.Linear):
+        raise CarltError(f"model.cosine_scale needs a linear classifier to replace, not {type(linear).__name__}")
+    path = next(name for name, module in network.named_modules() if module is linear)
+    parent, _, name = path.rpartition(".")
+    setattr(network.get_submodule(parent), name, CosineClassifier(linear.in_features, linear.out_features, scale))
 
 
 @torch.no_grad()

@@ -1,0 +1,83 @@
+"""Mixing within a batch, beside torchvision's MixUp and CutMix."""
+
+import torch
+from torch import Tensor
+from torch.distributions import Beta
+
+from carlt.errors import CarltError, at_least
+from carlt.functional.mixing import outside, random_box, remix_share, soft_labels
+
+
+class Remix:
+    """MixUp whose label leans to the rarer class (Chou et al., ECCVW 2020; ``functional.mixing.remix_share``).
+
+    Args:
+        class_counts: training images of each class, (C,).
+        alpha: of the Beta(alpha, alpha) that an image's share is drawn from, positive.
+        kappa: ratio of counts from which on the rarer class takes the whole label, at least 1.
+        tau: up to this share of the frequent class's image, in [0, 1].
+    """
+
+    def __init__(self, class_counts: Tensor, alpha: float = 1.0, kappa: float = 3.0, tau: float = 0.5):
+        at_least(1, kappa=kappa)
+        self.class_counts, self.kappa, self.tau, self.share = class_counts, kappa, tau, _beta(alpha)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        share = self.share.sample()
+        partner = torch.randperm(len(images)).to(images.device)
+        counts = self.class_counts.to(images.device)
+        own = remix_share(share.to(images.device), counts[labels], counts[labels[partner]], self.kappa, self.tau)
+        mixed = torch.lerp(images[partner], images, float(share))
+        return mixed, soft_labels(labels, labels[partner], own, len(counts))
+
+
+class Paste:
+    """CutMix whose patch shows an image drawn by class: CMO (Park et al., CVPR 2022) and ConCutMix (Pan et al., 2024).
+
+    Backgrounds are the batch as it is; foregrounds come from a sampler of their own, which takes class c with
+    probability proportional to n_c^power. The loader reads them only for the batches that are mixed.
+
+    Args:
+        probability: that a batch is mixed.
+        power: 0 draws classes alike, -1 the rarer the likelier, 1 images alike.
+        alpha: of the Beta(alpha, alpha) that the background's share is drawn from, positive; it is then corrected to
+            the box as cut off at the border.
+        first, last: this many epochs at either end of training without mixing.
+        epochs: of the whole training, which ``last`` counts back from.
+    """
+
+    def __init__(
+        self,
+        probability: float = 0.5,
+        power: float = 0.0,
+        alpha: float = 1.0,
+        first: int = 0,
+        last: int = 0,
+        epochs: int | None = None,
+    ):
+        if not 0 <= probability <= 1:
+            raise CarltError(f"probability={probability} is out of range: it lies in [0, 1]")
+        if last and epochs is None:
+            raise CarltError(f"last={last} needs epochs, the number that it counts back from")
+        at_least(0, first=first, last=last)
+        self.probability, self.power, self.first = probability, power, first
+        self.until = float("inf") if epochs is None else epochs - last
+        self.share = _beta(alpha)
+
+    def drawn(self, epoch: int, point: float) -> bool:
+        """Whether a batch of ``epoch`` whose draw is ``point``, uniform in [0, 1), is mixed."""
+        return self.first <= epoch < self.until and point < self.probability
+
+    def __call__(self, images: Tensor, foreground: Tensor) -> tuple[Tensor, float]:
+        """Images with one box of each replaced by the foreground's, and the share of them that is left."""
+        height, width = images.shape[-2:]
+        rows, columns = box = random_box(height, width, self.share.sample())
+        mixed = images.clone()
+        mixed[..., rows, columns] = foreground[..., rows, columns]
+        return mixed, outside(box, height, width)
+
+
+def _beta(alpha: float) -> Beta:
+    if not 0 < alpha < float("inf"):
+        raise CarltError(f"alpha={alpha} is out of range: it is positive and finite")
+    return Beta(alpha, alpha)

@@ -1,0 +1,39 @@
+"""ConCutMix's labels of mixed images."""
+
+from torch import Tensor
+
+from carlt.errors import CarltError, at_least
+from carlt.functional.mixing import semantic_labels
+
+
+class SemanticLabels:
+    """Corrects labels by area with what the image resembles, from ``start`` on (``functional.semantic_labels``).
+
+    Args:
+        class_counts: training images of each class, at least 1 each, (C,).
+        start: share of training after which features are good enough, in [0, 1]; the authors' recipes have 0.4 to 0.8.
+        omega: weight of the correction; by default 0.2 C / 255, as in all of the authors' recipes.
+        top_k: nearest classes that count; by default 0.3 C, at most 30, as in all of the authors' recipes.
+    """
+
+    def __init__(self, class_counts: Tensor, start: float = 0.5, omega: float | None = None, top_k: int | None = None):
+        classes = len(class_counts)
+        self.class_counts, self.start, self.active = class_counts, start, start <= 0
+        self.omega = 0.2 * classes / 255 if omega is None else omega
+        self.top_k = max(1, min(round(0.3 * classes), 30)) if top_k is None else top_k
+        at_least(0, omega=self.omega)
+        if not 0 <= start <= 1:
+            raise CarltError(f"start={start} is out of range: it lies in [0, 1]")
+        if not 1 <= self.top_k <= classes:
+            raise CarltError(f"top_k={self.top_k} is out of range: it lies between 1 and the {classes} classes")
+
+    def set_progress(self, progress: float) -> None:
+        """Told before each epoch which share of training, in [0, 1), is done."""
+        self.active = progress >= self.start
+
+    def __call__(self, features: Tensor, centres: Tensor, labels: Tensor) -> Tensor:
+        """Mixed images' features (N, D), class centres (C, D) and labels by area (N, C) to labels (N, C)."""
+        if not self.active:
+            return labels
+        counts = self.class_counts.to(labels.device)
+        return semantic_labels(features.detach(), centres.detach(), labels, counts, self.omega, self.top_k)

@@ -1,0 +1,66 @@
+"""The view of contrastive learning."""
+
+import torch
+from torch import Tensor
+
+from carlt.aug import colour
+from carlt.aug.views import ResizedCropFlip, global_generator
+from carlt.errors import CarltError
+
+SIGMA = (0.1, 2.0)  # pixels
+
+
+class SimCLR:
+    """Resized crop, mirror, colour jitter, sometimes grey, sometimes blurred (Chen et al., ICML 2020, appendix A).
+
+    Args:
+        image_size: side of the view in pixels.
+        scale: of the crop's area.
+        jitter: ranges of brightness, contrast, saturation (factors 1 +- jitter) and hue (+- a share of the circle).
+        jitter_probability, grey_probability, blur_probability: of each, an image.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        scale: tuple[float, float] = (0.2, 1.0),
+        jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1),
+        jitter_probability: float = 0.8,
+        grey_probability: float = 0.2,
+        blur_probability: float = 0.5,
+    ):
+        for name in ("jitter_probability", "grey_probability", "blur_probability"):
+            if not 0 <= locals()[name] <= 1:
+                raise CarltError(f"{name}={locals()[name]} is out of range: it lies in [0, 1]")
+        self.crop = ResizedCropFlip(image_size, scale=scale)
+        self.jitter, self.jitter_probability = jitter, jitter_probability
+        self.grey_probability, self.blur_probability = grey_probability, blur_probability
+        self.radius = min(4, image_size - 1)  # two standard deviations of the widest blur
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        return self._colour(self.crop(images, generator), generator)
+
+    def image(self, image: Tensor) -> Tensor:
+        return self._colour(self.crop.image(image)[None], global_generator())[0]
+
+    def _colour(self, crops: Tensor, generator: torch.Generator) -> Tensor:
+        """uint8 (N, C, H, W) to the same; the order of the four jitters is drawn once for all of them."""
+        n, device = len(crops), crops.device
+        images = crops.float() / 255
+
+        def drawn(low: float, high: float) -> Tensor:
+            return torch.empty(n).uniform_(low, high, generator=generator).to(device)
+
+        def chosen(probability: float) -> Tensor:
+            return (torch.rand(n, generator=generator) < probability).to(device)
+
+        kept = ~chosen(self.jitter_probability)
+        changes = (colour.brightness, colour.contrast, colour.saturation, colour.hue)
+        for index in torch.randperm(4, generator=generator).tolist():
+            middle, width = (0.0 if changes[index] is colour.hue else 1.0), self.jitter[index]
+            factor = drawn(max(middle - width, 0) if middle else -width, middle + width)
+            images = changes[index](images, factor.masked_fill(kept, middle))
+        images = torch.where(chosen(self.grey_probability)[:, None, None, None], colour.grey(images), images)
+        blurred, sigma = chosen(self.blur_probability), drawn(*SIGMA)
+        images[blurred] = colour.blur(images[blurred], sigma[blurred], self.radius)
+        return (images * 255).round().clamp(0, 255).to(torch.uint8)

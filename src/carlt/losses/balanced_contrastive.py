@@ -1,0 +1,76 @@
+"""Balanced contrastive learning: logit-adjusted cross-entropy, and contrast of two further views."""
+
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from carlt.errors import CarltError, at_least
+from carlt.functional.contrastive import balanced_contrastive
+from carlt.losses.logit_adjusted import LogitAdjusted
+
+
+class Embedding(NamedTuple):
+    """What a contrastive loss sees of a batch, in its own space and not normalised."""
+
+    views: Tensor
+    """(1 + V, N, D): the classified view, then the contrastive ones."""
+    centres: Tensor
+    """(C, D): of the classes."""
+
+
+class BalancedContrastive(nn.Module):
+    """ce_weight * LA-CE(z) + contrast_weight * BalSCL(views, centres) (Zhu et al., CVPR 2022, eq. 10).
+
+    Two small networks belong to this loss and are trained with it: features (D',) to projections, and the classifier's
+    weights (C, D') to class centres; each is linear, batch norm, ReLU, linear. So any backbone will do, and a finished
+    run's network is no different from others. On several devices a sample is contrasted with those of its own.
+
+    Args:
+        class_counts: training images of each class, at least 1 each, (C,).
+        feature_dim: D', what the classifier sees.
+        tau: of the logit adjustment; ConCutMix takes 0.9 for CIFAR100-LT at imbalance factor 100.
+        ce_weight, contrast_weight: of the two parts.
+        temperature: of the contrast, positive.
+        hidden, dim: widths of the two small networks.
+    """
+
+    contrast_views: ClassVar[int] = 2
+
+    def __init__(
+        self,
+        class_counts: Sequence[int] | Tensor,
+        feature_dim: int,
+        *,
+        tau: float = 1.0,
+        ce_weight: float = 2.0,
+        contrast_weight: float = 0.6,
+        temperature: float = 0.1,
+        hidden: int = 512,
+        dim: int = 128,
+    ):
+        super().__init__()
+        at_least(0, ce_weight=ce_weight, contrast_weight=contrast_weight)
+        at_least(1, hidden=hidden, dim=dim)
+        if not temperature > 0:
+            raise CarltError(f"temperature is positive, not {temperature}")
+        self.cross_entropy = LogitAdjusted(class_counts, tau)
+        self.ce_weight, self.contrast_weight, self.temperature = ce_weight, contrast_weight, temperature
+        self.projector = _projector(feature_dim, hidden, dim)
+        self.centre_projector = _projector(feature_dim, hidden, dim)
+
+    def embed(self, features: Tensor, weight: Tensor) -> Embedding:
+        """Features (1 + V, N, D') and the classifier's weights (C, D') in the contrastive space."""
+        projections = self.projector(features.flatten(0, 1))
+        return Embedding(projections.unflatten(0, features.shape[:2]), self.centre_projector(weight))
+
+    def forward(self, logits: Tensor, targets: Tensor, embedding: Embedding, labels: Tensor) -> Tensor:
+        """Scalar, for the classified view's ``logits`` and ``targets`` ((N,) or, mixed, (N, C)) and ``labels`` (N,)."""
+        contrast = balanced_contrastive(embedding.views[1:], labels, embedding.centres, self.temperature)
+        return self.ce_weight * self.cross_entropy(logits, targets) + self.contrast_weight * contrast
+
+
+def _projector(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs)
+    )

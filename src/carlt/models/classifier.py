@@ -1,0 +1,60 @@
+"""Where a network's features end and its classifier begins."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from carlt.errors import CarltError
+
+
+class CosineClassifier(nn.Module):
+    """scale * cos(features, weight_c): features (N, D) to logits (N, C) (Wang et al., CVPR 2018; LDAM; RIDE).
+
+    Args:
+        scale: of the logits, positive; 30 is usual, and 1 where the loss scales by itself.
+    """
+
+    def __init__(self, in_features: int, num_classes: int, scale: float = 30.0):
+        super().__init__()
+        if not scale > 0:
+            raise CarltError(f"a cosine classifier's scale is positive, not {scale}")
+        self.in_features, self.scale = in_features, scale
+        self.weight = nn.Parameter(F.normalize(torch.randn(num_classes, in_features)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.scale * F.linear(F.normalize(features), F.normalize(self.weight))
+
+
+def make_classifier(in_features: int, num_classes: int, cosine_scale: float | None) -> nn.Module:
+    """A linear classifier, or with ``cosine_scale`` a cosine one."""
+    if cosine_scale is None:
+        return nn.Linear(in_features, num_classes)
+    return CosineClassifier(in_features, num_classes, cosine_scale)
+
+
+def features(network: Any, images: Tensor) -> Tensor:
+    """What ``network``'s classifier sees of images (N, channels, H, W): (N, D)."""
+    if hasattr(network, "forward_head"):  # timm
+        return network.forward_head(network.forward_features(images), pre_logits=True)
+    return _part(network, "features")(images)
+
+
+def classifier(network: Any) -> Any:
+    """The last layer, with ``weight`` (C, D): features (N, D) to logits (N, C)."""
+    return network.get_classifier() if hasattr(network, "get_classifier") else _part(network, "classifier")
+
+
+def feature_dim(network: Any) -> int:
+    """D, the width of what ``classifier`` sees."""
+    return int(classifier(network).in_features)
+
+
+def _part(network: nn.Module, name: str) -> Any:
+    if not hasattr(network, name):
+        raise CarltError(
+            f"{type(network).__name__} has no {name}: a loss on features needs a network with features(images) "
+            "and a classifier"
+        )
+    return getattr(network, name)
