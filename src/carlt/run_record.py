@@ -45,6 +45,7 @@ def evaluate_and_record(
         "metrics": metrics,
         "best": _best(run_dir, trainer, module, data),
         "worst_class": _worst(evaluations, data),
+        "calibration": {name: evaluation.calibration() for name, evaluation in evaluations.items()},
         "epochs": trainer.current_epoch,
         "seed": seed,
         "num_classes": data.num_classes,

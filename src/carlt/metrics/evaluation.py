@@ -40,6 +40,19 @@ class Evaluation:
         summary = summarise(self.correct, self.total, predictions, train_counts)
         return {**summary, "ece": float(expected_calibration_error(*self.bins))}
 
+    def calibration(self) -> dict[str, list[float]]:
+        """The reliability diagram: ``images``, mean ``confidence`` and ``accuracy`` (B,) of equal bins of confidence.
+
+        Bin b holds the images whose largest probability is in (b / B, (b + 1) / B]; NaN where it holds none.
+        """
+        images, confidence, right = self.bins
+        filled = torch.where(images > 0, images, torch.nan)
+        return {
+            "images": images.long().tolist(),
+            "confidence": (confidence / filled).tolist(),
+            "accuracy": (right / filled).tolist(),
+        }
+
     def _per_class(self, classes: Tensor, amounts: Tensor) -> Tensor:
         return torch.zeros(self.num_classes, dtype=torch.int64).index_add_(0, classes, amounts)
 
