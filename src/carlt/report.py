@@ -1,36 +1,158 @@
-"""``python -m carlt.report <run or sweep folders...>``: finished runs as one Markdown table, over seeds."""
+"""``python -m carlt.report <run or sweep folders...>``: finished runs as tables over seeds and one page of plots."""
 
 import sys
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from carlt.command_line import exit_with
 from carlt.errors import CarltError
-from carlt.reporting import plots, summary
+from carlt.paths import replace_text
+from carlt.reporting import formats, plots
+from carlt.reporting.figures import drawings
+from carlt.reporting.groups import DataSet, Group, data_sets
+from carlt.reporting.page import Section, page
+from carlt.reporting.published import published
+from carlt.reporting.runs import read_runs
+from carlt.reporting.summary import tables
 
-USAGE = """usage: python -m carlt.report <run or sweep folder> ... [figure=<file.png>]
+USAGE = """usage: python -m carlt.report <run or sweep folder> ... [option=value] ...
 
-Print a Markdown table of all finished runs in the folders: runs that differ by their seed alone make one row (mean and
-standard deviation in %), and each later row is compared with the first, paired by seed (mean difference and its 95 %
-confidence interval). figure= draws the accuracy of each class under every configuration.
+Tables and one HTML page from the records of all finished runs in the folders. Runs that differ by their seed alone make
+one row: mean, standard deviation, n. The others are compared with a baseline, paired by seed, with the 95 % confidence
+interval of the difference. Each data set has tables of its own. Numbers are of the last epoch on the test split; the
+best epoch has a table of its own that says on which split it was chosen. Folders without a finished, sound
+run are named and left out.
+
+  out=report         folder for report.html, tables.md, tables.tex and tables.csv
+  baseline=<label>   the row that others are compared with, as the table names it, or a part of its name that no other
+                     has; default: reg=none (with loss=ce, if there is one), else the first row
+  published=true     show numbers published for the data set and imbalance factor of the runs, labelled as such; false
+  figure=<file.png>  also draw the accuracy of each class under every configuration, for one data set of few classes
+
+Examples:
+  python -m carlt.train -m reg=none,car seed=0,1,2 hydra.sweep.dir=runs/car
+  python -m carlt.report runs/car
+  python -m carlt.report runs/car runs/other out=paper baseline=reg=none published=true
 """
+OPTIONS = ("out", "baseline", "published", "figure")
+
+
+class Arguments(NamedTuple):
+    """What the command line asks for."""
+
+    folders: list[Path]
+    out: Path
+    baseline: str | None
+    published: bool
+    figure: Path | None
 
 
 def main() -> None:
     """The command."""
-    arguments = sys.argv[1:]
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(USAGE)
+    if len(sys.argv) == 1 or {"-h", "--help"} & set(sys.argv[1:]):
+        print(USAGE, end="")
         return
     try:
-        figures = [Path(argument.removeprefix("figure=")) for argument in arguments if argument.startswith("figure=")]
-        table = summary.rows([Path(argument) for argument in arguments if not argument.startswith("figure=")])
-        print(summary.markdown(table), end="")
-        for figure in figures:
-            plots.compare_classes({row.label: row.folders for row in table}, figure)
+        report(_arguments(sys.argv[1:]))
     except CarltError as error:
         exit_with("carlt.report", error)
     except OSError as error:
         exit_with("carlt.report", CarltError(f"{error.filename} cannot be read or written ({error.strerror})"))
+
+
+def report(arguments: Arguments) -> None:
+    """Records, groups, tables, plots, page."""
+    runs, left_out = read_runs(arguments.folders)
+    for folder, reason in left_out:
+        print(f"left out: {folder} ({reason})", file=sys.stderr)
+    data = data_sets(runs)
+    baselines = _baselines(data, arguments.baseline)
+    found = [
+        tables(each, baseline, published(each) if arguments.published else ())
+        for each, baseline in zip(data, baselines, strict=True)
+    ]
+    everything = [table for tables_of in found for table in tables_of]
+    text = "\n".join(map(formats.markdown, everything)) + f"\n{formats.NOTE}\n"
+    print(text, end="", flush=True)
+    replace_text(arguments.out / "tables.md", text)
+    replace_text(arguments.out / "tables.tex", "\n".join(map(formats.latex, everything)))
+    replace_text(arguments.out / "tables.csv", formats.as_csv(everything))
+    if arguments.figure:
+        if len(data) > 1:
+            raise CarltError(f"figure= draws one data set, not {len(data)}: {'; '.join(d.title for d in data)}")
+        plots.compare_classes(
+            {g.label: [run.folder for run in g.runs.values()] for g in data[0].groups}, arguments.figure
+        )
+    sections = _sections(data, baselines, found)
+    written = (
+        f"Written on {datetime.now():%Y-%m-%d %H:%M} from {len(runs)} runs in {', '.join(map(str, arguments.folders))}."
+    )
+    path = arguments.out / "report.html"
+    replace_text(path, page(sections, left_out, written))
+    print(f"\nPage: {path} (beside it tables.md, tables.tex, tables.csv)")
+
+
+def _sections(data: Sequence[DataSet], baselines: Sequence[Group], found: Sequence[Sequence]) -> list[Section]:
+    """Draw everything, with a progress bar where somebody watches."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    jobs = [drawings(each, baseline, f"d{k}") for k, (each, baseline) in enumerate(zip(data, baselines, strict=True))]
+    sections = []
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("plots", total=sum(map(len, jobs)))
+        for each, tables_of, plots_of in zip(data, found, jobs, strict=True):
+            figures, missing = [], []
+            for name, draw in plots_of.items():
+                progress.update(task, description=name)
+                figure = draw()
+                figures += [figure] if figure else []
+                missing += [] if figure else [name]
+                progress.advance(task)
+            sections.append(Section(each, tables_of, figures, missing))
+    return sections
+
+
+def _baselines(data: Sequence[DataSet], wanted: str | None) -> list[Group]:
+    """The baseline of each data set; one that lacks the wanted label has its default, if another has it."""
+    found, problems = [], []
+    for each in data:
+        try:
+            found.append(each.baseline(wanted))
+        except CarltError as error:
+            problems.append(error)
+            found.append(each.baseline())
+    if problems and len(problems) == len(data):
+        raise problems[0]
+    return found
+
+
+def _arguments(arguments: Sequence[str]) -> Arguments:
+    given: dict[str, str] = {}
+    folders = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if equals and name in OPTIONS:
+            given[name] = value
+        elif argument.startswith("-") or (equals and not Path(argument).exists()):
+            raise CarltError(f"{argument!r} is neither a folder nor one of {', '.join(f'{o}=' for o in OPTIONS)}")
+        else:  # folders of a sweep may have = in their names
+            folders.append(Path(argument))
+    if not folders:
+        raise CarltError("no folder given; python -m carlt.report --help says what it takes")
+    if given.get("published", "true").lower() not in ("true", "false"):
+        raise CarltError(f"published={given['published']}: true or false")
+    if empty := [name for name, value in given.items() if not value]:
+        raise CarltError(f"{empty[0]}= has no value")
+    return Arguments(
+        folders,
+        Path(given.get("out", "report")),
+        given.get("baseline"),
+        given.get("published", "false").lower() == "true",
+        Path(given["figure"]) if "figure" in given else None,
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,34 @@
+"""A report's plots: each module draws one kind and says what to read from it."""
+
+from collections.abc import Callable
+from functools import partial
+
+from carlt.reporting.figures import calibration, classes, confusion, sensitivity, training
+from carlt.reporting.figures.style import Figure, Listing, Shown, choose
+from carlt.reporting.groups import DataSet, Group
+
+__all__ = ["Figure", "Listing", "drawings"]
+
+PLOTS: dict[str, Callable[[Shown, str], Figure | None]] = {
+    "class frequency": classes.frequency,
+    "classes from best to worst": classes.from_best_to_worst,
+    "confusion": confusion.heat_maps,
+    "training curves": training.curves,
+    "CAR": training.car,
+    "reliability": calibration.reliability,
+}
+
+
+def drawings(data: DataSet, baseline: Group, prefix: str) -> dict[str, Callable[[], Figure | None]]:
+    """What can be drawn of a data set by name; a drawing is None where the records lack what it shows.
+
+    ``prefix`` keeps the plots of one page apart from those of its other data sets.
+    """
+    shown = choose(data.groups, baseline)
+    plots: dict[str, Callable[[], Figure | None]] = {
+        name: partial(draw, shown, f"{prefix} {name}") for name, draw in PLOTS.items()
+    }
+    for name, lines in sensitivity.sweeps(data.groups).items():
+        title = f"sensitivity to {name}"
+        plots[title] = partial(sensitivity.sensitivity, name, lines, baseline, f"{prefix} {title}")
+    return plots

@@ -1,0 +1,124 @@
+"""The classes of several methods at a glance: accuracy against frequency, and each one's classes from best to worst."""
+
+from typing import Any
+
+import numpy as np
+
+from carlt.reporting.figures.style import Figure, Shown, canvas, count_axis, legend, percent_axis, svg
+from carlt.reporting.groups import Group
+
+FEW_CLASSES = 40
+"""Up to so many classes each is a point on its line; above, lines are means of classes of like frequency."""
+BINS = 12
+STEPS = 400
+
+
+def class_table(group: Group) -> tuple[np.ndarray, np.ndarray]:
+    """Training images and test accuracy in % of each class (C,), means over the seeds; NaN without test images."""
+    runs = list(group.runs.values())
+    counts = np.array([[row.train_count for row in run.classes] for run in runs], dtype=float)
+    accuracy = 100 * np.array([[row.accuracy for row in run.classes] for run in runs])
+    seen = ~np.isnan(accuracy)
+    total = np.where(seen, accuracy, 0).sum(0)
+    return counts.mean(0), np.where(seen.any(0), total / np.maximum(seen.sum(0), 1), np.nan)
+
+
+def frequency(shown: Shown, name: str) -> Figure:
+    """Accuracy over training images, logarithmic."""
+    with canvas(9, 3.9) as (figure, (axes,)):
+        ends = []
+        for group, style in shown.styles():
+            counts, accuracy = class_table(group)
+            order = np.argsort(-counts, kind="stable")
+            order = order[~np.isnan(accuracy[order])]
+            x, y = np.maximum(counts[order], 0.8), accuracy[order]
+            if len(x) > FEW_CLASSES:
+                axes.plot(x, y, ".", ms=3, alpha=0.22, mew=0, color=style["color"], rasterized=True)
+                x, y = _binned(x, y)
+            axes.plot(x, y, marker="o", ms=3.5, label=group.label, **style)
+            ends.append(y[-1] if len(y) else 0)
+        count_axis(axes)
+        _group_borders(axes)
+        percent_axis(axes)
+        axes.set(xlabel="training images of the class (frequent left, rare right)")
+        axes.invert_xaxis()
+        legend(figure, axes, np.argsort(ends)[::-1].tolist())
+        drawn = svg(figure, name)
+    many = len(class_table(shown.baseline)[0]) > FEW_CLASSES
+    reading = (
+        f"A line is the mean of the classes in up to {BINS} ranges of frequency; the pale points are the classes."
+        if many
+        else "A point is a class."
+    )
+    return Figure(
+        "Accuracy against class frequency",
+        f"{reading} A method that helps rare classes lifts the right end; what it costs shows on the left. {shown.note}"
+        "Dotted: the borders of many, medium and few.",
+        "Line plot of test accuracy over the number of training images of a class: "
+        + "; ".join(_ends(group) for group in shown.groups),
+        drawn,
+    )
+
+
+def from_best_to_worst(shown: Shown, name: str) -> Figure:
+    """Sorted accuracy, each method's classes in its own order."""
+    with canvas(9, 3.6) as (figure, (axes,)):
+        areas = []
+        for group, style in shown.styles():
+            accuracy = np.sort(class_table(group)[1])[::-1]
+            accuracy = accuracy[~np.isnan(accuracy)]
+            if not len(accuracy):
+                continue
+            places = np.unique(np.linspace(0, len(accuracy) - 1, STEPS).round().astype(int))
+            axes.plot(places + 1, accuracy[places], label=group.label, **style,
+                      marker="o" if len(accuracy) <= FEW_CLASSES else None, ms=3.5)  # fmt: skip
+            areas.append(accuracy.mean())
+        percent_axis(axes)
+        axes.set(xlabel="classes of each method, its best first")
+        axes.margins(x=0.01)
+        legend(figure, axes, np.argsort(areas)[::-1].tolist())
+        drawn = svg(figure, name)
+    return Figure(
+        "Classes from best to worst",
+        "Each method's classes in the order of their accuracy (mean over the seeds): the right end is its worst class; "
+        f"where a line meets the ground, the classes beyond are never right. {shown.note}",
+        "Line plot of the sorted test accuracies of the classes: " + "; ".join(_worst(group) for group in shown.groups),
+        drawn,
+    )
+
+
+def _binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means over ranges of equal width in log frequency, those that hold a class."""
+    edges = np.geomspace(x.min(), x.max() * 1.0001, BINS + 1)
+    place = np.clip(np.digitize(x, edges) - 1, 0, BINS - 1)
+    used = np.unique(place)[::-1]
+    return (
+        np.array([np.exp(np.log(x[place == k]).mean()) for k in used]),
+        np.array([y[place == k].mean() for k in used]),
+    )
+
+
+def _group_borders(axes: Any) -> None:
+    low, high = sorted(axes.get_xlim())
+    for border in (19.5, 100.5):
+        if low < border < high:
+            axes.axvline(border, color="#808080", lw=0.9, ls=":")
+    for text, left, right in (("few", low, 19.5), ("medium", 19.5, 100.5), ("many", 100.5, high)):
+        left, right = max(left, low), min(right, high)
+        if right / left > 1.3:
+            axes.text(np.sqrt(left * right), 1.01, text, transform=axes.get_xaxis_transform(), ha="center", va="bottom",
+                      fontsize=8.5)  # fmt: skip
+
+
+def _ends(group: Group) -> str:
+    many, few = group.mean("test/many"), group.mean("test/few")
+    return f"{group.label}: many {_percent(many)}, few {_percent(few)}"
+
+
+def _worst(group: Group) -> str:
+    accuracy = class_table(group)[1]
+    return f"{group.label}: worst {_percent(np.nanmin(accuracy) / 100)}, at zero {int((accuracy == 0).sum())} classes"
+
+
+def _percent(value: float) -> str:
+    return "none" if np.isnan(value) else f"{100 * value:.0f} %"

@@ -1,0 +1,134 @@
+"""Which classes are taken for which: heat maps in the order of frequency, and the most confused pairs by name."""
+
+from typing import Any
+
+import numpy as np
+
+from carlt.reporting.figures.style import Figure, Listing, Shown, canvas, svg, wrapped
+from carlt.reporting.groups import Group
+from carlt.reporting.record import ClassResult
+
+BLOCKS = 100
+"""Matrices with more classes are summed into so many blocks a side: a pixel a class shows nothing."""
+METHODS = 3
+NAMED = 15
+"""Up to so many classes the axes name them."""
+PAIRS = 10
+
+
+def heat_maps(shown: Shown, name: str) -> Figure:
+    """Confusion of the baseline and the best others, all seeds together."""
+    best = sorted(shown.groups, key=lambda group: (group is shown.baseline, group.mean("test/accuracy")), reverse=True)
+    groups = best[:METHODS]
+    matrices = [_blocks(group) for group in groups]
+    size = len(_classes(groups[0]))
+    with canvas(3.3 * len(groups) + 1.1, 3.5, len(groups)) as (figure, axes):
+        image = None
+        for axis, group, matrix in zip(axes, groups, matrices, strict=True):
+            image = _heat_map(axis, 100 * matrix)
+            axis.set_title(wrapped(group.label, 36), fontsize=8.5)
+            axis.set_xlabel("taken for")
+            _ticks(axis, _by_frequency(group), len(matrix), named=axis is axes[0])
+        axes[0].set_ylabel("true class")
+        figure.colorbar(image, ax=axes, label="% of the true class", shrink=0.85)
+        drawn = svg(figure, name)
+    per_block = f"A pixel stands for about {size / BLOCKS:.0f} x {size / BLOCKS:.0f} classes. " if size > BLOCKS else ""
+    left = len(shown.groups) - len(groups)
+    others = f"Of the methods above, {left} are left out. " if left > 0 else ""
+    return Figure(
+        "Confusion",
+        "Most frequent class first: a row is a true class, a column what it was taken for. Rare classes that are taken "
+        f"for frequent ones light up the lower left. {per_block}The colours follow a square root: confusion with "
+        f"several classes shows. {others}Below: the pairs confused most.",
+        "Heat maps of the confusion matrix; most confused: "
+        + "; ".join(f"{group.label}: {_sentence(group)}" for group in groups),
+        drawn,
+        [Listing(group.label, ("true class", "taken for", "% of its images"), _pairs(group)) for group in groups],
+    )
+
+
+def _classes(group: Group) -> list[ClassResult]:
+    return next(iter(group.runs.values())).classes
+
+
+def _by_frequency(group: Group) -> list[ClassResult]:
+    return sorted(_classes(group), key=lambda row: -row.train_count)
+
+
+def _cells(group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Non-zero cells over all seeds: true, predicted, count."""
+    size = len(_classes(group))
+    all_cells = [run.confusion for run in group.runs.values()]
+    flat = np.concatenate([cells.true.astype(np.int64) * size + cells.predicted for cells in all_cells])
+    cell, place = np.unique(flat, return_inverse=True)
+    count = np.bincount(place, np.concatenate([cells.count for cells in all_cells]), minlength=len(cell))
+    return cell // size, cell % size, count
+
+
+def _blocks(group: Group) -> np.ndarray:
+    """Row-normalised confusion in the order of frequency, (B, B), a row that no image is of stays 0."""
+    rows = _by_frequency(group)
+    size = len(rows)
+    blocks = min(size, BLOCKS)
+    place = np.empty(size, dtype=int)
+    place[[row.class_id for row in rows]] = np.arange(size)
+    true, predicted, count = _cells(group)
+    matrix = np.zeros((blocks, blocks))
+    np.add.at(matrix, (place[true] * blocks // size, place[predicted] * blocks // size), count)
+    return matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+
+
+def _heat_map(axis: Any, percent: np.ndarray) -> Any:
+    from matplotlib.colors import PowerNorm
+
+    image = axis.imshow(percent, cmap="magma", norm=PowerNorm(0.5, 0, 100), interpolation="nearest", aspect="equal")
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    if len(percent) <= NAMED:
+        for i, j in np.argwhere(percent >= 0.5):
+            axis.text(j, i, f"{percent[i, j]:.0f}", ha="center", va="center", fontsize=6.5,
+                      color="black" if percent[i, j] > 40 else "white")  # fmt: skip
+    return image
+
+
+def _ticks(axis: Any, rows: list[ClassResult], blocks: int, named: bool) -> None:
+    """Names where there are few classes, else training images at a few places."""
+    if len(rows) <= NAMED:
+        axis.set_xticks(range(len(rows)), [row.class_name for row in rows], rotation=90, fontsize=7.5)
+        axis.set_yticks(range(len(rows)), [row.class_name for row in rows] if named else [], fontsize=7.5)
+        return
+    places = np.linspace(0, len(rows) - 1, 5).round().astype(int)
+    labels = [f"{rows[i].train_count:,}" for i in places]
+    at = places * blocks / len(rows)
+    axis.set_xticks(at, labels, fontsize=7.5)
+    axis.set_yticks(at, labels if named else [], fontsize=7.5)
+    axis.set_xlabel("taken for (training images)")
+
+
+def _most_confused(group: Group) -> list[tuple[ClassResult, ClassResult, float, int]]:
+    """The pairs of true and predicted class with the largest share of the true class's images, and the images."""
+    rows = _classes(group)
+    true, predicted, count = _cells(group)
+    total = np.bincount(true, count, minlength=len(rows))
+    wrong = true != predicted
+    true, predicted, count = true[wrong], predicted[wrong], count[wrong]
+    share = count / total[true]
+    first = np.lexsort((-count, -share))[:PAIRS]
+    return [(rows[true[k]], rows[predicted[k]], float(share[k]), int(total[true[k]])) for k in first]
+
+
+def _pairs(group: Group) -> list[list[str]]:
+    return [
+        [
+            f"{a.class_name} ({a.train_count:,})",
+            f"{b.class_name} ({b.train_count:,})",
+            f"{100 * share:.0f} % of {total:,}",
+        ]
+        for a, b, share, total in _most_confused(group)
+    ]
+
+
+def _sentence(group: Group) -> str:
+    return ", ".join(
+        f"{a.class_name} taken for {b.class_name} ({100 * s:.0f} %)" for a, b, s, _ in _most_confused(group)[:3]
+    )

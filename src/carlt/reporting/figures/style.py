@@ -1,0 +1,155 @@
+"""How a report's plots look: SVG in the page's text colour, and colours that colour-blind readers can tell apart."""
+
+import io
+import re
+import textwrap
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from carlt.reporting.groups import Group
+
+# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), those that show on white and on black.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+DASHES = ("-", "-", "-", (0, (5, 1.5)), (0, (5, 1.5)), (0, (5, 1.5)))
+BASELINE = "#808080"
+MOST = 6
+"""Methods in one plot; more lines than these nobody can follow."""
+INK = "#010203"
+"""Stands for the page's text colour until the SVG is written."""
+_RC: Any = {
+    "svg.fonttype": "none",  # text stays text: small, and readable to machines
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.parse_math": False,  # a class may be called $x$
+    **dict.fromkeys(
+        ["text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"], INK
+    ),
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawn plot: what it is called, what to read from it, what is in it, and the SVG."""
+
+    title: str
+    caption: str
+    alt: str
+    svg: str
+    listings: Sequence["Listing"] = ()
+
+
+class Listing(NamedTuple):
+    """A small table below a plot, as plain text."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The groups that plots show, the baseline first, with their colours; and a sentence about the others."""
+
+    groups: Sequence[Group]
+    baseline: Group
+    note: str
+
+    def styles(self) -> Iterator[tuple[Group, dict[str, Any]]]:
+        """Each group and how its lines are drawn."""
+        others = 0
+        for group in self.groups:
+            if group is self.baseline:
+                yield group, {"color": BASELINE, "ls": (0, (2, 1)), "zorder": 3}
+            else:
+                yield group, {"color": COLOURS[others], "ls": DASHES[others]}
+                others += 1
+
+
+def choose(groups: Sequence[Group], baseline: Group) -> Shown:
+    """The baseline and the best others by overall accuracy, at most ``MOST`` in all."""
+    others = [group for group in groups if group is not baseline]
+    best = sorted(others, key=lambda group: np.nan_to_num(group.mean("test/accuracy"), nan=-1), reverse=True)
+    kept = {id(group) for group in best[: MOST - 1]}
+    left = len(others) - len(kept)
+    note = f"Shown: the baseline and the best {len(kept)} others by overall accuracy; {left} left out. " if left else ""
+    return Shown([baseline, *(group for group in others if id(group) in kept)], baseline, note)
+
+
+@contextmanager
+def canvas(width: float, height: float, panels: int = 1, columns: int = 6) -> Iterator[tuple[Any, list[Any]]]:
+    """A figure and its panels, at most ``columns`` in a row, in the report's style."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure as Canvas  # not pyplot: no global state, no screen
+
+    with mpl.rc_context(_RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's browser has it
+        figure = Canvas(figsize=(width, height), layout="constrained")
+        columns = min(panels, columns)
+        axes = figure.subplots(-(-panels // columns), columns, squeeze=False).flatten().tolist()
+        for axis in axes[panels:]:
+            axis.remove()
+        yield figure, axes[:panels]
+
+
+def svg(figure: Any, name: str) -> str:
+    """The figure as ``<svg>``: it scales to its place, takes the page's text colour and has ids of its own."""
+    import matplotlib as mpl
+
+    text = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(text, format="svg", metadata={"Date": None}, dpi=110)
+    body = text.getvalue()
+    body = body[body.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r'<g id="[^"]*">', "<g>", body)  # every figure has the same ones
+    # Hundredths of a point are enough; numbers that are read are no attributes.
+    body = re.sub(r'="[^"]*"', lambda found: re.sub(r"(?<=\d\.\d\d)\d+", "", found[0]), body)
+    size = re.search(r'viewBox="[^"]*"', body)
+    body = f'<svg {size[0] if size else ""} xmlns:xlink="http://www.w3.org/1999/xlink">' + body[body.index(">") + 1 :]
+    return re.sub(r"\n\s*", "\n", body).replace(INK, "currentColor")
+
+
+def legend(figure: Any, axes: Any, order: Sequence[int] | None = None) -> None:
+    """Names beside the plot from top to bottom in ``order``, best that of the lines."""
+    handles, labels = axes.get_legend_handles_labels()
+    places = [i for i in (order if order is not None else range(len(handles))) if i < len(handles)]
+    figure.legend(
+        [handles[i] for i in places], [wrapped(labels[i]) for i in places],
+        loc="outside right upper", fontsize=8.5, handlelength=2.4, labelspacing=0.8,
+    )  # fmt: skip
+
+
+def wrapped(text: str, width: int = 30) -> str:
+    """A label in lines of at most ``width`` letters."""
+    return "\n".join(textwrap.wrap(text, width)) or text
+
+
+def percent_axis(axes: Any, label: str = "test accuracy (%)") -> None:
+    """0 to 100 with quiet lines to read values by."""
+    axes.set(ylim=(0, 102), ylabel=label)
+    axes.grid(axis="y", color=INK, alpha=0.12, lw=0.6)
+
+
+def count_axis(axes: Any) -> None:
+    """A logarithmic axis of image counts in plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

@@ -1,0 +1,154 @@
+"""A table as text: Markdown, LaTeX and CSV."""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from carlt.reporting.spread import Difference, Spread
+from carlt.reporting.summary import Column, Table
+
+NONE = "-"
+NOTE = (
+    "Test split, % unless the column is a ratio (WR = test / train accuracy of the worst class) or a count. "
+    "Mean ± standard deviation over n seeds; bold: best mean. "
+    "Differences are paired by seed (n pairs), ± half their 95 % confidence interval."
+)
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "±": r"$\pm$",
+}  # fmt: skip
+
+
+class Line(NamedTuple):
+    """A line of a table as it is read: its part, the label, n, and each cell with whether it is the column's best."""
+
+    part: str
+    label: str
+    n: str
+    cells: Sequence[tuple[str, bool]]
+
+
+def headings(table: Table) -> list[str]:
+    """The first line."""
+    return ["configuration", "n", *(table.columns[i].heading for i in table.shown())]
+
+
+def lines(table: Table) -> Iterator[Line]:
+    """Parts ``measured``, ``difference`` and ``published``, in this order."""
+    shown = table.shown()
+    for row in table.rows:
+        cells = [(spread_text(row.spreads[i], table.columns[i], row.runs), row.best[i]) for i in shown]
+        yield Line("measured", row.label, str(row.runs), cells)
+    for row in table.rows:
+        if row.differences:
+            pairs = max(row.differences[i].n for i in shown) if shown else 0
+            cells = [(difference_text(row.differences[i], table.columns[i], pairs), False) for i in shown]
+            yield Line("difference", f"{row.label} minus {table.baseline}", str(pairs), cells)
+    for known in table.published:
+        cells = [(known.values.get(table.columns[i].metric, NONE), False) for i in shown]
+        yield Line("published", f"{known.method} ({known.setting}), published", NONE, cells)
+
+
+def spread_text(value: Spread, column: Column, n: int) -> str:
+    """``78.6 ± 2.8``; without deviation for one seed, a dash for none, and n where it is not the row's."""
+    if not value.n:
+        return NONE
+    deviation = "" if math.isnan(value.deviation) else f" ± {value.deviation:.{column.digits}f}"
+    return f"{value.mean:.{column.digits}f}{deviation}" + (f" (n = {value.n})" if value.n != n else "")
+
+
+def difference_text(value: Difference, column: Column, n: int) -> str:
+    """``+13.0 ± 3.1``, signed; without interval for one pair, a dash for none, and n where it is not the row's."""
+    if not value.n:
+        return NONE
+    half = "" if math.isnan(value.half) else f" ± {value.half:.{column.digits}f}"
+    return f"{value.mean:+.{column.digits}f}{half}" + (f" (n = {value.n})" if value.n != n else "")
+
+
+def markdown(table: Table) -> str:
+    """A heading, the table, and where its published numbers are from."""
+    head = [_markdown(text) for text in headings(table)]
+    text = [
+        f"### {_markdown(table.title)}: {_markdown(table.epoch)}",
+        "",
+        _bar(head),
+        "|---|" + "---:|" * (len(head) - 1),
+    ]
+    for line in lines(table):
+        cells = [f"**{cell}**" if best else cell for cell, best in line.cells]
+        text.append(_bar([_markdown(line.label), line.n, *cells]))
+    return "\n".join([*text, "", *(f"- {_markdown(source)}" for source in sources(table))]).rstrip() + "\n"
+
+
+def latex(table: Table) -> str:
+    """A ``table`` environment with booktabs' rules."""
+    head = headings(table)
+    body: list[str] = []
+    part = "measured"
+    for line in lines(table):
+        if line.part != part:
+            part = line.part
+            body.append(r"\midrule")
+        cells = [rf"\textbf{{{_latex_number(cell)}}}" if best else _latex_number(cell) for cell, best in line.cells]
+        label = rf"\textit{{{_latex(line.label)}}}" if part == "published" else _latex(line.label)
+        body.append(" & ".join([label, _latex_number(line.n), *cells]) + r" \\")
+    caption = " ".join([f"{table.title}: {table.epoch}.", NOTE, *sources(table)])
+    return "\n".join([
+        "% needs \\usepackage{booktabs}", r"\begin{table}", r"\centering", rf"\caption{{{_latex(caption)}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", " & ".join(map(_latex, head)) + r" \\",
+        r"\midrule", *body, r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
+    ])  # fmt: skip
+
+
+def as_csv(tables: Sequence[Table]) -> str:
+    """All tables, a line a configuration and metric, in full precision and with the metrics that no table shows."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["data", "epoch", "kind", "configuration", "metric", "n", "mean", "sd", "best", "baseline", "pairs",
+                     "difference", "ci95_low", "ci95_high", "published", "source"])  # fmt: skip
+    for table in tables:
+        for row in table.rows:
+            for i, column in enumerate(table.columns):
+                value, difference = row.spreads[i], row.differences[i] if row.differences else None
+                compared = ["", "", "", "", ""]
+                if difference is not None:
+                    mean, half, pairs = difference
+                    compared = [table.baseline, str(pairs), _number(mean), _number(mean - half), _number(mean + half)]
+                writer.writerow([table.title, table.epoch, "measured", row.label, column.metric, value.n,
+                                 _number(value.mean), _number(value.deviation), int(row.best[i]), *compared,
+                                 "", ""])  # fmt: skip
+        for known in table.published:
+            for metric, number in known.values.items():
+                writer.writerow([table.title, "", "published", f"{known.method} ({known.setting})", metric,
+                                 *[""] * 9, number, known.source])  # fmt: skip
+    return text.getvalue()
+
+
+def sources(table: Table) -> list[str]:
+    """What the published rows are, one sentence a source."""
+    return [f"Published, not measured here: {source}." for source in dict.fromkeys(k.source for k in table.published)]
+
+
+def _latex_number(text: str) -> str:
+    """A minus sign, a dash of its own or the dash of a range, each as long as it should be."""
+    sign, rest = ("$-$", text[1:]) if text.startswith("-") and text != NONE else ("", text)
+    return sign + _latex(rest).replace("-", "--")
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else repr(value)
+
+
+def _bar(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _escape(table: dict[str, str]) -> Callable[[str], str]:
+    return lambda text: "".join(table.get(letter, letter) for letter in text)
+
+
+_latex = _escape(_LATEX)
+_markdown = _escape({"|": r"\|", "*": r"\*", "<": "&lt;", "\n": " "})

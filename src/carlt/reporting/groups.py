@@ -1,0 +1,150 @@
+"""Runs put in order: a data set is a table, a configuration is a row, its seeds are the repetitions."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from carlt.errors import CarltError
+from carlt.reporting.runs import Run
+
+# What changes no number of a run: neither a difference nor part of a label.
+IGNORED = ("seed", "resume", "launcher", "logger", "callbacks", "data.root", "data.num_workers")
+CHECKSUM = "data checksum"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one configuration by their seed, and the label that sets them apart from the others of their data set."""
+
+    label: str
+    config: Mapping[str, str]
+    runs: Mapping[int, Run]
+
+    def values(self, metric: str, best: bool = False) -> dict[int, float]:
+        """The metric of the last (or best) epoch by seed, without those that have none."""
+        values = {seed: run.metric(metric, best) for seed, run in self.runs.items()}
+        return {seed: value for seed, value in values.items() if not math.isnan(value)}
+
+    def mean(self, metric: str) -> float:
+        """Over the seeds; NaN without any."""
+        values = self.values(metric).values()
+        return sum(values) / len(values) if values else math.nan
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """All groups of runs on one data set with one imbalance factor."""
+
+    name: str
+    num_classes: int
+    imbalance_factor: float | None
+    groups: Sequence[Group]
+
+    @property
+    def title(self) -> str:
+        factor = f", imbalance factor {self.imbalance_factor:g}" if self.imbalance_factor is not None else ""
+        return f"{self.name}, {self.num_classes:,} classes{factor}"
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for group in self.groups for run in group.runs.values()]
+
+    def baseline(self, wanted: str | None = None) -> Group:
+        """The group that others are compared with: by label (or a part that only one has), else the plain one.
+
+        Plain is the first without regularizer, with cross-entropy if there is such a one; else the first of all.
+
+        Raises:
+            CarltError: no label has ``wanted`` in it, or several have.
+        """
+        if wanted is not None:
+            exact = [group for group in self.groups if group.label == wanted]
+            found = exact or [group for group in self.groups if wanted in group.label]
+            if len(found) != 1:
+                labels = "; ".join(group.label for group in found or self.groups)
+                raise CarltError(f"baseline={wanted}: {'several have it' if found else 'no such label'} among {labels}")
+            return found[0]
+
+        def plain(group: Group) -> tuple[bool, bool]:
+            return group.config.get("choices.reg") == "none", group.config.get("choices.loss") == "ce"
+
+        return max(self.groups, key=plain)  # the first of equals
+
+
+def data_sets(runs: Sequence[Run]) -> list[DataSet]:
+    """Runs grouped by data set and configuration, in the order found.
+
+    Raises:
+        CarltError: two runs of one configuration have the same seed.
+    """
+    found: dict[tuple[object, ...], list[Run]] = {}
+    for run in runs:
+        factor = _imbalance_factor(run)
+        # Without a factor to tell two of a name apart (folders of one's own), the images themselves must be the same.
+        which = factor if factor is not None else run.result["data"].get("sha256")
+        found.setdefault((run.result["data"].get("name", "?"), run.result["num_classes"], which), []).append(run)
+    return [
+        DataSet(str(name), int(str(classes)), _imbalance_factor(members[0]), _groups(members))
+        for (name, classes, _), members in found.items()
+    ]
+
+
+def _groups(runs: Sequence[Run]) -> list[Group]:
+    found: dict[frozenset[tuple[str, str]], dict[int, Run]] = {}
+    configs: dict[frozenset[tuple[str, str]], dict[str, str]] = {}
+    for run in runs:
+        config = {name: value for name, value in run.config.items() if not _ignored(name)}
+        config[CHECKSUM] = str(run.result["data"].get("sha256"))[:8]
+        key = frozenset(config.items())
+        group = found.setdefault(key, {})
+        if run.seed in group:
+            raise CarltError(
+                f"{run.folder} repeats seed {run.seed} of {group[run.seed].folder}, with the same configuration; "
+                "move one of them away"
+            )
+        group[run.seed], configs[key] = run, config
+    labels = _labels([configs[key] for key in found])
+    return [
+        Group(label, configs[key], dict(sorted(group.items())))
+        for label, (key, group) in zip(labels, found.items(), strict=True)
+    ]
+
+
+def _labels(configs: Sequence[Mapping[str, str]]) -> list[str]:
+    """What sets each configuration apart, and no more; where that is not enough, everything; then a number."""
+    names = list(dict.fromkeys(name for config in configs for name in config))
+    names.sort(key=lambda name: not name.startswith("choices."))  # reg=car, reg.weight=2
+    differing = [name for name in names if len({config.get(name) for config in configs}) > 1]
+    labels = [_label(config, [name for name in differing if _tells(name, config, configs)]) for config in configs]
+    twice = {label for label in labels if labels.count(label) > 1}
+    labels = [_label(c, differing) if label in twice else label for c, label in zip(configs, labels, strict=True)]
+    return [f"{label} ({labels[:i].count(label) + 1})" if labels.count(label) > 1 else label
+            for i, label in enumerate(labels)]  # fmt: skip
+
+
+def _label(config: Mapping[str, str], names: Sequence[str]) -> str:
+    known = [name for name in names if name in config]
+    return ", ".join(f"{name.removeprefix('choices.')}={config[name]}" for name in known) or "all runs"
+
+
+def _tells(name: str, config: Mapping[str, str], configs: Sequence[Mapping[str, str]]) -> bool:
+    """Whether a value sets ``config`` apart from others that chose the same option of its group."""
+    group = name.split(".")[0]
+    if group == "recipe" or name == CHECKSUM:  # other values tell the same
+        return False
+    choice = f"choices.{group}"
+    same = [other for other in configs if other.get(choice) == config.get(choice)]
+    return len({other.get(name) for other in same}) > 1 or group == "choices"
+
+
+def _ignored(name: str) -> bool:
+    name = name.removeprefix("choices.")
+    return any(name == ignored or name.startswith(f"{ignored}.") for ignored in IGNORED)
+
+
+def _imbalance_factor(run: Run) -> float | None:
+    text = run.config.get("data.imbalance_factor")
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return None

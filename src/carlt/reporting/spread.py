@@ -1,0 +1,35 @@
+"""The statistics of a table: a mean with its deviation over seeds, and a difference paired by seed."""
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+from typing import NamedTuple
+
+
+class Spread(NamedTuple):
+    """Mean of ``n`` values and their standard deviation (n - 1); NaN where there are too few."""
+
+    mean: float
+    deviation: float
+    n: int
+
+
+class Difference(NamedTuple):
+    """Mean of ``n`` paired differences and half their 95 % confidence interval; NaN where there are too few."""
+
+    mean: float
+    half: float
+    n: int
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """sum x / n and sqrt(sum (x - mean)^2 / (n - 1))."""
+    return Spread(fmean(values) if values else math.nan, stdev(values) if len(values) > 1 else math.nan, len(values))
+
+
+def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference:
+    """Ours minus theirs over the seeds that both have: mean d +- t(0.975, n - 1) s_d / sqrt(n) (Student's t)."""
+    from scipy.special import stdtrit  # scipy.stats has it too, after a second of imports
+
+    mean, deviation, n = spread([ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())])
+    return Difference(mean, float(stdtrit(n - 1, 0.975)) * deviation / math.sqrt(n) if n > 1 else math.nan, n)
