@@ -48,8 +48,8 @@ def lines(table: Table) -> Iterator[Line]:
             cells = [(difference_text(row.differences[i], table.columns[i], pairs), False) for i in shown]
             yield Line("difference", f"{row.label} minus {table.baseline}", str(pairs), cells)
     for known in table.published:
-        cells = [(known.values.get(table.columns[i].metric, NONE), False) for i in shown]
-        yield Line("published", f"{known.method} ({known.setting}), published", NONE, cells)
+        cells = [(known.values.get(table.columns[i].metric, ""), False) for i in shown]
+        yield Line("published", f"{known.method} ({known.setting}), published", "", cells)
 
 
 def spread_text(value: Spread, column: Column, n: int) -> str:
@@ -65,7 +65,8 @@ def difference_text(value: Difference, column: Column, n: int) -> str:
     if not value.n:
         return NONE
     half = "" if math.isnan(value.half) else f" ± {value.half:.{column.digits}f}"
-    return f"{value.mean:+.{column.digits}f}{half}" + (f" (n = {value.n})" if value.n != n else "")
+    mean = f"{value.mean:+.{column.digits}f}"
+    return (mean if float(mean) else mean[1:]) + half + (f" (n = {value.n})" if value.n != n else "")
 
 
 def markdown(table: Table) -> str:

@@ -146,9 +146,10 @@ def _walk(top: Path) -> Iterator[Path]:
             yield Path(here)
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """A key that puts job 2 of a sweep before job 10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", str(path))]
+def _natural(path: Path) -> list[tuple[float, str]]:
+    """A key that puts job 2 of a sweep before job 10, and weight=0.0625 before weight=0.5."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", str(path))
+    return [(float(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)]
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, str]:

@@ -26,7 +26,6 @@ def class_table(group: Group) -> tuple[np.ndarray, np.ndarray]:
 def frequency(shown: Shown, name: str) -> Figure:
     """Accuracy over training images, logarithmic."""
     with canvas(9, 3.9) as (figure, (axes,)):
-        ends = []
         for group, style in shown.styles():
             counts, accuracy = class_table(group)
             order = np.argsort(-counts, kind="stable")
@@ -36,13 +35,13 @@ def frequency(shown: Shown, name: str) -> Figure:
                 axes.plot(x, y, ".", ms=3, alpha=0.22, mew=0, color=style["color"], rasterized=True)
                 x, y = _binned(x, y)
             axes.plot(x, y, marker="o", ms=3.5, label=group.label, **style)
-            ends.append(y[-1] if len(y) else 0)
         count_axis(axes)
         _group_borders(axes)
         percent_axis(axes)
         axes.set(xlabel="training images of the class (frequent left, rare right)")
         axes.invert_xaxis()
-        legend(figure, axes, np.argsort(ends)[::-1].tolist())
+        few = np.nan_to_num([group.mean("test/few") for group in shown.groups])
+        legend(figure, axes, np.argsort(-few, kind="stable").tolist())
         drawn = svg(figure, name)
     many = len(class_table(shown.baseline)[0]) > FEW_CLASSES
     reading = (
@@ -76,6 +75,8 @@ def from_best_to_worst(shown: Shown, name: str) -> Figure:
         percent_axis(axes)
         axes.set(xlabel="classes of each method, its best first")
         axes.margins(x=0.01)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         legend(figure, axes, np.argsort(areas)[::-1].tolist())
         drawn = svg(figure, name)
     return Figure(
@@ -105,7 +106,7 @@ def _group_borders(axes: Any) -> None:
             axes.axvline(border, color="#808080", lw=0.9, ls=":")
     for text, left, right in (("few", low, 19.5), ("medium", 19.5, 100.5), ("many", 100.5, high)):
         left, right = max(left, low), min(right, high)
-        if right / left > 1.3:
+        if right / left > 1.03:
             axes.text(np.sqrt(left * right), 1.01, text, transform=axes.get_xaxis_transform(), ha="center", va="bottom",
                       fontsize=8.5)  # fmt: skip
 

@@ -23,6 +23,7 @@ def heat_maps(shown: Shown, name: str) -> Figure:
     matrices = [_blocks(group) for group in groups]
     size = len(_classes(groups[0]))
     with canvas(3.3 * len(groups) + 1.1, 3.5, len(groups)) as (figure, axes):
+        figure.set_layout_engine("compressed")  # the layout for panels of a fixed shape
         image = None
         for axis, group, matrix in zip(axes, groups, matrices, strict=True):
             image = _heat_map(axis, 100 * matrix)
@@ -39,11 +40,12 @@ def heat_maps(shown: Shown, name: str) -> Figure:
         "Confusion",
         "Most frequent class first: a row is a true class, a column what it was taken for. Rare classes that are taken "
         f"for frequent ones light up the lower left. {per_block}The colours follow a square root: confusion with "
-        f"several classes shows. {others}Below: the pairs confused most.",
+        f"several classes shows. {others}Below: the pairs confused most, with "
+        "their training images and the share of the true class's test images.",
         "Heat maps of the confusion matrix; most confused: "
         + "; ".join(f"{group.label}: {_sentence(group)}" for group in groups),
         drawn,
-        [Listing(group.label, ("true class", "taken for", "% of its images"), _pairs(group)) for group in groups],
+        [Listing(group.label, ("true class", "taken for", "share"), _pairs(group)) for group in groups],
     )
 
 
@@ -99,7 +101,7 @@ def _ticks(axis: Any, rows: list[ClassResult], blocks: int, named: bool) -> None
         return
     places = np.linspace(0, len(rows) - 1, 5).round().astype(int)
     labels = [f"{rows[i].train_count:,}" for i in places]
-    at = places * blocks / len(rows)
+    at = (places + 0.5) * blocks / len(rows) - 0.5
     axis.set_xticks(at, labels, fontsize=7.5)
     axis.set_yticks(at, labels if named else [], fontsize=7.5)
     axis.set_xlabel("taken for (training images)")

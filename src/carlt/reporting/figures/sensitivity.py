@@ -65,6 +65,8 @@ def sensitivity(parameter: str, lines: Sequence[Sweep], baseline: Group, name: s
             axis.set_xlabel(parameter)
             axis.grid(axis="y", color=INK, alpha=0.12, lw=0.6)
             _ticks(axis, values, numbers)
+            low, high = axis.get_ylim()
+            axis.set_ylim(max(0, low), min(102, max(high, low + 4)))  # no drama where nothing happens
         handles, labels = axes[0].get_legend_handles_labels()
         if len(labels) > 1:
             figure.legend(

@@ -119,8 +119,10 @@ def svg(figure: Any, name: str) -> str:
     body = re.sub(r'<g id="[^"]*">', "<g>", body)  # every figure has the same ones
     # Hundredths of a point are enough; numbers that are read are no attributes.
     body = re.sub(r'="[^"]*"', lambda found: re.sub(r"(?<=\d\.\d\d)\d+", "", found[0]), body)
-    size = re.search(r'viewBox="[^"]*"', body)
-    body = f'<svg {size[0] if size else ""} xmlns:xlink="http://www.w3.org/1999/xlink">' + body[body.index(">") + 1 :]
+    width, height = 72 * figure.get_size_inches()
+    # All plots at one scale, so that all letters are of one size.
+    size = f'viewBox="0 0 {width:.0f} {height:.0f}" style="max-width: {1.45 * width:.0f}px"'
+    body = f'<svg {size} xmlns:xlink="http://www.w3.org/1999/xlink">' + body[body.index(">") + 1 :]
     return re.sub(r"\n\s*", "\n", body).replace(INK, "currentColor")
 
 

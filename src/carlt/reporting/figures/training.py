@@ -56,6 +56,7 @@ def _draw(shown: Shown, panels: Panels, name: str, title: str, reading: str) -> 
     lines = [
         (group, style) for group, style in shown.styles() if any(s is not None for s in series[group.label].values())
     ]
+    last = max(run.result["epochs"] for group, _ in lines for run in group.runs.values())
     columns = min(len(present), 3)
     rows = -(-len(present) // columns)
     with canvas(2.6 * columns + 2.3, 2.5 * rows + 0.1, len(present), columns) as (figure, axes):
@@ -75,6 +76,7 @@ def _draw(shown: Shown, panels: Panels, name: str, title: str, reading: str) -> 
             axis.set_title(text)
             axis.set_xlabel("epoch")
             axis.set_ylim(bottom=0, top=102 if scale == 100 else None)
+            axis.set_xlim(0.5, last + 0.5)
             axis.xaxis.get_major_locator().set_params(integer=True, nbins=5)
         legend(figure, axes[0])
         drawn = svg(figure, name)
