@@ -34,8 +34,8 @@ def test_result_has_the_keys_that_scripts_rely_on(finished: Path) -> None:
     assert {f"{split}/{name}" for split in ("test", "val", "train") for name in names} <= result["metrics"].keys()
     assert {"test/worst_ratio", "car/spectral_norm", "car/ema_gap"} <= result["metrics"].keys()
     assert result.keys() >= {
-        "schema", "best", "worst_class", "calibration", "epochs", "seed", "num_classes", "class_counts", "data", "timings",
-        "versions", "hardware", "commit",
+        "schema", "best", "worst_class", "calibration", "epochs", "seed", "num_classes", "class_counts", "data",
+        "timings", "versions", "hardware", "commit",
     }  # fmt: skip
     assert (result["epochs"], result["seed"], result["class_counts"]) == (3, 0, COUNTS)
     assert result["data"]["images"] == {"test": 500, "val": 200, "train": sum(COUNTS)}

@@ -1,67 +1,74 @@
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from carlt import paths
-from carlt.errors import CarltError
-from carlt.reporting.summary import COLUMNS, find_runs, markdown, rows
+from carlt.reporting.groups import data_sets
+from carlt.reporting.runs import read_runs
+from carlt.reporting.summary import COLUMNS, Table, tables
 
-
-def record(folder: Path, seed: int, accuracy: float | None, reg: str = "none", **values: Any) -> Path:
-    """A run folder with nothing in it but what a summary reads."""
-    folder.mkdir(parents=True)
-    config = {
-        "seed": seed,
-        "choices": {"reg": reg},
-        "reg": {"_target_": reg, **values},
-        "callbacks": {"x": str(folder)},
-    }
-    (folder / paths.CONFIG).write_text(yaml.safe_dump(config))
-    metrics = dict.fromkeys(COLUMNS, accuracy)
-    (folder / paths.RESULT).write_text(json.dumps({"seed": seed, "metrics": metrics}))
-    return folder
+PLACE = {column.metric: i for i, column in enumerate(COLUMNS)}
 
 
-def test_runs_that_differ_by_seed_make_one_row(tmp_path: Path) -> None:
+def built(folder: Path) -> list[Table]:
+    (data,) = data_sets(read_runs([folder])[0])
+    return tables(data, data.baseline())
+
+
+def test_percent_and_plain_units(make_run, tmp_path: Path) -> None:
+    make_run("1", metrics={"test/few": 0.125, "test/classes_at_zero": 3.0, "test/worst_ratio": 0.4})
+    (table,) = built(tmp_path)
+    (row,) = table.rows
+    assert [row.spreads[PLACE[f"test/{name}"]].mean for name in ("few", "classes_at_zero", "worst_ratio")] == [
+        12.5,
+        3,
+        0.4,
+    ]
+    assert table.epoch == "last epoch (2)"
+
+
+def test_every_row_is_compared_with_the_baseline_seed_by_seed(make_run, tmp_path: Path) -> None:
     for seed, (none, car) in enumerate([(0.1, 0.3), (0.3, 0.7)]):
-        record(tmp_path / f"{seed}", seed, none)
-        record(tmp_path / f"{seed + 10}", seed, car, "car")
-    table = rows([tmp_path])
-    assert [(row.label, sorted(row.runs)) for row in table] == [("reg=none", [0, 1]), ("reg=car", [0, 1])]
-    lines = markdown(table).splitlines()
-    assert lines[2].startswith("| reg=none | 2 | 20.0 ± 14.1 |")
-    # Differences 0.2 and 0.4: mean 0.3, and half the 95 % interval is t(1) 12.706 * 0.1414 / sqrt(2).
-    assert lines[4].startswith("| reg=car minus reg=none | 2 | +30.0 ± 127.1 |")
+        make_run(f"none{seed}", seed, none)
+        make_run(f"car{seed}", seed, car, "car")
+    make_run("car9", 9, 1.0, "car")  # nothing to pair it with
+    (table,) = built(tmp_path)
+    car, none = table.rows
+    assert (table.baseline, none.differences, car.runs) == ("reg=none", [], 3)
+    difference = car.differences[PLACE["test/accuracy"]]
+    assert (difference.mean, difference.half, difference.n) == (pytest.approx(30), pytest.approx(127.06, abs=0.01), 2)
 
 
-def test_a_label_names_what_sets_a_row_apart_and_no_more(tmp_path: Path) -> None:
-    record(tmp_path / "1", 0, 0.1)
-    record(tmp_path / "2", 0, 0.2, "car", weight=0.5)
-    record(tmp_path / "3", 0, 0.3, "car", weight=2.0)
-    assert [row.label for row in rows([tmp_path])] == ["reg=none", "reg=car, reg.weight=0.5", "reg=car, reg.weight=2.0"]
+def test_the_best_of_a_column(make_run, tmp_path: Path) -> None:
+    lower = {"test/classes_at_zero": 1.0, "test/ece": 0.1}
+    make_run("1", accuracy=0.5, metrics=lower)
+    make_run("2", accuracy=0.7, reg="car", metrics={**lower, "test/classes_at_zero": 5.0, "test/few": None})
+    (table,) = built(tmp_path)
+    none, car = (dict(zip(PLACE, row.best, strict=True)) for row in table.rows)
+    assert (none["test/accuracy"], car["test/accuracy"]) == (False, True)
+    assert (none["test/classes_at_zero"], car["test/classes_at_zero"]) == (True, False)
+    assert not any(row["test/ece"] for row in (none, car))  # all the same
+    assert not any(row["test/few"] for row in (none, car))  # nothing to compare with
 
 
-def test_jobs_of_a_sweep_come_in_their_order(tmp_path: Path) -> None:
-    for job in (10, 2, 1):
-        record(tmp_path / f"{job}_seed", job, 0.5)
-    assert [folder.name for folder in find_runs([tmp_path])] == ["1_seed", "2_seed", "10_seed"]
+def test_what_reads_the_same_is_equally_good(make_run, tmp_path: Path) -> None:
+    make_run("1", accuracy=0.70004)
+    make_run("2", accuracy=0.70001, reg="car")
+    make_run("3", accuracy=0.5, reg="other")
+    (table,) = built(tmp_path)
+    assert [row.best[PLACE["test/accuracy"]] for row in table.rows] == [True, True, False]
 
 
-def test_a_group_without_classes_is_a_dash(tmp_path: Path) -> None:
-    record(tmp_path / "1", 0, None)
-    assert "| - |" in markdown(rows([tmp_path]))
-
-
-def test_one_seed_twice_is_an_error(tmp_path: Path) -> None:
-    record(tmp_path / "1", 3, 0.5)
-    record(tmp_path / "2", 3, 0.6)
-    with pytest.raises(CarltError, match="seed 3"):
-        rows([tmp_path])
-
-
-def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(CarltError, match="no finished run"):
-        find_runs([tmp_path])
+def test_best_epochs_have_a_table_for_each_way_of_choosing(make_run, tmp_path: Path) -> None:
+    on_val = {"chosen_by": "val/x on the validation split", "metrics": {"test/accuracy": 0.6}}
+    on_test = {"chosen_by": "val/x on the TEST split", "metrics": {"test/accuracy": 0.9}}
+    make_run("1", best=on_val)
+    make_run("2", reg="car", best=on_val)
+    make_run("3", reg="car", seed=1, best=on_test)
+    last, validation, test = built(tmp_path)
+    assert last.epoch == "last epoch (2)"
+    assert validation.epoch == "best epoch, chosen by val/x on the validation split"
+    assert test.epoch == "best epoch, chosen by val/x on the TEST split"
+    assert [(row.label, row.runs) for row in validation.rows] == [("reg=none", 1), ("reg=car", 1)]
+    assert [(row.label, row.runs) for row in test.rows] == [("reg=car", 1)]
+    assert [test.columns[i].heading for i in test.shown()] == ["overall"]
+    assert test.rows[0].spreads[PLACE["test/accuracy"]].mean == 90

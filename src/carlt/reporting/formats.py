@@ -13,7 +13,8 @@ NONE = "-"
 NOTE = (
     "Test split, % unless the column is a ratio (WR = test / train accuracy of the worst class) or a count. "
     "Mean ± standard deviation over n seeds; bold: best mean. "
-    "Differences are paired by seed (n pairs), ± half their 95 % confidence interval."
+    "Differences are paired by seed (n pairs), ± half their 95 % confidence interval. "
+    "A dash: not defined, as WR is where the worst class is never right on the training split."
 )
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",

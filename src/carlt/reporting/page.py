@@ -66,10 +66,9 @@ def _contents(sections: Sequence[Section], left_out: bool) -> str:
 def _section(section: Section, anchor: str) -> str:
     tables = "".join(_table(table) for table in section.tables)
     figures = "".join(_figure(figure, f"{anchor}f{i}") for i, figure in enumerate(section.figures))
+    lacking = escape(", ".join(section.missing))
     missing = (
-        f'<p class="quiet">Not drawn, for lack of records: {escape(", ".join(section.missing))}.</p>'
-        if section.missing
-        else ""
+        f'<p class="quiet">Not drawn, because these runs recorded nothing of it: {lacking}.</p>' if lacking else ""
     )
     return (
         f'<section><h2 id="{anchor}">{escape(section.data.title)}</h2><p>{escape(_facts(section.data))}</p>'
@@ -86,10 +85,15 @@ def _facts(data: DataSet) -> str:
         f"{_range(totals)} training images, {max(per_class):,} to {min(per_class):,} a class; " if per_class else ""
     )
     seeds = sorted({len(group.runs) for group in data.groups})
+    epochs = sorted({run.result["epochs"] for run in data.runs})
     return (
-        f"{len(data.runs)} runs of {len(data.groups)} configurations, {_range(seeds)} seeds each; {images}"
-        f"{_range(sorted({run.result['epochs'] for run in data.runs}))} epochs. The headline is the last epoch."
+        f"{_count([len(data.runs)], 'run')} of {_count([len(data.groups)], 'configuration')}, "
+        f"{_count(seeds, 'seed')} each; {images}{_count(epochs, 'epoch')}. The headline is the last epoch."
     )
+
+
+def _count(values: Sequence[int], what: str) -> str:
+    return f"{_range(values)} {what}{'' if values == [1] else 's'}"
 
 
 def _range(values: Sequence[int]) -> str:
@@ -149,7 +153,7 @@ def _runs(data: DataSet, anchor: str) -> str:
     )
     head = "".join(f'<th scope="col">{text}</th>' for text in ("configuration", "seed", "commit", "on", "folder"))
     return (
-        f'<details id="{anchor}r"><summary>The {len(data.runs)} runs and their folders</summary>'
+        f'<details id="{anchor}r"><summary>{_count([len(data.runs)], "run")} and where from</summary>'
         '<div class="wide listings">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details>"
     )

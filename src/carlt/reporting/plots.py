@@ -10,7 +10,7 @@ import numpy as np
 from carlt import paths
 from carlt.reporting.record import ClassResult, read_per_class
 
-GROUP_COLOURS = {"many": "#1b6ca8", "medium": "#6aa84f", "few": "#cc4125"}
+GROUP_COLOURS = {"many": "#0072b2", "medium": "#009e73", "few": "#d55e00"}  # Okabe and Ito
 HEATMAP_CELLS = 200
 """Larger confusion matrices are summed into at most this many blocks a side: a pixel a class shows nothing."""
 
@@ -45,7 +45,10 @@ def per_class(run_dir: Path) -> Path:
 
 
 def compare_classes(methods: Mapping[str, Sequence[Path]], path: Path) -> Path:
-    """Test accuracy of each class under several methods, mean over their run folders with the range as a whisker."""
+    """Test accuracy of each class under several methods, mean over their run folders with the range as a whisker.
+
+    The labels are the keys of ``methods``, so no two methods share a bar.
+    """
     figure, axes = _figure(10, 4)
     first = read_per_class(next(iter(methods.values()))[0])
     order = sorted(range(len(first)), key=lambda i: -first[i].train_count)
@@ -59,7 +62,7 @@ def compare_classes(methods: Mapping[str, Sequence[Path]], path: Path) -> Path:
     axes.set(ylim=(0, 105), ylabel="test accuracy (%)", xlabel="class, most training images first")
     axes.margins(x=0.01)
     _class_ticks(axes, [first[i] for i in order])
-    figure.legend(loc="outside upper center", ncols=len(methods), frameon=False)
+    figure.legend(loc="outside upper center", ncols=min(len(methods), 3), frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     return path
@@ -84,8 +87,9 @@ def confusion(run_dir: Path) -> Path:
     figure.colorbar(image, label="% of the true class")
     axes.set(xlabel="predicted class", ylabel="true class", title="Test confusion, most frequent class first")
     if size <= 20:
-        axes.set_xticks(range(int(size)), [row.class_name for row in rows], rotation=90, fontsize=8)
-        axes.set_yticks(range(int(size)), [row.class_name for row in rows], fontsize=8)
+        names = [row.class_name for row in rows]
+        axes.set_xticks(range(int(size)), names, rotation=90, fontsize=8, parse_math=False)
+        axes.set_yticks(range(int(size)), names, fontsize=8, parse_math=False)
         for i, j in np.argwhere(matrix >= 0.005):
             axes.text(j, i, f"{100 * matrix[i, j]:.0f}", ha="center", va="center", fontsize=7,
                       color="black" if matrix[i, j] > 0.4 else "white")  # fmt: skip
@@ -130,7 +134,7 @@ def _class_ticks(axes: Any, rows: Sequence[ClassResult]) -> None:
     """Name the classes and their training images below the bars, where there is room for names."""
     if len(rows) <= 40:
         labels = [f"{row.class_name}\nn = {row.train_count}" for row in rows]
-        axes.set_xticks(range(len(rows)), labels, rotation=0 if len(rows) <= 12 else 90, fontsize=8)
+        axes.set_xticks(range(len(rows)), labels, rotation=0 if len(rows) <= 12 else 90, fontsize=8, parse_math=False)
 
 
 def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:

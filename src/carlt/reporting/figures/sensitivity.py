@@ -12,6 +12,7 @@ from carlt.reporting.spread import spread
 
 PANELS = {"test/accuracy": "overall (%)", "test/few": "few (%)", "test/worst_class": "worst class (%)"}
 LINES = 3
+TICKS = 7
 DEFAULT = "default"
 
 
@@ -35,7 +36,7 @@ def sweeps(groups: Sequence[Group]) -> dict[str, list[Sweep]]:
             families.setdefault(tuple(group.config.get(name) for name in rest), {})[value] = group
         lines = {key: family for key, family in families.items() if len(family) > 1}
         if lines:
-            apart = [i for i in range(len(rest)) if len({key[i] for key in lines}) > 1]
+            apart = [i for i, name in enumerate(rest) if len({k[i] for k in lines}) > 1 or name.startswith("choices.")]
             longest = sorted(lines.items(), key=lambda item: -len(item[1]))
             found[parameter] = [Sweep(_label(rest, key, apart), family) for key, family in longest]
     return found
@@ -56,7 +57,10 @@ def sensitivity(parameter: str, lines: Sequence[Sweep], baseline: Group, name: s
                     for value, group in sorted(line.groups.items(), key=lambda item: place[item[0]])
                 ]
                 x, mean, deviation, _ = np.array(points, dtype=float).T
-                axis.errorbar(x, mean, np.nan_to_num(deviation), color=colour, marker="o", ms=4, capsize=2.5,
+                # A value that the record does not tell has its place somewhere between the others.
+                first = int(DEFAULT in line.groups)
+                axis.plot(x[first:], mean[first:], color=colour)
+                axis.errorbar(x, mean, np.nan_to_num(deviation), color=colour, marker="o", ms=4, capsize=2.5, ls="",
                               elinewidth=1, label=line.label)  # fmt: skip
             reference = 100 * baseline.mean(metric)
             if not inside and not math.isnan(reference):
@@ -73,11 +77,12 @@ def sensitivity(parameter: str, lines: Sequence[Sweep], baseline: Group, name: s
                 handles, [wrapped(text, 60) for text in labels], loc="outside lower center", fontsize=8.5, ncols=2
             )
         drawn = svg(figure, name)
+    default = f" {DEFAULT}: not set in the config, so the constructor's value." if DEFAULT in values else ""
     left = f" {len(lines) - len(shown)} more lines left out." if len(lines) > len(shown) else ""
     return Figure(
         f"Sensitivity to {parameter}",
         "Mean and standard deviation over the seeds; all else stays as it is. A flat line says that the value hardly "
-        f"matters; whiskers that reach over the neighbours, that these seeds cannot tell.{left}",
+        f"matters; whiskers that reach over the neighbours, that these seeds cannot tell.{default}{left}",
         f"Line plots of overall, few-shot and worst-class test accuracy over {parameter} = {', '.join(values)}.",
         drawn,
     )
@@ -119,12 +124,14 @@ def _number(text: str) -> float | None:
 
 
 def _ticks(axis: Any, values: Sequence[str], numbers: Sequence[float] | None) -> None:
-    """A tick a value; a logarithmic axis where the values span more than a factor of 8."""
+    """A tick a value, of many numbers some; a logarithmic axis where they span more than a factor of 8."""
     from matplotlib.ticker import NullLocator
 
     if numbers and min(numbers) > 0 and max(numbers) / min(numbers) > 8:
         axis.set_xscale("log")
         axis.xaxis.set_minor_locator(NullLocator())
-    rotation = 45 if max(map(len, values)) * len(values) > 30 else 0
-    axis.set_xticks(numbers or range(len(values)), values, rotation=rotation)
+    at = list(numbers or range(len(values)))
+    step = -(-len(at) // TICKS) if numbers else 1
+    rotation = 45 if sum(map(len, values[::step])) > 30 else 0
+    axis.set_xticks(at[::step], values[::step], rotation=rotation)
     axis.margins(x=0.08)

@@ -116,7 +116,7 @@ def svg(figure: Any, name: str) -> str:
     body = text.getvalue()
     body = body[body.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r'<g id="[^"]*">', "<g>", body)  # every figure has the same ones
+    body = re.sub(r'<g id="[^"]*"', "<g", body)  # every figure has the same ones
     # Hundredths of a point are enough; numbers that are read are no attributes.
     body = re.sub(r'="[^"]*"', lambda found: re.sub(r"(?<=\d\.\d\d)\d+", "", found[0]), body)
     width, height = 72 * figure.get_size_inches()

@@ -1,0 +1,122 @@
+"""`carlt.report` on real runs, as a user types it."""
+
+import csv
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from carlt import paths, report
+from carlt.reporting.record import read_result
+
+FILES = ("report.html", "tables.md", "tables.tex", "tables.csv")
+
+
+@pytest.fixture(scope="module")
+def runs(finished: Path, run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CAR run, one without, and one that was killed."""
+    folder = tmp_path_factory.mktemp("sweep")
+    shutil.copytree(finished, folder / "reg=car")
+    run(folder / "reg=none", "reg=none", "trainer.max_epochs=1")
+    (folder / "killed").mkdir()
+    (folder / "killed" / paths.CONFIG).write_text("seed: 3\n")
+    return folder
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["carlt.report", *map(str, arguments)])
+    report.main()
+
+
+def test_a_report_of_real_runs(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("*")}
+    command(monkeypatch, runs, f"out={tmp_path}/out", f"figure={tmp_path}/classes.png")
+    out, err = capsys.readouterr()
+    assert err == f"left out: {runs / 'killed'} (not finished)\n"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
+    assert out.startswith((tmp_path / "out" / "tables.md").read_text())
+    assert out.splitlines()[-1].startswith(f"Page: {tmp_path}/out/report.html")
+    assert (tmp_path / "classes.png").read_bytes().startswith(b"\x89PNG")
+    assert "digits_lt, 10 classes, imbalance factor 40: last epoch (1 to 3)" in out
+    assert "best epoch, chosen by val/balanced_accuracy on the validation split" in out
+    page = (tmp_path / "out" / "report.html").read_text()
+    for part in ("Accuracy against class frequency", "Classes from best to worst", "Confusion", "Training curves",
+                 "What CAR sees", "Reliability", "Left out", "digit 9", str(runs / "reg=car")):  # fmt: skip
+        assert part in page
+    assert {path: path.stat().st_mtime_ns for path in runs.rglob("*")} == before  # the records are read, no more
+
+
+def test_the_numbers_are_those_of_the_records(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command(monkeypatch, runs, f"out={tmp_path}")
+    with open(tmp_path / "tables.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["epoch"].startswith("last")]
+    for reg in ("car", "none"):
+        metrics = read_result(runs / f"reg={reg}")["metrics"]
+        for row in rows:
+            if ("carlt.reg.CAR" in row["configuration"]) == (reg == "car"):
+                value = metrics[row["metric"]]
+                scale = 1 if row["metric"] in ("test/worst_ratio", "test/classes_at_zero") else 100
+                assert row["mean"] == ("" if value is None else repr(scale * value))
+                assert (row["n"], row["sd"]) == ("0" if value is None else "1", "")
+
+
+def test_a_choice_on_the_test_split_is_labelled(finished: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    text = (folder / paths.RESULT).read_text()
+    (folder / paths.RESULT).write_text(text.replace("on the validation split", "on the TEST split"))
+    command(monkeypatch, folder, f"out={tmp_path}")
+    label = "chosen by val/balanced_accuracy on the TEST split"
+    assert label in capsys.readouterr().out
+    assert all(label in (tmp_path / name).read_text().replace(r"\_", "_") for name in FILES)
+
+
+def test_published_numbers_and_a_baseline(runs: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    for folder in runs.glob("reg=*"):  # as if they were of CIFAR10-LT
+        copy = tmp_path / "runs" / folder.name
+        shutil.copytree(folder, copy)
+        result = (copy / paths.RESULT).read_text()
+        result = result.replace('"name": "digits_lt"', '"name": "cifar10_lt"')
+        (copy / paths.RESULT).write_text(result)
+        config = yaml.safe_load((copy / paths.CONFIG).read_text())
+        config["data"]["imbalance_factor"] = 100
+        (copy / paths.CONFIG).write_text(yaml.safe_dump(config))
+    command(monkeypatch, tmp_path / "runs", f"out={tmp_path}", "published=true", "baseline=carlt.reg.CAR")
+    out = capsys.readouterr().out
+    assert "| LDAM-DRW (ResNet-32), published |  |" in out
+    assert "minus reg._target_=carlt.reg.CAR" in out
+    command(monkeypatch, tmp_path / "runs", f"out={tmp_path}")
+    assert "not measured here" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["out=x"], "no folder given"),
+        (["nowhere"], "no such folder: nowhere"),
+        (["{runs}", "baselin=x"], "'baselin=x' is neither a folder nor one of out=, baseline=, published=, figure="),
+        (["{runs}", "--published"], "'--published' is neither"),
+        (["{runs}", "published=maybe"], "published=maybe: true or false"),
+        (["{runs}", "out="], "out= has no value"),
+        (["{runs}", "baseline=reg=ride"], "baseline=reg=ride: no such label among"),
+        (["{runs}/killed"], "no finished run"),
+        (["{runs}", "out={runs}/reg=car/result.json"], "{runs}/reg=car/result.json"),
+    ],
+)
+def test_mistakes_end_in_one_line(
+    arguments: list[str], message: str, runs: Path, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        command(monkeypatch, *(argument.format(runs=runs) for argument in arguments))
+    assert end.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"carlt.report: error: {message.format(runs=runs)}")
+
+
+def test_help(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    command(monkeypatch, "--help")
+    text = capsys.readouterr().out
+    assert all(f"{option}=" in text for option in report.OPTIONS)

@@ -1,0 +1,196 @@
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from carlt.reporting.figures import Figure, confusion, drawings, sensitivity, style, training
+from carlt.reporting.figures.calibration import _bins
+from carlt.reporting.figures.classes import class_table
+from carlt.reporting.groups import DataSet, data_sets
+from carlt.reporting.runs import read_runs
+
+
+def found(folder: Path) -> DataSet:
+    (data,) = data_sets(read_runs([folder])[0])
+    return data
+
+
+def drawn(data: DataSet) -> dict[str, Figure | None]:
+    return {name: draw() for name, draw in drawings(data, data.baseline(), "d0").items()}
+
+
+def one(data: DataSet, name: str) -> Figure:
+    figure = drawings(data, data.baseline(), "d0")[name]()
+    assert figure is not None
+    return figure
+
+
+@pytest.mark.parametrize("classes", [1, 12, 1000])
+def test_any_number_of_classes_can_be_drawn(classes: int, make_run, tmp_path: Path) -> None:
+    make_run("1", classes=classes)
+    make_run("2", reg="car", classes=classes, accuracy=0.8)
+    figures = drawn(found(tmp_path))
+    assert list(figures) == [
+        "class frequency", "classes from best to worst", "confusion", "training curves", "CAR", "reliability",
+    ]  # fmt: skip
+    for figure in figures.values():
+        assert figure is not None
+        ElementTree.fromstring(figure.svg)
+        assert len(figure.svg) < 300_000
+        assert figure.caption.endswith((".", ". "))
+        assert figure.alt
+
+
+def test_names_are_drawn_as_they_are(make_run, tmp_path: Path) -> None:
+    names = ["<b>&", "$x_1$ costs $2", "猫"]
+    make_run("1", class_names=names)
+    make_run("2", class_names=names, reg="$a$ & <i>")
+    figure = one(found(tmp_path), "confusion")
+    text = " ".join(ElementTree.fromstring(figure.svg).itertext())
+    assert all(name in text for name in (*names, "reg=$a$ & <i>"))
+    assert [row[0].rsplit(" ", 1)[0] for row in figure.listings[0].rows] == ["猫", "$x_1$ costs $2"]
+
+
+def test_plots_take_the_page_s_colour_and_keep_their_ids_to_themselves(make_run, tmp_path: Path) -> None:
+    make_run("1")
+    make_run("2", reg="car")
+    figures = [one(found(tmp_path), name) for name in ("class frequency", "CAR", "reliability")]
+    ids = [identity for figure in figures for identity in re.findall(r'\bid="([^"]*)"', figure.svg)]
+    assert len(ids) == len(set(ids))
+    for figure in figures:
+        assert style.INK not in figure.svg
+        assert "currentColor" in figure.svg
+        assert "http" not in figure.svg.replace('xmlns:xlink="http://www.w3.org/1999/xlink"', "")
+
+
+def test_numbers_that_are_read_keep_their_digits(make_run, tmp_path: Path) -> None:
+    for k, weight in enumerate((0.00015, 0.0005)):
+        make_run(str(k), reg="car", weight=weight)
+    figure = one(found(tmp_path), "sensitivity to reg.weight")
+    text = " ".join(ElementTree.fromstring(figure.svg).itertext())
+    assert "0.00015" in text
+    assert "0.0005" in text
+
+
+def test_of_many_groups_the_best_are_shown_and_the_rest_is_counted(make_run, tmp_path: Path) -> None:
+    make_run("base", accuracy=0.01)
+    for k in range(9):
+        make_run(f"{k}", reg="car", accuracy=0.1 * k, weight=k)
+    data = found(tmp_path)
+    shown = style.choose(data.groups, data.baseline())
+    assert [group.label for group in shown.groups] == [
+        "reg=none",
+        *(f"reg=car, reg.weight={k}" for k in (4, 5, 6, 7, 8)),
+    ]
+    assert "4 left out" in shown.note
+    looks = [(look["color"], str(look["ls"])) for _, look in shown.styles()]
+    assert len(set(looks)) == len(looks) == style.MOST
+
+
+def test_a_class_is_the_mean_over_the_seeds_that_saw_it(make_run, tmp_path: Path) -> None:
+    make_run("1", 0, 1.0)
+    second = make_run("2", 1, 0.0)
+    rows = (second / "per_class.csv").read_text().splitlines()
+    rows[2] = rows[2].rsplit(",", 3)[0] + ",0,0,"  # the second class has no test images here
+    (second / "per_class.csv").write_text("\n".join(rows) + "\n")
+    counts, accuracy = class_table(found(tmp_path).groups[0])
+    assert counts.tolist() == [200, 20, 2]
+    assert accuracy.tolist() == [50, 80, 35]  # of 100, 80, 70 and 0, nothing, 0
+
+
+def test_confusion_is_ordered_by_frequency(make_run, tmp_path: Path) -> None:
+    folder = make_run("1")
+    text = (folder / "per_class.csv").read_text().replace(",200,", ",1,")  # the first class is now the rarest
+    (folder / "per_class.csv").write_text(text)
+    blocks = confusion._blocks(found(tmp_path).groups[0])
+    # Of the second class 4 in 10 are right, of the third 3, and all else is taken for the first.
+    assert blocks.tolist() == [[0.4, 0, 0.6], [0, 0.3, 0.7], [0, 0, 1]]
+
+
+def test_blocks_keep_every_image(make_run, tmp_path: Path) -> None:
+    make_run("1", classes=250)
+    make_run("2", 1, classes=250)
+    blocks = confusion._blocks(found(tmp_path).groups[0])
+    assert blocks.shape == (confusion.BLOCKS, confusion.BLOCKS)
+    assert blocks.sum(1) == pytest.approx(np.ones(confusion.BLOCKS))
+
+
+def test_the_most_confused_pairs_are_those_of_a_loop(make_run, tmp_path: Path) -> None:
+    make_run("1", classes=30, accuracy=0.7)
+    make_run("2", 1, classes=30, accuracy=0.3)
+    group = found(tmp_path).groups[0]
+    matrix = np.zeros((30, 30))
+    for run in group.runs.values():
+        for i, j, n in zip(run.confusion.true, run.confusion.predicted, run.confusion.count, strict=True):
+            matrix[i, j] += n
+    share = matrix / matrix.sum(1, keepdims=True)
+    np.fill_diagonal(share, 0)
+    expected = np.sort(share.flatten())[::-1][: confusion.PAIRS]
+    pairs = confusion._most_confused(group)
+    assert [value for *_, value, _ in pairs] == pytest.approx(expected.tolist())
+    assert all(share[a.class_id, b.class_id] == value and total == 20 for a, b, value, total in pairs)
+
+
+def test_curves_are_over_the_epochs_that_all_seeds_have(make_run, tmp_path: Path) -> None:
+    make_run("1", 0)
+    short = make_run("2", 1)
+    (short / "metrics.csv").write_text("epoch,train/loss\n1,0.5\n")
+    group = found(tmp_path).groups[0]
+    epochs, values = training._series(group, "train/loss")
+    assert (epochs.tolist(), values.tolist()) == ([2], [[1.5], [0.5]])
+    assert training._series(group, "val/worst_class") is None
+
+
+def test_long_trainings_are_thinned_to_their_end(make_run, tmp_path: Path) -> None:
+    folder = make_run("1")
+    (folder / "metrics.csv").write_text("epoch,train/loss\n" + "".join(f"{e},{e}\n" for e in range(1000)))
+    epochs, _ = training._series(found(tmp_path).groups[0], "train/loss")
+    assert len(epochs) <= training.POINTS + 1
+    assert (epochs[0], epochs[-1]) == (1, 1000)
+
+
+def test_bins_of_several_seeds_are_weighted_by_images(make_run, tmp_path: Path) -> None:
+    make_run("1", 0)
+    make_run("2", 1)
+    bins = _bins(found(tmp_path).groups[0], "test")
+    assert bins["images"].tolist() == [8, 0, 12]
+    assert bins["accuracy"][[0, 2]].tolist() == [0.25, 0.5]
+    assert _bins(found(tmp_path).groups[0], "val") is None
+
+
+def test_old_records_have_no_reliability_diagram(make_run, tmp_path: Path) -> None:
+    make_run("1", calibration=False)
+    data = found(tmp_path)
+    assert drawings(data, data.baseline(), "d0")["reliability"]() is None
+
+
+def test_a_sweep_varies_one_parameter_alone(make_run, tmp_path: Path) -> None:
+    make_run("0")
+    make_run("1", reg="car")  # the constructor's weight
+    for weight in (0.5, 2, 10):
+        for beta in (0.5, 0.9):
+            make_run(f"{weight} {beta}", reg="car", weight=weight, beta=beta)
+    data = found(tmp_path)
+    swept = sensitivity.sweeps(data.groups)
+    assert sorted(swept) == ["reg.beta", "reg.weight"]
+    assert [(line.label, sorted(line.groups)) for line in swept["reg.weight"]] == [
+        (f"reg=car, reg.beta={beta}", ["0.5", "10", "2"]) for beta in ("0.5", "0.9")
+    ]
+    assert all(sorted(line.groups) == ["0.5", "0.9"] for line in swept["reg.beta"])
+
+
+def test_values_are_ordered_as_numbers_after_the_default() -> None:
+    assert sensitivity._ordered({"10", "2", "default", "1e-3", "hold", "True"}) == [
+        "default", "1e-3", "2", "10", "True", "hold",
+    ]  # fmt: skip
+
+
+def test_a_metric_that_no_run_has_is_drawn_as_nothing(make_run, tmp_path: Path) -> None:
+    for k, weight in enumerate((1, 2)):
+        make_run(str(k), accuracy=None, reg="car", weight=weight)
+    figures = drawn(found(tmp_path))
+    assert math.isnan(found(tmp_path).groups[0].mean("test/accuracy"))
+    assert all(figures.values())

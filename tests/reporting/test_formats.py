@@ -1,0 +1,128 @@
+import csv
+import io
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from carlt.reporting import formats
+from carlt.reporting.groups import data_sets
+from carlt.reporting.published import Published
+from carlt.reporting.runs import read_runs
+from carlt.reporting.summary import Table, tables
+
+KNOWN = Published("R&D_1", "ViT", "a table", {"test/accuracy": "38.3-38.5", "test/worst_ratio": "0.19"})
+
+
+@pytest.fixture
+def table(make_run, tmp_path: Path) -> Table:
+    """Three seeds without and two with a regularizer of an awkward name; WR is defined once."""
+    for seed, accuracy in enumerate([0.1, 0.2, 0.3]):
+        make_run(
+            f"none{seed}", seed, accuracy, metrics={"test/worst_ratio": 0.5 if seed == 1 else None, "test/few": None}
+        )
+        if seed:
+            make_run(
+                f"odd{seed}", seed, accuracy + 0.3, "a&b_50%|*<x>", metrics={"test/worst_ratio": None, "test/few": None}
+            )
+    (data,) = data_sets(read_runs([tmp_path])[0])
+    return tables(data, data.baseline(), [KNOWN])[0]
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def test_markdown(table: Table) -> None:
+    lines = formats.markdown(table).splitlines()
+    assert lines[0] == "### ponds, 3 classes, imbalance factor 10: last epoch (2)"
+    head = cells(lines[2])
+    assert head == [
+        "configuration",
+        "n",
+        "many",
+        "medium",
+        "overall",
+        "worst class",
+        "WR",
+        "worst 10 %",
+        "classes at 0",
+        "ECE",
+    ]
+    rows = {row[0]: dict(zip(head, row, strict=True)) for row in map(cells, lines[4:-2])}
+    none, odd = rows["reg=none"], rows[r"reg=a&b_50%\|\*&lt;x>"]
+    assert (none["n"], none["overall"], odd["overall"]) == ("3", "20.0 ± 10.0", "**55.0 ± 7.1**")
+    assert (none["WR"], odd["WR"]) == ("0.50 (n = 1)", "-")
+    difference = rows[r"reg=a&b_50%\|\*&lt;x> minus reg=none"]
+    assert (difference["n"], difference["overall"], difference["WR"]) == ("2", "+30.0 ± 0.0", "-")
+    assert lines[-1] == "- Published, not measured here: a table."
+
+
+def test_published_numbers_are_labelled_and_take_part_in_nothing(table: Table) -> None:
+    lines = list(formats.lines(table))
+    assert [line.part for line in lines] == ["measured", "measured", "difference", "published"]
+    published = lines[-1]
+    assert published.label == "R&D_1 (ViT), published"
+    assert [cell for cell in published.cells if cell[0]] == [("38.3-38.5", False), ("0.19", False)]
+
+
+def test_one_seed_shows_no_deviation(make_run, tmp_path: Path) -> None:
+    make_run("1", 0, 0.5)
+    make_run("2", 0, 0.25, "car")
+    (data,) = data_sets(read_runs([tmp_path])[0])
+    text = formats.markdown(tables(data, data.baseline())[0])
+    assert "| reg=none | 1 | **50.0** |" in text
+    assert "| reg=car minus reg=none | 1 | -25.0 |" in text
+
+
+def test_latex_escapes_and_rules(table: Table) -> None:
+    text = formats.latex(table)
+    assert r"reg=a\&b\_50\%|*\textless{}x\textgreater{} & 2 &" in text
+    assert r"\textbf{55.0 $\pm$ 7.1}" in text
+    assert r"\textit{R\&D\_1 (ViT), published}" in text
+    assert "38.3--38.5" in text
+    assert text.count(r"\midrule") == 3
+    columns = {line.count(" & ") for line in text.splitlines() if line.endswith(r"\\")}
+    assert columns == {9}
+    # Every special letter outside of commands is escaped.
+    body = text[text.index(r"\toprule") :]
+    assert not [i for i, letter in enumerate(body) if letter in "%_#" and body[i - 1] != "\\"]
+
+
+def test_latex_special_letters() -> None:
+    assert formats._latex("#1 {x} $y$ ~^\\") == (r"\#1 \{x\} \$y\$ \textasciitilde{}\textasciicircum{}\textbackslash{}")
+    assert [formats._latex_number(text) for text in ("-1.5 ± 0.2", "+1", "-", "1-2")] == [
+        r"$-$1.5 $\pm$ 0.2", "+1", "--", "1--2",
+    ]  # fmt: skip
+
+
+def test_csv_gives_back_every_number(table: Table) -> None:
+    rows = list(csv.DictReader(io.StringIO(formats.as_csv([table]))))
+    measured = {(row["configuration"], row["metric"]): row for row in rows if row["kind"] == "measured"}
+    for row in table.rows:
+        for i, column in enumerate(table.columns):
+            read = measured[row.label, column.metric]
+            for name, value in (("mean", row.spreads[i].mean), ("sd", row.spreads[i].deviation)):
+                assert math.isnan(value) if read[name] == "" else float(read[name]) == value
+            assert (int(read["n"]), int(read["best"])) == (row.spreads[i].n, row.best[i])
+            if row.differences and row.differences[i].n > 1:
+                mean, half, n = row.differences[i]
+                assert [float(read[k]) for k in ("difference", "ci95_low", "ci95_high")] == [
+                    mean,
+                    mean - half,
+                    mean + half,
+                ]
+                assert (int(read["pairs"]), read["baseline"]) == (n, "reg=none")
+    (known, ratio) = (row for row in rows if row["kind"] == "published")
+    assert (known["published"], known["mean"], known["source"], ratio["published"]) == (
+        "38.3-38.5",
+        "",
+        "a table",
+        "0.19",
+    )
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.04, "0.0"), (-0.04, "0.0"), (0.06, "+0.1"), (-3.0, "-3.0")])
+def test_a_difference_that_reads_as_zero_has_no_sign(value: float, text: str, table: Table) -> None:
+    assert formats.difference_text(formats.Difference(value, math.nan, 1), table.columns[0], 1) == text

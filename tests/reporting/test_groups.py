@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import pytest
+
+from carlt.errors import CarltError
+from carlt.reporting.groups import DataSet, data_sets
+from carlt.reporting.runs import read_runs
+
+
+def found(folder: Path) -> list[DataSet]:
+    return data_sets(read_runs([folder])[0])
+
+
+def labels(folder: Path) -> list[str]:
+    (data,) = found(folder)
+    return [group.label for group in data.groups]
+
+
+def test_runs_that_differ_by_seed_are_one_group(make_run, tmp_path: Path) -> None:
+    for seed in (1, 0):
+        make_run(f"none{seed}", seed)
+        make_run(f"car{seed}", seed, reg="car")
+    (data,) = found(tmp_path)
+    assert [(group.label, list(group.runs)) for group in data.groups] == [("reg=car", [0, 1]), ("reg=none", [0, 1])]
+
+
+def test_a_label_names_what_sets_a_group_apart_and_no_more(make_run, tmp_path: Path) -> None:
+    make_run("1")
+    make_run("2", reg="car", weight=0.5)
+    make_run("3", reg="car", weight=2.0)
+    assert labels(tmp_path) == ["reg=none", "reg=car, reg.weight=0.5", "reg=car, reg.weight=2.0"]
+
+
+def test_one_group_alone_is_all_runs(make_run, tmp_path: Path) -> None:
+    make_run("1")
+    assert labels(tmp_path) == ["all runs"]
+
+
+def test_no_two_groups_have_one_label(make_run, tmp_path: Path) -> None:
+    # The recipe is left out of labels because other values repeat it; here nothing else differs.
+    make_run("1", config={"recipe": {"x": 1}})
+    make_run("2", config={"recipe": {"x": 2}})
+    make_run("3", config={"recipe": {"x": 2}}, sha="f" * 64)
+    assert labels(tmp_path) == [
+        "recipe.x=1, data checksum=00000000",
+        "recipe.x=2, data checksum=00000000",
+        "recipe.x=2, data checksum=ffffffff",
+    ]
+
+
+def test_a_data_set_and_an_imbalance_factor_have_a_table_each(make_run, tmp_path: Path) -> None:
+    make_run("1")
+    make_run("2", factor=100)
+    make_run("3", data="lakes", factor=None)
+    make_run("4", data="lakes", factor=None, sha="f" * 64)  # another folder of one's own
+    make_run("5", classes=4)
+    assert [data.title for data in found(tmp_path)] == [
+        "ponds, 3 classes, imbalance factor 10", "ponds, 3 classes, imbalance factor 100", "lakes, 3 classes",
+        "lakes, 3 classes", "ponds, 4 classes, imbalance factor 10",
+    ]  # fmt: skip
+
+
+def test_one_seed_twice_is_an_error(make_run, tmp_path: Path) -> None:
+    make_run("1", 3)
+    make_run("2", 3)
+    with pytest.raises(CarltError, match=r"2 repeats seed 3 of .*1, with the same"):
+        found(tmp_path)
+
+
+def test_the_default_baseline_is_the_plain_one(make_run, tmp_path: Path) -> None:
+    make_run("1", reg="car")
+    make_run("2", config={"choices": {"reg": "none", "loss": "balanced_softmax"}})
+    make_run("3")
+    (data,) = found(tmp_path)
+    assert data.baseline().label == "loss=ce, reg=none"
+
+
+def test_without_a_plain_one_the_first_is_the_baseline(make_run, tmp_path: Path) -> None:
+    make_run("1", reg="car", weight=1)
+    make_run("2", reg="car", weight=2)
+    (data,) = found(tmp_path)
+    assert data.baseline().label == "reg.weight=1"
+
+
+def test_a_baseline_by_name(make_run, tmp_path: Path) -> None:
+    make_run("1")
+    make_run("2", reg="car", weight=1)
+    make_run("3", reg="car", weight=11)
+    (data,) = found(tmp_path)
+    assert data.baseline("weight=11").label == "reg=car, reg.weight=11"
+    assert data.baseline("reg=car, reg.weight=1").label == "reg=car, reg.weight=1"  # the whole, though also a part
+    with pytest.raises(CarltError, match="baseline=weight=1: several have it among"):
+        data.baseline("weight=1")
+    with pytest.raises(CarltError, match="no such label among reg=none; reg=car"):
+        data.baseline("ride")
+
+
+def test_a_metric_that_is_null_is_no_value(make_run, tmp_path: Path) -> None:
+    make_run("1", 0, None)
+    make_run("2", 1, 0.25)
+    (data,) = found(tmp_path)
+    assert data.groups[0].values("test/few") == {1: 0.25}
+    assert data.groups[0].values("test/unheard") == {}
