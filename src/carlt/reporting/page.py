@@ -86,9 +86,11 @@ def _facts(data: DataSet) -> str:
     )
     seeds = sorted({len(group.runs) for group in data.groups})
     epochs = sorted({run.result["epochs"] for run in data.runs})
+    commits = {run.result.get("commit") for run in data.runs}
+    mixed = f" The runs are of {len(commits)} commits, listed below." if len(commits) > 1 else ""
     return (
         f"{_count([len(data.runs)], 'run')} of {_count([len(data.groups)], 'configuration')}, "
-        f"{_count(seeds, 'seed')} each; {images}{_count(epochs, 'epoch')}. The headline is the last epoch."
+        f"{_count(seeds, 'seed')} each; {images}{_count(epochs, 'epoch')}. The headline is the last epoch.{mixed}"
     )
 
 

@@ -9,6 +9,8 @@ from carlt.reporting.groups import Group
 
 FEW_CLASSES = 40
 """Up to so many classes each is a point on its line; above, lines are means of classes of like frequency."""
+POINTS = 2000
+"""Of more classes the points are left out: with few test images each they form bars that say nothing."""
 BINS = 12
 STEPS = 400
 
@@ -32,7 +34,8 @@ def frequency(shown: Shown, name: str) -> Figure:
             order = order[~np.isnan(accuracy[order])]
             x, y = np.maximum(counts[order], 0.8), accuracy[order]
             if len(x) > FEW_CLASSES:
-                axes.plot(x, y, ".", ms=3, alpha=0.22, mew=0, color=style["color"], rasterized=True)
+                if len(x) <= POINTS:
+                    axes.plot(x, y, ".", ms=3, alpha=0.22, mew=0, color=style["color"], rasterized=True)
                 x, y = _binned(x, y)
             axes.plot(x, y, marker="o", ms=3.5, label=group.label, **style)
         count_axis(axes)
@@ -43,12 +46,12 @@ def frequency(shown: Shown, name: str) -> Figure:
         few = np.nan_to_num([group.mean("test/few") for group in shown.groups])
         legend(figure, axes, np.argsort(-few, kind="stable").tolist())
         drawn = svg(figure, name)
-    many = len(class_table(shown.baseline)[0]) > FEW_CLASSES
-    reading = (
-        f"A line is the mean of the classes in up to {BINS} ranges of frequency; the pale points are the classes."
-        if many
-        else "A point is a class."
-    )
+    size = len(class_table(shown.baseline)[0])
+    reading = "A point is a class."
+    if size > FEW_CLASSES:
+        reading = f"A line is the mean of the classes in up to {BINS} ranges of frequency" + (
+            "; the pale points are the classes." if size <= POINTS else "."
+        )
     return Figure(
         "Accuracy against class frequency",
         f"{reading} A method that helps rare classes lifts the right end; what it costs shows on the left. {shown.note}"
