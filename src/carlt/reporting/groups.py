@@ -39,11 +39,15 @@ class DataSet:
     num_classes: int
     imbalance_factor: float | None
     groups: Sequence[Group]
+    checksum: str = ""
+    """Told where another data set has the same name and size."""
 
     @property
     def title(self) -> str:
         factor = f", imbalance factor {self.imbalance_factor:g}" if self.imbalance_factor is not None else ""
-        return f"{self.name}, {self.num_classes:,} classes{factor}"
+        return f"{self.name}, {self.num_classes:,} classes{factor}" + (
+            f", checksum {self.checksum}" if self.checksum else ""
+        )
 
     @property
     def runs(self) -> list[Run]:
@@ -77,15 +81,22 @@ def data_sets(runs: Sequence[Run]) -> list[DataSet]:
     Raises:
         CarltError: two runs of one configuration have the same seed.
     """
-    found: dict[tuple[object, ...], list[Run]] = {}
+    found: dict[tuple[str, int, float | str], list[Run]] = {}
     for run in runs:
         factor = _imbalance_factor(run)
         # Without a factor to tell two of a name apart (folders of one's own), the images themselves must be the same.
-        which = factor if factor is not None else run.result["data"].get("sha256")
-        found.setdefault((run.result["data"].get("name", "?"), run.result["num_classes"], which), []).append(run)
+        which = factor if factor is not None else str(run.result["data"].get("sha256"))
+        found.setdefault((str(run.result["data"].get("name", "?")), run.result["num_classes"], which), []).append(run)
+    sizes = [key[:2] for key in found if isinstance(key[2], str)]
     return [
-        DataSet(str(name), int(str(classes)), _imbalance_factor(members[0]), _groups(members))
-        for (name, classes, _), members in found.items()
+        DataSet(
+            name,
+            classes,
+            None if isinstance(which, str) else which,
+            _groups(members),
+            which[:8] if isinstance(which, str) and sizes.count((name, classes)) > 1 else "",
+        )
+        for (name, classes, which), members in found.items()
     ]
 
 
