@@ -55,8 +55,9 @@ def test_a_data_set_and_an_imbalance_factor_have_a_table_each(make_run, tmp_path
     make_run("4", data="lakes", factor=None, sha="f" * 64)  # another folder of one's own
     make_run("5", classes=4)
     assert [data.title for data in found(tmp_path)] == [
-        "ponds, 3 classes, imbalance factor 10", "ponds, 3 classes, imbalance factor 100", "lakes, 3 classes, checksum 00000000",
-        "lakes, 3 classes, checksum ffffffff", "ponds, 4 classes, imbalance factor 10",
+        "ponds, 3 classes, imbalance factor 10", "ponds, 3 classes, imbalance factor 100",
+        "lakes, 3 classes, checksum 00000000", "lakes, 3 classes, checksum ffffffff",
+        "ponds, 4 classes, imbalance factor 10",
     ]  # fmt: skip
 
 

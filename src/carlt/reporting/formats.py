@@ -99,7 +99,8 @@ def latex(table: Table) -> str:
         body.append(" & ".join([label, _latex_number(line.n), *cells]) + r" \\")
     caption = " ".join([f"{table.title}: {table.epoch}.", NOTE, *sources(table)])
     return "\n".join([
-        "% needs \\usepackage{booktabs}", r"\begin{table}", r"\centering", r"\footnotesize", rf"\caption{{{_latex(caption)}}}",
+        "% needs \\usepackage{booktabs}", r"\begin{table}", r"\centering", r"\footnotesize",
+        rf"\caption{{{_latex(caption)}}}",
         rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", " & ".join(map(_latex, head)) + r" \\",
         r"\midrule", *body, r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
     ])  # fmt: skip

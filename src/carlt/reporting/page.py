@@ -90,7 +90,8 @@ def _facts(data: DataSet) -> str:
     mixed = f" The runs are of {len(commits)} commits, listed below." if len(commits) > 1 else ""
     return (
         f"{_count([len(data.runs)], 'run')} of {_count([len(data.groups)], 'configuration')}, "
-        f"{_count(seeds, 'seed')} each; {images}{_count(epochs, 'epoch')}. Headline and plots are of the last epoch, on the test split.{mixed}"
+        f"{_count(seeds, 'seed')} each; {images}{_count(epochs, 'epoch')}. "
+        f"Headline and plots are of the last epoch, on the test split.{mixed}"
     )
 
 
