@@ -77,7 +77,9 @@ def sensitivity(parameter: str, lines: Sequence[Sweep], baseline: Group, name: s
                 handles, [wrapped(text, 60) for text in labels], loc="outside lower center", fontsize=8.5, ncols=2
             )
         drawn = svg(figure, name)
-    default = f" {DEFAULT}: not set in the config, so the constructor's value." if DEFAULT in values else ""
+    default = (
+        f" {DEFAULT.capitalize()}: not set in the config, so the constructor's value." if DEFAULT in values else ""
+    )
     left = f" {len(lines) - len(shown)} more lines left out." if len(lines) > len(shown) else ""
     return Figure(
         f"Sensitivity to {parameter}",
