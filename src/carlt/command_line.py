@@ -14,9 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 from carlt.config import (
     INJECTED,
     compose_config,
-    conf_dir,
     describe,
     fits,
+    group_dir,
     node_problems,
     options,
     report,
@@ -38,7 +38,7 @@ def check_overrides(config_name: str, overrides: Sequence[str]) -> list[str]:
     problems: list[str] = []
     parsed = [override for text in overrides if (override := _parse(text, problems))]
     hydras = [o for o in parsed if o.key_or_group.startswith("hydra")]
-    groups = [o for o in parsed if (conf_dir() / o.key_or_group).is_dir() and o not in hydras]
+    groups = [o for o in parsed if group_dir(o.key_or_group) and o not in hydras]
     values = [o for o in parsed if o not in hydras and o not in groups]
     wrong = {id(o): list(_group_problems(o)) for o in groups}
     problems += [problem for found in wrong.values() for problem in found]

@@ -45,15 +45,33 @@ def conf_dir() -> Path:
     return next(path for path in (package / "conf", package.parents[1] / "conf") if path.is_dir())
 
 
+def search_path() -> list[Path]:
+    """Folders with more groups: the checkout's ``experiments/``, for its presets; a wheel has them in ``conf/``."""
+    experiments = conf_dir().parent / "experiments"
+    return [experiments] if (experiments / "preset").is_dir() else []
+
+
+def group_dir(group: str) -> Path | None:
+    """Where the choices of a config group lie; None if there is no such group."""
+    return next((path for base in (conf_dir(), *search_path()) if (path := base / group).is_dir()), None)
+
+
 def options(group: str) -> list[str]:
     """The choices of a config group, sorted."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+    folder = group_dir(group)
+    return sorted(path.stem for path in folder.glob("*.yaml")) if folder else []
+
+
+def searched() -> list[str]:
+    """The override that shows Hydra ``search_path()``."""
+    paths = ",".join(f"'file://{path}'" for path in search_path())
+    return [f"hydra.searchpath=[{paths}]"]
 
 
 def compose_config(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
     """Compose a config without Hydra's run machinery (no job folder, no logging)."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose(config_name, list(overrides))
+        return compose(config_name, [*overrides, *searched()])
 
 
 def report(problems: Sequence[str]) -> CarltError:

@@ -94,7 +94,7 @@ class LongTailClassifier(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         torch.manual_seed(fold(self.seed, self.global_step, self.global_rank))
         batch = Batch(*batch)
-        images, targets = self._mixed(batch)
+        images, targets = self.mixed(batch)
         if batch.contrast is None:
             logits = self.model(images)
             loss = self.loss(logits, targets)
@@ -104,7 +104,7 @@ class LongTailClassifier(L.LightningModule):
         self._log_means(loss=loss, penalty=penalty, size=len(batch.labels))
         return {"loss": loss + penalty, "logits": logits.detach()}
 
-    def _mixed(self, batch: Batch) -> Pair:
+    def mixed(self, batch: Batch) -> Pair:
         """Normalised images and their labels, soft where they were mixed."""
         if batch.foreground is not None and self.paste is not None:
             foreground, others = batch.foreground

@@ -10,10 +10,13 @@ from carlt.errors import CarltError
 if TYPE_CHECKING:
     from carlt.data import LongTailDataModule
     from carlt.data.images import Splits
+    from carlt.module import LongTailClassifier
 
 USAGE = """usage: python -m carlt.prepare data=<set> [data.root=<folder>] [verify=lists|files|full] [key=value ...]
+       python -m carlt.prepare data=<set> aug=<augmentation> [loss=bcl] show=augmentations
 
 Fetch what may be fetched, say where to get the rest, check everything, and show the profile.
+With show=augmentations, draw a sheet of what training sees instead: views, and mixed images with their soft labels.
   data       the data set; its keys are those of carlt.train (data.root, data.imbalance_factor, ...)
   verify     files (default): every image exists; full: every image decodes, in parallel; lists: neither
 """
@@ -49,6 +52,19 @@ def prepare(data: "LongTailDataModule", verify: str = "files") -> "Splits":
         except OSError as error:  # a shared, read-only root is no mistake
             print(f"profile not drawn: {picture} cannot be written ({error.strerror})")
     return splits
+
+
+def show_augmentations(data: "LongTailDataModule", module: "LongTailClassifier") -> Path:
+    """Draw what training sees as ``<name>_augmentations.png`` in the data's root, or here if it has none."""
+    from carlt import picture_sheet
+
+    path = Path(getattr(data, "root", None) or ".") / f"{data.name}_augmentations.png"
+    try:
+        picture_sheet.draw(data, module, path)
+    except OSError as error:
+        raise CarltError(f"{path} cannot be written ({error.strerror})") from None
+    print(f"drawn in {path}")
+    return path
 
 
 def summary(name: str, splits: "Splits") -> str:
@@ -129,9 +145,15 @@ def main() -> None:
         validate(config)
         if config.verify not in ("lists", "files", "full"):
             raise CarltError(f"verify={config.verify}: choose from lists, files, full")
-        from carlt.assembly import build_data
+        if config.show not in ("profile", "augmentations"):
+            raise CarltError(f"show={config.show}: choose from profile, augmentations")
+        from carlt.assembly import build_data, build_module
 
-        prepare(build_data(config), config.verify)
+        data = build_data(config)
+        if config.show == "profile":
+            prepare(data, config.verify)
+        else:
+            show_augmentations(data, build_module(config, data))
     except CarltError as error:
         exit_with("carlt.prepare", error)
 

@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from carlt import command_line, paths
-from carlt.config import conf_dir, validate
+from carlt.config import conf_dir, searched, validate
 from carlt.errors import CarltError
 
 NAME = "carlt.train"
@@ -109,7 +109,7 @@ def main() -> None:
             print(f"{NAME}: error in {run_dir}: {error}", file=sys.stderr)
             raise CompactHydraException(str(error)) from None
 
-    sys.argv = [sys.argv[0], *flags, *overrides]
+    sys.argv = [sys.argv[0], *flags, *overrides, *searched()]
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
 
 

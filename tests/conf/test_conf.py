@@ -10,9 +10,10 @@ from omegaconf import OmegaConf
 from carlt import assembly
 from carlt.config import build, compose_config, conf_dir, options, signature, validate
 from carlt.errors import CarltError
+from carlt.models.classifier import feature_dim
 from carlt.module import LongTailClassifier
 
-GROUPS = sorted(folder.name for folder in conf_dir().iterdir() if folder.is_dir())
+GROUPS = [*sorted(folder.name for folder in conf_dir().iterdir() if folder.is_dir()), "preset"]
 # Options that need another choice beside them.
 NEEDS = {"model=timm": ["model.name=test_vit"]}
 CHOICES = [(group, name) for group in GROUPS for name in options(group)]
@@ -27,7 +28,7 @@ def compose(*overrides: str) -> Any:
 def test_there_is_no_file_that_discovery_misses() -> None:
     found = {path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml")}
     commands = {path.name for path in conf_dir().glob("*.yaml")}
-    assert found == commands | {f"{group}/{name}.yaml" for group, name in CHOICES}
+    assert found == commands | {f"{group}/{name}.yaml" for group, name in CHOICES if group != "preset"}
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES, ids=[f"{group}={name}" for group, name in CHOICES])
@@ -37,6 +38,20 @@ def test_every_option_composes_and_fits_its_constructors(group: str, name: str) 
     # Interpolations resolve, and the result survives config.yaml.
     text = OmegaConf.to_yaml(config, resolve=True)
     validate(OmegaConf.create(text))
+
+
+@pytest.mark.parametrize("preset", options("preset"))
+def test_every_preset_builds(preset: str) -> None:
+    config = compose(f"preset={preset}")
+    known: dict[str, Any] = {"num_classes": 5, "class_counts": torch.tensor([40, 20, 9, 4, 1])}
+    size = config.data.image_size
+    with torch.device("meta"):
+        network = build(config, "model", in_channels=3, image_size=size, num_classes=5)
+    loss = build(config, "loss", feature_dim=feature_dim(network), **known)
+    assert isinstance(loss, torch.nn.Module)
+    for place in ("reg", "optim", "sampler", "aug.view", "aug.contrast", "aug.mix", "aug.paste", "aug.relabel"):
+        if OmegaConf.select(config, place):
+            assert build(config, place, image_size=size, **known) is not None
 
 
 @pytest.mark.parametrize("data", options("data"))
@@ -141,6 +156,18 @@ def test_the_paper_trains_vit_small_with_adamw(data: str, epochs: int) -> None:
     config = compose(f"data={data}", "model=vit_small")
     assert (config.trainer.max_epochs, config.data.batch_size) == (epochs, 128)
     assert config.optim._target_ == "carlt.optim.AdamW"
+
+
+def test_the_combination_of_the_paper_takes_concutmix_recipe() -> None:
+    config = compose("preset=cifar100_lt_car_concutmix")
+    assert (config.optim.lr, config.optim.weight_decay, config.data.batch_size) == (0.15, 5e-4, 256)
+    assert (config.loss._target_, config.loss.tau, config.reg._target_) == (
+        "carlt.losses.BalancedContrastive",
+        0.9,
+        "carlt.reg.CAR",
+    )
+    assert list(config.aug.transforms) == ["autoaugment"]
+    assert config.aug.relabel._target_ == "carlt.aug.SemanticLabels"
 
 
 def test_the_paper_fine_tunes_for_100_epochs() -> None:

@@ -3,8 +3,8 @@
 A contrastive loss (``contrast_views`` above 0) takes an embedding of further views and the labels besides.
 """
 
-from carlt.losses.balanced_contrastive import BalancedContrastive, Embedding
+from carlt.losses.balanced_contrastive import BalancedContrastive
 from carlt.losses.cross_entropy import CrossEntropy
 from carlt.losses.logit_adjusted import BalancedSoftmax, LogitAdjusted
 
-__all__ = ["BalancedContrastive", "BalancedSoftmax", "CrossEntropy", "Embedding", "LogitAdjusted"]
+__all__ = ["BalancedContrastive", "BalancedSoftmax", "CrossEntropy", "LogitAdjusted"]

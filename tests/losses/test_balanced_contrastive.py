@@ -1,0 +1,60 @@
+"""BCL: its parts add up, everything in it learns, and its draws follow nothing but the weights."""
+
+import pytest
+import torch
+
+from carlt.errors import CarltError
+from carlt.functional.contrastive import balanced_contrastive
+from carlt.losses import BalancedContrastive, LogitAdjusted
+
+COUNTS = torch.tensor([50, 9, 2])
+LABELS = torch.tensor([0, 0, 1, 2])
+
+
+@pytest.fixture
+def loss():
+    torch.manual_seed(0)
+    return BalancedContrastive(COUNTS, feature_dim=5, tau=0.9, hidden=8, dim=4)
+
+
+@pytest.fixture
+def parts():
+    generator = torch.Generator().manual_seed(1)
+    features, weight, logits = (torch.randn(*shape, generator=generator) for shape in ((3, 4, 5), (3, 5), (4, 3)))
+    return features.requires_grad_(), weight.requires_grad_(), logits.requires_grad_()
+
+
+def test_it_is_the_weighted_sum(loss, parts):
+    features, weight, logits = parts
+    embedding = loss.embed(features, weight)
+    assert embedding.views.shape == (3, 4, 4)
+    assert embedding.centres.shape == (3, 4)
+    contrast = balanced_contrastive(embedding.views[1:], LABELS, embedding.centres, 0.1)
+    expected = 2 * LogitAdjusted(COUNTS, 0.9)(logits, LABELS) + 0.6 * contrast
+    torch.testing.assert_close(loss(logits, LABELS, embedding, LABELS), expected)
+
+
+def test_everything_learns(loss, parts):
+    features, weight, logits = parts
+    loss(logits, LABELS, loss.embed(features, weight), LABELS).backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in loss.parameters())
+    assert logits.grad.any()
+    assert weight.grad.any()
+    assert (features.grad[1:].abs().sum(2) > 0).all()
+
+
+def test_soft_targets_touch_the_cross_entropy_alone(loss, parts):
+    features, weight, logits = parts
+    embedding = loss.embed(features, weight)
+    soft = torch.nn.functional.one_hot(LABELS, 3).float()
+    torch.testing.assert_close(loss(logits, soft, embedding, LABELS), loss(logits, LABELS, embedding, LABELS))
+    other = soft.roll(1, 0)
+    change = loss(logits, other, embedding, LABELS) - loss(logits, soft, embedding, LABELS)
+    expected = 2 * (LogitAdjusted(COUNTS, 0.9)(logits, other) - LogitAdjusted(COUNTS, 0.9)(logits, soft))
+    torch.testing.assert_close(change, expected)
+
+
+@pytest.mark.parametrize(("name", "value"), [("temperature", 0), ("ce_weight", -1), ("hidden", 0)])
+def test_mistakes(name, value):
+    with pytest.raises(CarltError, match=f"{name}"):
+        BalancedContrastive(COUNTS, feature_dim=5, **{name: value})
