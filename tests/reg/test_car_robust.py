@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 
 from carlt.errors import CarltError
 from carlt.reg import CAR
@@ -95,14 +96,43 @@ def test_precision_follows_the_logits():
     logits, targets = batch()
     expected = CAR(COUNTS)(logits, targets)
     assert expected.dtype == torch.float64
-    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+    for dtype, autocast in itertools.product((torch.float32, torch.bfloat16, torch.float16), repeat=2):
         car = CAR(COUNTS)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=autocast, enabled=autocast != torch.float32):
             penalty = car(logits.to(dtype), targets)
         assert penalty.dtype == car.confusion.dtype == torch.float32
         torch.testing.assert_close(penalty.double(), CAR(COUNTS)(logits.to(dtype).double(), targets))
     car = CAR(COUNTS).to(torch.bfloat16)  # as Lightning's bf16-true does to a whole module
     assert car(logits.float(), targets).dtype == car.confusion.dtype == torch.float32
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_compiled_network_is_regularized_alike(backend):
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 5))
+    compiled = torch.compile(copy.deepcopy(plain), backend=backend)
+    one, other = CAR(COUNTS), CAR(COUNTS)
+    for seed in range(3):
+        images, targets = torch.randn(16, 8), batch(seed)[1]
+        penalty, expected = other(compiled(images), targets), one(plain(images), targets)
+        torch.testing.assert_close(penalty, expected)
+        penalty.backward()
+        expected.backward()
+        for ours, theirs in zip(compiled.parameters(), plain.parameters(), strict=True):
+            assert theirs.grad.any()
+            torch.testing.assert_close(ours.grad, theirs.grad)
+    torch.testing.assert_close(other.confusion, one.confusion)
+
+
+def test_gradients_of_small_batches_add_up():
+    """Accumulation: a later batch moves the average in place, and spoils no graph that an earlier one left."""
+    one, other = (torch.eye(5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    car, late = CAR(COUNTS), CAR(COUNTS)
+    for logits, targets in (batch(0), batch(1)):
+        car(logits @ one, targets).backward()
+    sum(late(logits @ other, targets) for logits, targets in (batch(0), batch(1))).backward()
+    assert one.grad.any()
+    torch.testing.assert_close(one.grad, other.grad)
 
 
 def test_torch_is_the_only_dependency():

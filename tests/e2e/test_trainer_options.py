@@ -1,0 +1,50 @@
+"""CAR under what a user asks of Lightning's trainer: accumulation, clipping, precision; and a run that diverges."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from carlt import paths
+from carlt.callbacks import read_checkpoint
+from carlt.errors import CarltError
+
+pytestmark = pytest.mark.usefixtures("no_plots")
+
+EPOCHS, BATCHES = 2, 5
+
+
+def trained(run, folder: Path, *overrides: str) -> tuple[dict, dict[str, torch.Tensor]]:
+    """``last.ckpt`` of a short run with CAR, and the buffers of CAR in it."""
+    run(folder, "reg=car", f"trainer.max_epochs={EPOCHS}", *overrides)
+    checkpoint = read_checkpoint(paths.checkpoint(folder, "last"))
+    state = checkpoint["state_dict"]
+    assert all(value.isfinite().all() for value in state.values())
+    return checkpoint, {name.removeprefix("reg."): value for name, value in state.items() if name.startswith("reg.")}
+
+
+def test_accumulated_and_clipped_gradients(run, tmp_path: Path) -> None:
+    options = ("trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=1.0")
+    checkpoint, car = trained(run, tmp_path, *options)
+    assert checkpoint["global_step"] == EPOCHS * math.ceil(BATCHES / 2)
+    assert (car["updates"] == EPOCHS * BATCHES).all()  # the confusion takes in every batch that it is shown
+    assert car["spectral_norm"] > 0
+
+
+def test_bfloat16_mixed_leaves_car_in_float32(run, tmp_path: Path) -> None:
+    _, car = trained(run, tmp_path, "trainer.precision=bf16-mixed")
+    assert {value.dtype for value in car.values()} == {torch.float32, torch.int64}
+    assert (car["updates"] == EPOCHS * BATCHES).all()
+
+
+@pytest.mark.filterwarnings("ignore:Encountered `nan`")  # the loss is what diverges
+@pytest.mark.parametrize("max_skipped", [2, 3])
+def test_a_run_that_diverges_stops_with_one_line_and_a_checkpoint(run, max_skipped: int, tmp_path: Path) -> None:
+    with pytest.raises(CarltError, match=f"not finite in {max_skipped} steps in a row: training has diverged") as stop:
+        run(tmp_path, "reg=car", f"reg.max_skipped={max_skipped}", "optim.lr=1e30")
+    assert "\n" not in str(stop.value)
+    stopped = read_checkpoint(paths.checkpoint(tmp_path, "stopped"))
+    assert stopped["state_dict"]["reg.skipped_in_a_row"] == max_skipped
+    assert stopped["state_dict"]["reg.confusion"].isfinite().all()
+    assert not (tmp_path / paths.RESULT).exists()
