@@ -86,6 +86,7 @@ def test_every_loss_and_regularizer_has_a_gradient(group: str) -> None:
         module(logits, labels, *more).backward()
         assert logits.grad.isfinite().all(), name
         assert logits.grad.any() or name == "none"
+        assert module.paper
 
 
 @pytest.mark.parametrize("aug", options("aug"))

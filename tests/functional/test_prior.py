@@ -24,6 +24,7 @@ def test_effective_number_goes_from_equal_to_inverse_frequency():
     inverse = 1 / counts.double()
     close = effective_number_weights(counts, 1 - 1e-9)
     torch.testing.assert_close(close, inverse / inverse.mean(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(effective_number_weights(counts, 1.0), inverse / inverse.mean())
     weights = [(1 - 0.9) / (1 - 0.9**n) for n in (50, 10, 1)]
     expected = torch.tensor(weights, dtype=torch.float64) * 3 / sum(weights)
     torch.testing.assert_close(effective_number_weights(counts, 0.9), expected)
@@ -48,4 +49,4 @@ def test_ranges():
     with pytest.raises(CarltError, match="r0"):
         frequency_weights([1, 2], -0.1)
     with pytest.raises(CarltError, match="beta"):
-        effective_number_weights([1, 2], 1.0)
+        effective_number_weights([1, 2], 1.1)

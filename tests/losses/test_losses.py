@@ -1,31 +1,30 @@
-"""What every loss promises, and each against its formula written as loops."""
+"""What every loss promises, whatever its formula: found by itself, plain and with class weights."""
 
-import inspect
-import math
-from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import one_hot
 
 from carlt import losses
 from carlt.config import signature
 from carlt.errors import CarltError
+from carlt.losses.base import Loss
 
 COUNTS = torch.tensor([500, 40, 7, 1])
 N, C = 6, len(COUNTS)
-ALL = [loss for name in losses.__all__ if not hasattr(loss := getattr(losses, name), "contrast_views")]
-
-
-def build(loss: type[nn.Module], counts: Tensor = COUNTS) -> nn.Module:
-    needed = {"class_counts": counts} if "class_counts" in signature(f"carlt.losses.{loss.__name__}") else {}
-    return loss(**needed)
+EXPORTED = [getattr(losses, name) for name in losses.__all__]
+ALL = [loss for loss in EXPORTED if issubclass(loss, Loss)]  # a loss that needs more than logits has tests of its own
+REWEIGHTABLE = [loss for loss in ALL if loss is not losses.InverseFrequency]
+KINDS = [(loss, {}) for loss in ALL] + [(loss, {"reweight": 0.9}) for loss in REWEIGHTABLE]
+every_loss = pytest.mark.parametrize(("loss", "options"), KINDS)
 
 
 @pytest.fixture
 def logits() -> Tensor:
-    return torch.randn(N, C, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    generator = torch.Generator().manual_seed(0)
+    return (0.2 * torch.randn(N, C, generator=generator, dtype=torch.float64)).requires_grad_()
 
 
 @pytest.fixture
@@ -33,84 +32,157 @@ def labels() -> Tensor:
     return torch.tensor([0, 1, 2, 3, 3, 0])
 
 
-def naive(logits: Tensor, labels: Tensor, prior: Callable[[int], float]) -> float:
-    """mean over the batch of -log( prior(y) e^z_y / sum_c prior(c) e^z_c ), by loops."""
-    losses = []
-    for z, y in zip(logits.tolist(), labels.tolist(), strict=True):
-        weighted = [prior(c) * math.exp(value) for c, value in enumerate(z)]
-        losses.append(-math.log(weighted[y] / sum(weighted)))
-    return sum(losses) / len(losses)
+def gradient(loss: Loss, logits: Tensor, targets: Tensor) -> Tensor:
+    return torch.autograd.grad(loss(logits, targets), logits)[0]
 
 
-def test_every_loss_module_is_exported() -> None:
+def test_every_loss_is_exported_and_says_where_it_is_from() -> None:
     assert ALL
-    assert all(inspect.isclass(loss) and issubclass(loss, nn.Module) for loss in ALL)
+    for loss in ALL:
+        assert issubclass(loss, Loss)
+        assert "paper" in vars(loss)
+        assert {"class_counts", "reweight_from"} <= signature(f"carlt.losses.{loss.__name__}").keys()
 
 
-@pytest.mark.parametrize(
-    ("loss", "prior"),
-    [
-        (losses.CrossEntropy(), lambda c: 1.0),
-        (losses.BalancedSoftmax(COUNTS), lambda c: COUNTS[c].item()),
-        (losses.LogitAdjusted(COUNTS), lambda c: COUNTS[c].item() / 548),
-        (losses.LogitAdjusted(COUNTS, tau=1.5), lambda c: (COUNTS[c].item() / 548) ** 1.5),
-        (losses.LogitAdjusted(COUNTS, tau=0.0), lambda c: 1.0),
-    ],
-)
-def test_against_loops(loss: nn.Module, prior: Callable[[int], float], logits: Tensor, labels: Tensor) -> None:
-    # The offsets are float32.
-    assert loss(logits, labels).item() == pytest.approx(naive(logits, labels, prior), rel=1e-6)
-
-
-@pytest.mark.parametrize("loss", ALL)
-def test_gradient_is_right_and_not_zero(loss: type[nn.Module], logits: Tensor, labels: Tensor) -> None:
-    module = build(loss)
+@every_loss
+def test_gradient_is_right_and_not_zero(loss: type[Loss], options: Any, logits: Tensor, labels: Tensor) -> None:
+    if loss is losses.Seesaw:
+        options = {**options, "q": 0}  # its compensation is a constant to the gradient: see test_formulas
+    module = loss(COUNTS, **options)
     assert torch.autograd.gradcheck(lambda z: module(z, labels), logits)
-    module(logits, labels).backward()
-    assert (logits.grad.abs().sum(1) > 1e-3).all()
+    assert (gradient(module, logits, labels).abs().sum(1) > 1e-6).all()
 
 
-@pytest.mark.parametrize("loss", ALL)
-def test_one_hot_labels_are_labels(loss: type[nn.Module], logits: Tensor, labels: Tensor) -> None:
-    module = build(loss)
-    torch.testing.assert_close(module(logits, one_hot(labels, C).double()), module(logits, labels))
+@every_loss
+def test_one_hot_labels_are_labels(loss: type[Loss], options: Any, logits: Tensor, labels: Tensor) -> None:
+    module, hard = loss(COUNTS, **options), one_hot(labels, C).double()
+    torch.testing.assert_close(module(logits, hard), module(logits, labels))
+    torch.testing.assert_close(gradient(module, logits, hard), gradient(module, logits, labels))
 
 
-@pytest.mark.parametrize("loss", ALL)
-def test_soft_labels_mix_the_losses_of_their_classes(loss: type[nn.Module], logits: Tensor, labels: Tensor) -> None:
-    module, others = build(loss), labels.roll(1)
+@every_loss
+def test_soft_labels_mix_what_their_classes_lose(
+    loss: type[Loss], options: Any, logits: Tensor, labels: Tensor
+) -> None:
+    module, others = loss(COUNTS, **options), labels.roll(1)
     mixed = 0.3 * one_hot(labels, C).double() + 0.7 * one_hot(others, C).double()
-    torch.testing.assert_close(
-        module(logits, mixed), 0.3 * module(logits, labels) + 0.7 * module(logits, others), rtol=1e-6, atol=0
-    )
+    expected = 0.3 * module.per_sample(logits, labels) + 0.7 * module.per_sample(logits, others)
+    torch.testing.assert_close(module.per_sample(logits, mixed), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("loss", [loss for loss in REWEIGHTABLE if loss is not losses.LADE])
+def test_weights_are_those_of_the_labels(loss: type[Loss], soft: bool, logits: Tensor, labels: Tensor) -> None:
+    share = one_hot(labels, C).double()
+    if soft:
+        share = 0.3 * share + 0.7 * share.roll(1, 0)
+    plain, weighted = loss(COUNTS, reweight=0.0), loss(COUNTS, reweight=0.9)
+    lost = total = 0.0
+    for q in range(N):
+        for c in range(C):
+            weight = share[q, c].item() * (1 - 0.9) / (1 - 0.9 ** COUNTS[c].item())
+            lost += weight * plain(logits[q : q + 1], torch.tensor([c])).item()
+            total += weight
+    assert weighted(logits, share if soft else labels).item() == pytest.approx(lost / total, rel=1e-6)
 
 
 @pytest.mark.parametrize("loss", ALL)
-def test_numbering_the_classes_otherwise_changes_nothing(loss: type[nn.Module], logits: Tensor, labels: Tensor) -> None:
+def test_weights_set_in_when_told(loss: type[Loss], logits: Tensor, labels: Tensor) -> None:
+    more = {} if loss is losses.InverseFrequency else {"reweight": 0.99}
+    plain, always, deferred = (
+        loss(COUNTS, reweight_from=1.0, **more), loss(COUNTS, **more), loss(COUNTS, reweight_from=0.8, **more)
+    )  # fmt: skip
+    for progress in (None, 0.0, 159 / 200):
+        if progress is not None:
+            deferred.set_progress(progress)
+        assert deferred(logits, labels) == plain(logits, labels)
+    for epoch in (160, 199):
+        deferred.set_progress(epoch / 200)
+        assert deferred(logits, labels) == always(logits, labels) != plain(logits, labels)
+    deferred.set_progress(0.1)
+    assert deferred(logits, labels) == plain(logits, labels)
+
+
+@every_loss
+def test_numbering_the_classes_otherwise_changes_nothing(
+    loss: type[Loss], options: Any, logits: Tensor, labels: Tensor
+) -> None:
     order = torch.tensor([2, 0, 3, 1])
-    renumbered = build(loss, COUNTS[order])
-    place = order.argsort()
-    torch.testing.assert_close(renumbered(logits[:, order], place[labels]), build(loss)(logits, labels))
+    one, other = loss(COUNTS, **options), loss(COUNTS[order], **options)
+    renumbered, place = logits.detach()[:, order].requires_grad_(), order.argsort()[labels]
+    torch.testing.assert_close(other(renumbered, place), one(logits, labels))
+    torch.testing.assert_close(gradient(other, renumbered, place), gradient(one, logits, labels)[:, order])
 
 
-@pytest.mark.parametrize("loss", ALL)
-def test_the_order_of_the_batch_does_not_matter(loss: type[nn.Module], logits: Tensor, labels: Tensor) -> None:
-    module, order = build(loss), torch.randperm(N, generator=torch.Generator().manual_seed(1))
+@every_loss
+def test_the_order_of_the_batch_does_not_matter(loss: type[Loss], options: Any, logits: Tensor, labels: Tensor) -> None:
+    module, order = loss(COUNTS, **options), torch.randperm(N, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(module(logits[order], labels[order]), module(logits, labels))
 
 
-@pytest.mark.parametrize("loss", ALL)
-def test_large_logits_stay_finite(loss: type[nn.Module], labels: Tensor) -> None:
-    logits = torch.full((N, C), 1e4).index_fill(1, torch.tensor([1]), -1e4)
-    assert build(loss)(logits, labels).isfinite()
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("soft", [False, True])
+def test_large_logits_stay_finite(loss: type[Loss], options: Any, dtype: torch.dtype, soft: bool) -> None:
+    logits = torch.full((N, C), 1e4).index_fill(1, torch.tensor([1]), -1e4).to(dtype).requires_grad_()
+    logits.data[:, 2] = 2e4
+    labels = torch.arange(N) % C
+    value = loss(COUNTS, **options)(logits, one_hot(labels, C) * 0.5 + 0.125 if soft else labels)
+    assert value.isfinite()
+    assert value.dtype == torch.float32
+    assert torch.autograd.grad(value, logits)[0].isfinite().all()
+
+
+@every_loss
+def test_autocast_leaves_it_in_float32(loss: type[Loss], options: Any, logits: Tensor, labels: Tensor) -> None:
+    module, single = loss(COUNTS, **options), logits.float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(module(single, labels), module(logits, labels).float())
+
+
+@every_loss
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_one_image_and_two_classes(loss: type[Loss], options: Any, num_classes: int) -> None:
+    logits = torch.randn(1, num_classes, requires_grad=True)
+    loss([5, 3, 1][:num_classes], **options)(logits, torch.tensor([1])).backward()
+    assert logits.grad.isfinite().all()
+
+
+@every_loss
+def test_a_checkpoint_needs_nothing_of_it(loss: type[Loss], options: Any) -> None:
+    assert loss(COUNTS, **options).state_dict() == {}
 
 
 @pytest.mark.parametrize("loss", ALL)
-def test_a_checkpoint_needs_nothing_of_it(loss: type[nn.Module]) -> None:
-    assert build(loss).state_dict() == {}
-
-
-@pytest.mark.parametrize("loss", [losses.BalancedSoftmax, losses.LogitAdjusted])
-def test_a_class_without_images_has_no_prior(loss: type[nn.Module]) -> None:
-    with pytest.raises(CarltError, match="class 1: 0"):
+def test_a_class_without_images_has_no_prior(loss: type[Loss]) -> None:
+    if loss in (losses.CrossEntropy, losses.Focal):  # these ask for no counts unless they weigh
         loss([3, 0, 2])
+        with pytest.raises(CarltError, match="class 1: 0"):
+            loss([3, 0, 2], reweight=0.9)
+    else:
+        with pytest.raises(CarltError, match="class 1: 0"):
+            loss([3, 0, 2])
+
+
+@pytest.mark.parametrize(
+    ("loss", "options"),
+    [
+        (losses.CrossEntropy, {"reweight": -0.1}),
+        (losses.CrossEntropy, {"reweight": 1.1}),
+        (losses.CrossEntropy, {"reweight_from": 160}),
+        (losses.Focal, {"gamma": -1.0}),
+        (losses.LDAM, {"scale": 0.0}),
+        (losses.LDAM, {"max_margin": -0.5}),
+        (losses.LabelAwareSmoothing, {"head": 1.5}),
+        (losses.LabelAwareSmoothing, {"tail": torch.nan}),
+        (losses.VectorScaling, {"gamma": -0.1}),
+        (losses.LADE, {"alpha": -1.0}),
+        (losses.LADE, {"penalty": torch.inf}),
+        (losses.Seesaw, {"p": -0.8}),
+        (losses.Seesaw, {"q": torch.nan}),
+    ],
+)
+def test_impossible_options_are_named(loss: type[Loss], options: dict[str, float]) -> None:
+    (name,) = options
+    with pytest.raises(CarltError, match=f"^{name}="):
+        loss(COUNTS, **options)

@@ -7,6 +7,7 @@ from carlt.functional.confusion import (
     mean_confusion,
     relative_gap,
 )
+from carlt.functional.odds import log_odds
 from carlt.functional.prior import (
     effective_number_weights,
     frequency_weights,
@@ -22,6 +23,7 @@ __all__ = [
     "effective_number_weights",
     "frequency_weights",
     "leading_triplet",
+    "log_odds",
     "logit_adjustment",
     "mean_confusion",
     "relative_frequency",

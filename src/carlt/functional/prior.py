@@ -72,18 +72,18 @@ def effective_number_weights(counts: Sequence[int] | Tensor, beta: float = 0.999
 
     Args:
         counts: training images of each class, each at least 1, (C,).
-        beta: in [0, 1); 0 weighs all classes alike, towards 1 it becomes inverse frequency.
+        beta: in [0, 1]; 0 weighs all classes alike, 1 stands for the limit, inverse frequency.
 
     Returns:
         w in float64, (C,), positive, mean 1.
 
     Raises:
-        CarltError: ``beta`` outside [0, 1), or see :func:`class_counts`.
+        CarltError: ``beta`` outside [0, 1], or see :func:`class_counts`.
     """
-    if not 0 <= beta < 1:
-        raise CarltError(f"beta of the effective number is in [0, 1), not {beta}")
+    if not 0 <= beta <= 1:
+        raise CarltError(f"beta of the effective number is in [0, 1], not {beta}")
     n = class_counts(counts).double()
-    weights = (1 - beta) / (1 - beta**n)
+    weights = (1 - beta) / (1 - beta**n) if beta < 1 else 1 / n
     return weights / weights.mean()
 
 

@@ -4,7 +4,29 @@ A contrastive loss (``contrast_views`` above 0) takes an embedding of further vi
 """
 
 from carlt.losses.balanced_contrastive import BalancedContrastive
+from carlt.losses.class_balanced import ClassBalanced, ClassBalancedFocal
 from carlt.losses.cross_entropy import CrossEntropy
+from carlt.losses.focal import Focal
+from carlt.losses.inverse_frequency import InverseFrequency
+from carlt.losses.label_aware_smoothing import LabelAwareSmoothing
+from carlt.losses.lade import LADE
+from carlt.losses.ldam import LDAM
 from carlt.losses.logit_adjusted import BalancedSoftmax, LogitAdjusted
+from carlt.losses.seesaw import Seesaw
+from carlt.losses.vector_scaling import VectorScaling
 
-__all__ = ["BalancedContrastive", "BalancedSoftmax", "CrossEntropy", "LogitAdjusted"]
+__all__ = [
+    "LADE",
+    "LDAM",
+    "BalancedContrastive",
+    "BalancedSoftmax",
+    "ClassBalanced",
+    "ClassBalancedFocal",
+    "CrossEntropy",
+    "Focal",
+    "InverseFrequency",
+    "LabelAwareSmoothing",
+    "LogitAdjusted",
+    "Seesaw",
+    "VectorScaling",
+]

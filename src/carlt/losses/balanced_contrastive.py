@@ -35,6 +35,7 @@ class BalancedContrastive(nn.Module):
         hidden, dim: widths of the two small networks.
     """
 
+    paper: ClassVar[str] = "Balanced contrastive learning (Zhu et al., CVPR 2022)"
     contrast_views: ClassVar[int] = 2
 
     def __init__(

@@ -1,11 +1,17 @@
 """Plain cross-entropy."""
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+from typing import ClassVar
+
+from torch import Tensor
+
+from carlt.losses.base import Loss, at_labels
 
 
-class CrossEntropy(nn.Module):
-    """mean_q -log softmax(z_q)[y_q], for labels (N,) or soft labels (N, C)."""
+class CrossEntropy(Loss):
+    """l(z, y) = -log softmax(z)[y]."""
 
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(logits, targets)
+    paper: ClassVar[str] = "Cross-entropy"
+
+    def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """-log p at the label."""
+        return at_labels(-logits.log_softmax(1), targets)

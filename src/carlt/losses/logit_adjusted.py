@@ -1,34 +1,40 @@
 """Logit-adjusted cross-entropy, and its special case Balanced Softmax."""
 
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from carlt.functional.prior import logit_adjustment
+from carlt.losses.base import Loss, at_labels
 
 
-class LogitAdjusted(nn.Module):
-    """CE(z + tau * log pi), pi_c = n_c / N (Menon et al., ICLR 2021, eq. 10), for labels (N,) or soft labels (N, C).
+class LogitAdjusted(Loss):
+    """CE(z + tau * log pi), pi_c = n_c / N (Menon et al., ICLR 2021, eq. 10).
 
     Args:
         class_counts: training images of each class, at least 1 each, (C,).
         tau: strength; 1 is consistent for the balanced error, 0 is plain cross-entropy.
+        weighting: ``reweight`` and ``reweight_from``, see ``Loss``.
     """
+
+    paper: ClassVar[str] = "Logit adjustment (Menon et al., ICLR 2021)"
 
     adjustment: Tensor
 
-    def __init__(self, class_counts: Sequence[int] | Tensor, tau: float = 1.0):
-        super().__init__()
-        # A constant of the data, so no checkpoint needs it.
-        self.register_buffer("adjustment", logit_adjustment(class_counts, tau).float(), persistent=False)
+    def __init__(self, class_counts: Sequence[int] | Tensor, tau: float = 1.0, **weighting: Any):
+        super().__init__(class_counts, **weighting)
+        self.constant("adjustment", logit_adjustment(class_counts, tau))
 
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(logits + self.adjustment, targets)
+    def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """-log p of the adjusted logits at the label."""
+        return at_labels(-(logits + self.adjustment).log_softmax(1), targets)
 
 
 class BalancedSoftmax(LogitAdjusted):
     """CE(z + log n) (Ren et al., NeurIPS 2020, eq. 3): logit adjustment at tau = 1, as softmax ignores log N."""
 
-    def __init__(self, class_counts: Sequence[int] | Tensor):
-        super().__init__(class_counts, tau=1.0)
+    paper: ClassVar[str] = "Balanced Softmax (Ren et al., NeurIPS 2020)"
+
+    def __init__(self, class_counts: Sequence[int] | Tensor, reweight: float = 0.0, reweight_from: float = 0.0):
+        super().__init__(class_counts, tau=1.0, reweight=reweight, reweight_from=reweight_from)

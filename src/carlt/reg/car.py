@@ -1,7 +1,7 @@
 """CAR, the Confusion-Aware Spectral Regularizer (arXiv 2603.16732, CVPR 2026)."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,8 @@ class CAR(nn.Module):
     Raises:
         CarltError: an argument outside its range; in training, a label outside [0, C) or ``max_skipped`` reached.
     """
+
+    paper: ClassVar[str] = "CAR, confusion-aware spectral regularizer (arXiv 2603.16732, CVPR 2026)"
 
     confusion: Tensor  # (C, C) C^_t, rows true classes
     direction: Tensor  # (C,) last right singular vector: where the next search starts

@@ -1,0 +1,76 @@
+"""What every loss shares: labels hard or soft, class weights, and the moment in training at which those set in."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from carlt.errors import CarltError
+from carlt.functional.prior import effective_number_weights
+
+
+class Loss(nn.Module, ABC):
+    """The mean over a batch of what each sample loses, weighted by class: sum_q w[y_q] l(z_q, y_q) / sum_q w[y_q].
+
+    w_c ~ (1 - reweight) / (1 - reweight^n_c)    effective numbers (Cui et al., CVPR 2019, section 4)
+    w_c = 1 before ``reweight_from``             deferred re-weighting (Cao et al., NeurIPS 2019, algorithm 1)
+
+    A soft label is a share of each class: sum_qc t_qc w_c l(z_q, c) / sum_qc t_qc w_c. The papers divide by N; dividing
+    by the weights, as torch and LDAM-DRW's code do, keeps the loss's size beside a regularizer when the weights set in.
+
+    A subclass writes ``per_sample``. Everything is computed in float32 or better.
+
+    Args:
+        class_counts: training images of each class (C,), at least 1 each where they are used.
+        reweight: in [0, 1]: 0 weighs classes alike, 0.9999 is usual, 1 is inverse frequency.
+        reweight_from: fraction of the training in [0, 1] that is done when the weights set in; 0.8 is usual.
+
+    Raises:
+        CarltError: an argument outside its range.
+    """
+
+    paper: ClassVar[str]
+    """The method and where it is from, for tables."""
+
+    class_weight: Tensor | None
+
+    def __init__(self, class_counts: Sequence[int] | Tensor, reweight: float = 0.0, reweight_from: float = 0.0):
+        super().__init__()
+        if not 0 <= reweight <= 1:
+            raise CarltError(f"reweight={reweight} is out of range: it is in [0, 1]")
+        if not 0 <= reweight_from <= 1:
+            raise CarltError(f"reweight_from={reweight_from} is a fraction of the training, in [0, 1]")
+        self.reweight_from, self.progress = reweight_from, 0.0
+        self.constant("class_weight", effective_number_weights(class_counts, reweight) if reweight else None)
+
+    def constant(self, name: str, value: Tensor | None) -> None:
+        """Register a constant of the data: it moves with the module, and no checkpoint needs it."""
+        self.register_buffer(name, None if value is None else value.float(), persistent=False)
+
+    def set_progress(self, progress: float) -> None:
+        """Tell which fraction of the training is done, in [0, 1)."""
+        self.progress = progress
+
+    @abstractmethod
+    def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """What each sample loses, (N,), without class weights; linear in soft labels, which may sum to anything."""
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The weighted mean, a scalar: logits floating (N, C), targets int64 (N,) or soft labels floating (N, C)."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        if self.class_weight is None or self.progress < self.reweight_from:
+            return self.per_sample(logits, targets).mean()
+        if targets.is_floating_point():
+            shares = targets * self.class_weight
+            return self.per_sample(logits, shares).sum() / shares.sum()
+        weights = self.class_weight[targets]
+        return (weights * self.per_sample(logits, targets)).sum() / weights.sum()
+
+
+def at_labels(values: Tensor, targets: Tensor) -> Tensor:
+    """Each sample's value at its label (N,): ``values`` (N, C) of which all, and their derivatives, are finite."""
+    if targets.is_floating_point():
+        return (targets * values).sum(1)
+    return values.gather(1, targets[:, None]).squeeze(1)

@@ -1,0 +1,34 @@
+"""Focal loss: confident samples count for less."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from carlt.errors import at_least
+from carlt.losses.base import Loss, at_labels
+
+
+class Focal(Loss):
+    """l(z, y) = (1 - p_y)^gamma * -log p_y, p = softmax(z) (Lin et al., ICCV 2017, eq. 4, over a softmax).
+
+    Args:
+        class_counts: training images of each class (C,).
+        gamma: at least 0; 0 is cross-entropy, 2 the paper's, 1 what LDAM-DRW's runs took.
+        weighting: ``reweight`` and ``reweight_from``, see ``Loss``.
+    """
+
+    paper: ClassVar[str] = "Focal loss (Lin et al., ICCV 2017)"
+
+    def __init__(self, class_counts: Sequence[int] | Tensor, gamma: float = 2.0, **weighting: Any):
+        super().__init__(class_counts, **weighting)
+        at_least(0, gamma=gamma)
+        self.gamma = gamma
+
+    def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """-(1 - p)^gamma log p at the label."""
+        log_p = logits.log_softmax(1)
+        # At p = 1 the derivative of a power below 1 is infinite.
+        wrong = -log_p.expm1().clamp(max=-torch.finfo(log_p.dtype).tiny)
+        return at_labels(-(wrong**self.gamma) * log_p, targets)

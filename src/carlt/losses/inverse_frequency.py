@@ -1,0 +1,17 @@
+"""Cross-entropy weighted by inverse class frequency."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from torch import Tensor
+
+from carlt.losses.cross_entropy import CrossEntropy
+
+
+class InverseFrequency(CrossEntropy):
+    """Cross-entropy with w_c ~ 1 / n_c (e.g. Huang et al., CVPR 2016, section 1); see ``Loss``."""
+
+    paper: ClassVar[str] = "Inverse-frequency weights (Huang et al., CVPR 2016)"
+
+    def __init__(self, class_counts: Sequence[int] | Tensor, reweight_from: float = 0.0):
+        super().__init__(class_counts, reweight=1.0, reweight_from=reweight_from)

@@ -1,0 +1,57 @@
+"""LADE: logits that know nothing of the training classes' frequencies."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from carlt.errors import at_least
+from carlt.functional.prior import relative_frequency
+from carlt.losses.logit_adjusted import BalancedSoftmax
+
+
+class LADE(BalancedSoftmax):
+    """CE(z + log pi) + alpha * sum_c pi_c (e_c - a_c + penalty * e_c^2) (Hong et al., CVPR 2021, section 3).
+
+    a_c = mean of z_q[c] over the samples of class c; 0 where the batch has none
+    e_c = log mean over q of e^(z_q[c]) / (C pi_{y_q})          under classes that are equally frequent
+
+    a_c - e_c is the Donsker-Varadhan bound, whose best z is the log-likelihood ratio of class c. The authors' code
+    divides by pi_c, not pi_{y_q}. The class weights of ``Loss`` act on the first term alone.
+
+    Args:
+        class_counts: training images of each class, at least 1 each, (C,).
+        alpha: of the second term, at least 0; at 0 this is Balanced Softmax.
+        penalty: of the squared normaliser, at least 0.
+        weighting: ``reweight`` and ``reweight_from``, see ``Loss``.
+    """
+
+    paper: ClassVar[str] = "LADE (Hong et al., CVPR 2021)"
+
+    prior: Tensor
+
+    def __init__(
+        self, class_counts: Sequence[int] | Tensor, alpha: float = 0.1, penalty: float = 0.1, **weighting: Any
+    ):
+        super().__init__(class_counts, **weighting)
+        at_least(0, alpha=alpha, penalty=penalty)
+        self.alpha, self.penalty = alpha, penalty
+        self.constant("prior", relative_frequency(class_counts))
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Both terms, a scalar."""
+        return super().forward(logits, targets) + self.alpha * self.normaliser(logits, targets)
+
+    def normaliser(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The second term, without alpha, a scalar."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        size, num_classes = logits.shape
+        share = targets if targets.is_floating_point() else F.one_hot(targets, num_classes).to(logits.dtype)
+        mass = share.sum(0)
+        own = (share * logits).sum(0) / mass.clamp_min(torch.finfo(mass.dtype).tiny)
+        ratio = (share / (num_classes * self.prior)).sum(1)
+        every = (logits + ratio.log()[:, None]).logsumexp(0) - math.log(size)
+        return (self.prior * (every - own + self.penalty * every**2)).sum()

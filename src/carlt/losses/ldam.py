@@ -1,0 +1,45 @@
+"""LDAM: a margin for each class, wider for rarer ones."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from carlt.errors import CarltError, at_least
+from carlt.functional.odds import log_odds
+from carlt.functional.prior import class_counts as checked_counts
+from carlt.losses.base import Loss, at_labels
+
+
+class LDAM(Loss):
+    """l(z, y) = CE(scale * (z - m_y 1_y)), m_c = max_margin * (min n / n_c)^(1/4) (Cao et al., NeurIPS 2019, eq. 13).
+
+    z are cosines: the classifier has normalised features and weights, no bias and scale 1.
+
+    Args:
+        class_counts: training images of each class, at least 1 each, (C,).
+        scale: of the cosines, more than 0.
+        max_margin: of the rarest class, at least 0, in cosines.
+        weighting: ``reweight`` and ``reweight_from``, see ``Loss``; LDAM-DRW is 0.9999 from 0.8.
+    """
+
+    paper: ClassVar[str] = "LDAM (Cao et al., NeurIPS 2019)"
+
+    margin: Tensor
+
+    def __init__(
+        self, class_counts: Sequence[int] | Tensor, scale: float = 30.0, max_margin: float = 0.5, **weighting: Any
+    ):
+        super().__init__(class_counts, **weighting)
+        at_least(0, max_margin=max_margin)
+        if not 0 < scale < float("inf"):
+            raise CarltError(f"scale={scale} is out of range: it is more than 0")
+        self.scale = scale
+        counts = checked_counts(class_counts).double()
+        self.constant("margin", max_margin * (counts.min() / counts) ** 0.25)
+
+    def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """log(1 + 1 / odds) of the label, its odds made worse by its margin."""
+        against = self.scale * self.margin - log_odds(self.scale * logits)
+        return at_labels(torch.logaddexp(against, torch.zeros_like(against)), targets)

@@ -1,0 +1,48 @@
+"""Seesaw: a rare class is pushed down less by the samples of frequent ones, unless it is mistaken for them."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from carlt.errors import at_least
+from carlt.functional.confusion import label_pairs
+from carlt.functional.prior import class_counts as checked_counts
+from carlt.losses.base import Loss
+
+
+class Seesaw(Loss):
+    """CE(z + log S_y), S_yj = min(1, n_j / n_y)^p * max(1, p_j / p_y)^q (Wang et al., CVPR 2021, section 3).
+
+    p_j = softmax(z)[j] in S is taken as a constant. The paper counts n as it trains; here n are the training images,
+    which its counts become proportional to when images are drawn alike.
+
+    Args:
+        class_counts: n, training images of each class, at least 1 each, (C,).
+        p: of the mitigation, at least 0.
+        q: of the compensation, at least 0.
+        weighting: ``reweight`` and ``reweight_from``, see ``Loss``.
+    """
+
+    paper: ClassVar[str] = "Seesaw loss (Wang et al., CVPR 2021)"
+
+    log_counts: Tensor
+
+    def __init__(self, class_counts: Sequence[int] | Tensor, p: float = 0.8, q: float = 2.0, **weighting: Any):
+        super().__init__(class_counts, **weighting)
+        at_least(0, p=p, q=q)
+        self.p, self.q = p, q
+        self.constant("log_counts", checked_counts(class_counts).double().log())
+
+    def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """-log p of the adjusted logits at the label; S is the label's, so each share of a soft one has its own row."""
+        sample, label, share = label_pairs(targets, logits.dtype)
+        z, label = logits[sample], label[:, None]
+        log_p = z.detach().log_softmax(1)
+        mitigation = (self.log_counts - self.log_counts[label]).clamp(max=0)
+        compensation = (log_p - log_p.gather(1, label)).clamp(min=0)
+        adjusted = z + self.p * mitigation + self.q * compensation
+        losses = -adjusted.log_softmax(1).gather(1, label).squeeze(1)
+        if isinstance(sample, slice):
+            return losses
+        return losses.new_zeros(len(logits)).index_add(0, sample, share * losses)
