@@ -7,6 +7,7 @@ from carlt.data.samplers import (
     BatchSchedule,
     ClassAware,
     ClassBalanced,
+    Deferred,
     Instance,
     PowerLaw,
     ProgressivelyBalanced,
@@ -16,7 +17,7 @@ from carlt.errors import CarltError
 
 COUNTS = torch.tensor([900, 0, 90, 10])  # class 1 has no image
 TARGETS = torch.arange(4).repeat_interleave(COUNTS)[torch.randperm(1000, generator=torch.Generator().manual_seed(0))]
-SAMPLERS = [Instance(), ClassBalanced(), SquareRoot(), ClassAware(4), ProgressivelyBalanced(11)]
+SAMPLERS = [Instance(), ClassBalanced(), SquareRoot(), ClassAware(4), ProgressivelyBalanced(11), Deferred(5)]
 
 
 def shares(sampler, epoch, seeds=30):
@@ -33,6 +34,10 @@ def shares(sampler, epoch, seeds=30):
         (SquareRoot(), 0, [0.7034, 0, 0.2224, 0.0741]),
         (ClassBalanced(), 0, [1 / 3, 0, 1 / 3, 1 / 3]),
         (ClassAware(4), 0, [1 / 3, 0, 1 / 3, 1 / 3]),
+        (Deferred(200), 159, [0.9, 0, 0.09, 0.01]),
+        (Deferred(200), 160, [1 / 3, 0, 1 / 3, 1 / 3]),
+        (Deferred(4, start=0.5, power=0.5), 2, [0.7034, 0, 0.2224, 0.0741]),
+        (Deferred(4, start=0.0), 0, [1 / 3, 0, 1 / 3, 1 / 3]),
         (ProgressivelyBalanced(11), 0, [0.9, 0, 0.09, 0.01]),
         (ProgressivelyBalanced(11), 5, [0.45 + 1 / 6, 0, 0.045 + 1 / 6, 0.005 + 1 / 6]),
         (ProgressivelyBalanced(11), 10, [1 / 3, 0, 1 / 3, 1 / 3]),
@@ -98,6 +103,8 @@ def test_an_epoch_goes_on_anywhere(sampler, start):
     [
         (lambda: PowerLaw(2), "power=2"),
         (lambda: ClassAware(0), "per_class"),
+        (lambda: Deferred(0), "epochs=0"),
+        (lambda: Deferred(10, start=8), "start=8"),
         (lambda: ProgressivelyBalanced(0), "epochs"),
     ],
 )

@@ -76,6 +76,26 @@ class ProgressivelyBalanced:
         return draw(targets, (1 - t) * counts / counts.sum() + t * (counts > 0) / (counts > 0).sum(), generator)
 
 
+class Deferred:
+    """``Instance`` until ``start`` of ``epochs`` epochs are done, then ``PowerLaw(power)``.
+
+    Deferred re-sampling, DRS (Cao et al., NeurIPS 2019, section 4). Deferred re-weighting, DRW, is a loss's
+    ``reweight_from``.
+    """
+
+    def __init__(self, epochs: int, start: float = 0.8, power: float = 0.0):
+        if epochs < 1:
+            raise CarltError(f"epochs={epochs} is out of range: it is the length of the training, at least 1")
+        if not 0 <= start <= 1:
+            raise CarltError(f"start={start} is a fraction of the epochs, in [0, 1]")
+        self.epochs, self.start, self.before, self.after = epochs, start, Instance(), PowerLaw(power)
+
+    def order(self, targets: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
+        """The order of the rule that holds in this epoch."""
+        rule = self.before if epoch / self.epochs < self.start else self.after
+        return rule.order(targets, epoch, generator)
+
+
 class ClassAware:
     """Classes in shuffled rounds, ``per_class`` images of a class in a row, each class's images in shuffled rounds too.
 
