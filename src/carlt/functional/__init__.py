@@ -8,6 +8,7 @@ from carlt.functional.confusion import (
     relative_gap,
 )
 from carlt.functional.odds import log_odds
+from carlt.functional.posthoc import tau_normalized, without_prior
 from carlt.functional.prior import (
     effective_number_weights,
     frequency_weights,
@@ -28,4 +29,6 @@ __all__ = [
     "mean_confusion",
     "relative_frequency",
     "relative_gap",
+    "tau_normalized",
+    "without_prior",
 ]

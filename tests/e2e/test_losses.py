@@ -1,0 +1,34 @@
+"""Losses from the command line: options that come from the base class, soft labels, half precision."""
+
+from pathlib import Path
+
+import pytest
+
+from carlt import paths
+from carlt.callbacks import read_rows
+from carlt.errors import CarltError
+
+pytestmark = pytest.mark.usefixtures("no_plots")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("loss=focal", "loss.gamma=1.0", "loss.reweight=0.9999", "loss.reweight_from=0.8", "aug=mixup"),
+        ("loss=seesaw", "aug=cutmix", "reg=car"),
+        ("loss=lade", "aug=mixup", "trainer.precision=bf16-mixed"),
+        ("loss=label_aware_smoothing", "sampler=deferred"),
+    ],
+    ids=lambda overrides: overrides[0],
+)
+def test_it_trains(run, overrides: tuple[str, ...], tmp_path: Path) -> None:
+    run(tmp_path, "reg=none", *overrides)
+    first, *_, last = (row["train/loss"] for row in read_rows(tmp_path / paths.METRICS))
+    assert last < first
+
+
+def test_an_option_of_another_loss_is_refused_with_those_it_has(run, tmp_path: Path) -> None:
+    with pytest.raises(CarltError, match=r"loss\.tau.*reweight, reweight_from"):
+        run(tmp_path, "loss=balanced_softmax", "loss.tau=2.0")
+    with pytest.raises(CarltError, match=r"reweight=2\.0 is out of range"):
+        run(tmp_path, "loss=ce", "loss.reweight=2.0")
