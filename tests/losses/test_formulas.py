@@ -12,8 +12,8 @@ from carlt import losses
 from carlt.functional import log_odds
 from carlt.losses.base import Loss
 
-COUNTS = [500, 40, 7, 1]
-PRIOR = [n / 548 for n in COUNTS]
+COUNTS = [500, 40, 7, 2]
+PRIOR = [n / 549 for n in COUNTS]
 C = len(COUNTS)
 
 Row = list[float]
@@ -39,12 +39,12 @@ def cross_entropy(z: Row, y: int) -> float:
 
 
 def ldam(z: Row, y: int, scale: float = 30, largest: float = 0.5) -> float:
-    margin = largest * (1 / COUNTS[y]) ** 0.25  # the rarest class has 1 image
+    margin = largest * (2 / COUNTS[y]) ** 0.25  # the rarest class has 2 images
     return cross_entropy([scale * (value - margin * (c == y)) for c, value in enumerate(z)], y)
 
 
 def smoothed(z: Row, y: int) -> float:
-    amount = 0.1 + (0.4 - 0.1) * math.sin((COUNTS[y] - 1) * math.pi / (2 * (500 - 1)))
+    amount = 0.1 + (0.4 - 0.1) * math.sin((COUNTS[y] - 2) * math.pi / (2 * (500 - 2)))
     share = [1 - amount if c == y else amount / (C - 1) for c in range(C)]
     return -sum(q * math.log(p) for q, p in zip(share, softmax(z), strict=True))
 
@@ -76,7 +76,7 @@ CASES: list[tuple[Loss, Callable[[Row, int], float]]] = [
     (
         losses.VectorScaling(COUNTS, gamma=0.2, tau=1.2),
         lambda z, y: cross_entropy(
-            [(n / 500) ** 0.2 * v + 1.2 * math.log(n / 548) for v, n in zip(z, COUNTS, strict=True)], y
+            [(n / 500) ** 0.2 * v + 1.2 * math.log(n / 549) for v, n in zip(z, COUNTS, strict=True)], y
         ),
     ),
     (losses.Seesaw(COUNTS), seesaw),
@@ -162,6 +162,14 @@ def test_seesaw_s_gradient_takes_compensation_for_a_constant(logits: Tensor, lab
     torch.testing.assert_close(
         torch.autograd.grad(ours, logits), torch.autograd.grad(expected, logits), rtol=1e-5, atol=0
     )
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_has_a_gradient_at_certainty(gamma: float) -> None:
+    logits = torch.tensor([[200.0, 0.0], [0.0, 200.0]], requires_grad=True)
+    losses.Focal([2, 1], gamma)(logits, torch.tensor([0, 0])).backward()
+    assert logits.grad.isfinite().all()
+    assert logits.grad[0].abs().max() < 1e-6 < logits.grad[1].abs().max()
 
 
 EQUAL = [7] * C
