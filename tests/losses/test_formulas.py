@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from carlt import losses
-from carlt.functional import log_odds
 from carlt.losses.base import Loss
 
 COUNTS = [500, 40, 7, 2]
@@ -210,11 +209,3 @@ def test_cross_entropy_is_torch_s(logits: Tensor, labels: Tensor) -> None:
     ours, theirs = losses.CrossEntropy(COUNTS)(single, labels), F.cross_entropy(single, labels)
     torch.testing.assert_close(ours, theirs)
     assert torch.equal(*torch.autograd.grad(ours, single), *torch.autograd.grad(theirs, single))
-
-
-@pytest.mark.parametrize("scale", [1.0, 30.0, 300.0])
-def test_log_odds(scale: float) -> None:
-    logits = scale * torch.randn(20, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    without = [torch.cat([logits[:, :c], logits[:, c + 1 :]], 1).logsumexp(1) for c in range(5)]
-    torch.testing.assert_close(log_odds(logits), logits - torch.stack(without, 1), rtol=1e-12, atol=1e-12)
-    assert torch.autograd.gradcheck(log_odds, logits[:3].requires_grad_())

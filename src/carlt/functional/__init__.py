@@ -7,7 +7,6 @@ from carlt.functional.confusion import (
     mean_confusion,
     relative_gap,
 )
-from carlt.functional.odds import log_odds
 from carlt.functional.posthoc import tau_normalized, without_prior
 from carlt.functional.prior import (
     effective_number_weights,
@@ -24,7 +23,6 @@ __all__ = [
     "effective_number_weights",
     "frequency_weights",
     "leading_triplet",
-    "log_odds",
     "logit_adjustment",
     "mean_confusion",
     "relative_frequency",

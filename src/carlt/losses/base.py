@@ -1,13 +1,14 @@
 """What every loss shares: labels hard or soft, class weights, and the moment in training at which those set in."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from carlt.errors import CarltError
+from carlt.functional.confusion import label_pairs
 from carlt.functional.prior import effective_number_weights
 
 
@@ -74,3 +75,15 @@ def at_labels(values: Tensor, targets: Tensor) -> Tensor:
     if targets.is_floating_point():
         return (targets * values).sum(1)
     return values.gather(1, targets[:, None]).squeeze(1)
+
+
+def by_label(logits: Tensor, targets: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Each sample's ``loss(logits (P, C), labels (P,))``, (N,), where logits change with the label they are for.
+
+    A soft label takes a row for each of its shares that is not 0: two under mixup or cutmix.
+    """
+    sample, label, share = label_pairs(targets, logits.dtype)
+    losses = loss(logits[sample], label)
+    if isinstance(sample, slice):
+        return losses
+    return losses.new_zeros(len(logits)).index_add(0, sample, share * losses)

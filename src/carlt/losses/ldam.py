@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from carlt.errors import CarltError, at_least
-from carlt.functional.odds import log_odds
 from carlt.functional.prior import class_counts as checked_counts
-from carlt.losses.base import Loss, at_labels
+from carlt.losses.base import Loss, by_label
 
 
 class LDAM(Loss):
@@ -40,6 +39,9 @@ class LDAM(Loss):
         self.constant("margin", max_margin * (counts.min() / counts) ** 0.25)
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """log(1 + 1 / odds) of the label, its odds made worse by its margin."""
-        against = self.scale * self.margin - log_odds(self.scale * logits)
-        return at_labels(torch.logaddexp(against, torch.zeros_like(against)), targets)
+        """Cross-entropy of scaled logits, the label's less its margin."""
+        return by_label(self.scale * logits, targets, self._at_label)
+
+    def _at_label(self, z: Tensor, label: Tensor) -> Tensor:
+        less = -self.scale * self.margin[label].to(z.dtype)
+        return F.cross_entropy(z.scatter_add(1, label[:, None], less[:, None]), label, reduction="none")

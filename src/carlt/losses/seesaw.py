@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from carlt.errors import at_least
-from carlt.functional.confusion import label_pairs
 from carlt.functional.prior import class_counts as checked_counts
-from carlt.losses.base import Loss
+from carlt.losses.base import Loss, by_label
 
 
 class Seesaw(Loss):
@@ -35,14 +35,12 @@ class Seesaw(Loss):
         self.constant("log_counts", checked_counts(class_counts).double().log())
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """-log p of the adjusted logits at the label; S is the label's, so each share of a soft one has its own row."""
-        sample, label, share = label_pairs(targets, logits.dtype)
-        z, label = logits[sample], label[:, None]
+        """Cross-entropy of logits adjusted for each label."""
+        return by_label(logits, targets, self._at_label)
+
+    def _at_label(self, z: Tensor, label: Tensor) -> Tensor:
+        own = label[:, None]
         log_p = z.detach().log_softmax(1)
-        mitigation = (self.log_counts - self.log_counts[label]).clamp(max=0)
-        compensation = (log_p - log_p.gather(1, label)).clamp(min=0)
-        adjusted = z + self.p * mitigation + self.q * compensation
-        losses = -adjusted.log_softmax(1).gather(1, label).squeeze(1)
-        if isinstance(sample, slice):
-            return losses
-        return losses.new_zeros(len(logits)).index_add(0, sample, share * losses)
+        mitigation = (self.log_counts - self.log_counts[own]).clamp(max=0)
+        compensation = (log_p - log_p.gather(1, own)).clamp(min=0)
+        return F.cross_entropy(z + self.p * mitigation + self.q * compensation, label, reduction="none")
