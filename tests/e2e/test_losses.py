@@ -32,3 +32,12 @@ def test_an_option_of_another_loss_is_refused_with_those_it_has(run, tmp_path: P
         run(tmp_path, "loss=balanced_softmax", "loss.tau=2.0")
     with pytest.raises(CarltError, match=r"reweight=2\.0 is out of range"):
         run(tmp_path, "loss=ce", "loss.reweight=2.0")
+
+
+def test_deferred_weights_set_in_at_their_epoch(run, tmp_path: Path) -> None:
+    rows = []
+    for name, options in (("plain", ()), ("deferred", ("loss.reweight=1.0", "loss.reweight_from=0.6"))):
+        run(tmp_path / name, "reg=none", "loss=ce", *options)
+        rows.append([row["train/loss"] for row in read_rows(tmp_path / name / paths.METRICS)])
+    same = [plain == deferred for plain, deferred in zip(*rows, strict=True)]
+    assert same == [True, True, False]  # 0/3 and 1/3 are done before the first two
