@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from carlt.aug import Then
 from carlt.callbacks import AtomicCheckpointIO, MetricsCsv
+from carlt.callbacks.progress import Place
 from carlt.config import build, part_class
 from carlt.data import LongTailDataModule
 from carlt.errors import CarltError
@@ -68,12 +69,13 @@ def build_module(config: DictConfig, data: LongTailDataModule) -> LongTailClassi
     )
 
 
-def build_loggers(config: DictConfig, run_dir: Path) -> list[Logger]:
+def build_loggers(config: DictConfig, run_dir: Path, place: Place | None = None) -> list[Logger]:
     """The loggers that ``logger=`` names."""
-    return [build(config, f"logger.{name}", run_dir=run_dir) for name in config.logger]
+    known: dict[str, Any] = {"run_dir": run_dir, "place": place, "choices": dict(config.get("choices") or {})}
+    return [build(config, f"logger.{name}", **known) for name in config.logger]
 
 
-def build_trainer(config: DictConfig, run_dir: Path, loggers: list[Logger]) -> L.Trainer:
+def build_trainer(config: DictConfig, run_dir: Path, loggers: list[Logger], place: Place | None = None) -> L.Trainer:
     """Lightning's trainer with carlt's callbacks; metrics.csv is written whatever the config says."""
     epochs = config.trainer.max_epochs
     if not (isinstance(epochs, int) and epochs >= 1):
@@ -81,7 +83,7 @@ def build_trainer(config: DictConfig, run_dir: Path, loggers: list[Logger]) -> L
     for name in ("check_val_every_n_epoch", "limit_train_batches"):
         if (given := config.trainer.get(name)) is not None and given <= 0:
             raise CarltError(f"trainer.{name}={given} is out of range: it is more than 0")
-    callbacks = [build(config, f"callbacks.{name}", run_dir=run_dir) for name in config.callbacks]
+    callbacks = [build(config, f"callbacks.{name}", run_dir=run_dir, place=place) for name in config.callbacks]
     callbacks.append(MetricsCsv(run_dir))
     return build(
         config, "trainer", callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO()], default_root_dir=run_dir

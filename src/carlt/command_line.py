@@ -175,16 +175,19 @@ def _compose(config_name: str, overrides: list[str], problems: list[str]) -> Dic
 
 
 def _choices(override: Override) -> list[Any]:
-    """The values of an override, several if it is a sweep over a list; none of an interval that a search draws from."""
+    """The values of an override, several if it is a sweep; of an interval that a search draws from, its two ends."""
     if not override.is_sweep_override():
         return [override.value()]
-    return list(override.sweep_iterator()) if override.is_discrete_sweep() else []
+    if override.is_discrete_sweep():
+        return list(override.sweep_iterator())
+    interval: Any = override.value()
+    return [interval.start, interval.end]
 
 
 def _first(override: Override) -> str:
     if not override.is_sweep_override():
         return _text(override)
-    first = next(override.sweep_string_iterator(), "null") if override.is_discrete_sweep() else "null"
+    first = next(override.sweep_string_iterator(), "null") if override.is_discrete_sweep() else _choices(override)[0]
     return f"{override.get_key_element()}={first}"
 
 

@@ -34,6 +34,8 @@ INJECTED = frozenset(
         "sampler",
         "seed",
         "run_dir",
+        "place",
+        "choices",
     )
 )
 """Constructor parameters that ``carlt.assembly`` fills in from other parts, so a config need not."""
@@ -145,7 +147,7 @@ def signature(target: str) -> dict[str, inspect.Parameter]:
     return parameters
 
 
-def build(config: DictConfig, place: str, **context: Any) -> Any:
+def build(config: DictConfig, place: str, /, **context: Any) -> Any:
     """Call the ``_target_`` of the node at ``place``: its values as plain Python, and what it accepts of ``context``.
 
     Raises:

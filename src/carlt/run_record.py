@@ -32,6 +32,7 @@ def evaluate_and_record(
     data: LongTailDataModule,
     seed: int,
     fit_seconds: float,
+    run_hash: str,
 ) -> dict[str, Any]:
     """Evaluate the last epoch (the headline) and, if validation chose one, the best; write the run folder's records.
 
@@ -59,6 +60,7 @@ def evaluate_and_record(
         "versions": {"python": platform.python_version(), **_versions()},
         "hardware": _hardware(trainer),
         "commit": commit(),
+        "run_hash": run_hash,
     }
     if trainer.is_global_zero:
         # From the file: trainer.callback_metrics knows nothing of a training that an earlier process finished.

@@ -3,27 +3,36 @@
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from carlt import command_line, paths
+from carlt import command_line, paths, sweep
 from carlt.config import conf_dir, searched, validate
 from carlt.errors import CarltError
+from carlt.identity import run_hash
+from carlt.sweep_job import run_job
+
+if TYPE_CHECKING:
+    from carlt.callbacks.progress import Place
+    from carlt.data import LongTailDataModule
 
 NAME = "carlt.train"
 TERMINATED, INTERRUPTED = 128 + 15, 128 + 2
 
 
-def run(config: DictConfig, run_dir: Path) -> dict[str, Any]:
-    """One run into ``run_dir``, or the rest of an interrupted one that lies there; returns its ``result.json``."""
+def run(
+    config: DictConfig, run_dir: Path, data: "LongTailDataModule | None" = None, place: "Place | None" = None
+) -> dict[str, Any]:
+    """One run into ``run_dir``, or the rest of an interrupted one that lies there; returns its ``result.json``.
+
+    ``data`` is what the config says, if it is built already; ``place`` is the run's in a sweep.
+    """
     validate(config)
     # torch and Lightning take seconds that a wrong config need not pay.
     from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -32,17 +41,19 @@ def run(config: DictConfig, run_dir: Path) -> dict[str, Any]:
 
     run_record.commit()
     assembly.quiet_libraries()
-    data = assembly.build_data(config)
+    data = data or assembly.build_data(config)
+    identity = run_hash(config, data.checksum())
     module = assembly.build_module(config, data)
-    outlets = assembly.build_loggers(config, run_dir)
-    trainer = assembly.build_trainer(config, run_dir, outlets)
+    outlets = assembly.build_loggers(config, run_dir, place)
+    trainer = assembly.build_trainer(config, run_dir, outlets, place)
     if trainer.is_global_zero:
         paths.replace_text(run_dir / paths.CONFIG, OmegaConf.to_yaml(config, resolve=True))
     last = paths.checkpoint(run_dir, "last")
     began = time.monotonic()
     try:
         trainer.fit(module, data, ckpt_path=last if config.resume and last.is_file() else None, weights_only=True)
-        result = run_record.evaluate_and_record(run_dir, trainer, module, data, config.seed, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        result = run_record.evaluate_and_record(run_dir, trainer, module, data, config.seed, seconds, identity)
         if trainer.is_global_zero:
             from carlt.reporting import plots, table
 
@@ -81,6 +92,7 @@ def main() -> None:
     arguments = get_args_parser().parse_args(given)
     flags = [argument for argument in given if argument not in arguments.overrides]
     stored: DictConfig | None = None
+    swept: sweep.Sweep | None = None
     try:
         if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
             overrides = arguments.overrides
@@ -90,27 +102,56 @@ def main() -> None:
             overrides = [f"resume='{folder}'", f"hydra.run.dir='{folder}'"]
         else:
             overrides = command_line.check_overrides("train", arguments.overrides)
+            if not arguments.cfg and (arguments.multirun or "hydra.mode=MULTIRUN" in overrides):
+                swept, overrides = sweep.plan(overrides)
     except CarltError as error:
         command_line.exit_with(NAME, error)
 
-    def job(config: DictConfig) -> None:
+    def job(config: DictConfig) -> float | list[float] | None:
         run_dir = Path(HydraConfig.get().runtime.output_dir)
+        config, objective = _of_a_run(config)
+        if swept is not None:
+            return run_job(swept, config, objective, _is_first_process(), _job_of_sweep)
         _direct_children(run_dir, given if stored is not None else HydraConfig.get().overrides.task)
         try:
             if stored is None and _is_first_process():
                 check_free(run_dir)
             with _own_process_group():
-                run(stored or _with_choices(config), run_dir)
+                run(stored or config, run_dir)
         except CarltError as error:
-            if HydraConfig.get().mode == RunMode.RUN:
-                command_line.exit_with(NAME, error)
-            # The other jobs of a sweep go on, and the sweep ends with exit code 1; Hydra prints its own kind of error
-            # without a traceback.
-            print(f"{NAME}: error in {run_dir}: {error}", file=sys.stderr)
-            raise CompactHydraException(str(error)) from None
+            command_line.exit_with(NAME, error)
+        return None
 
     sys.argv = [sys.argv[0], *flags, *overrides, *searched()]
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
+    command = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)
+    if swept is None:
+        command()
+        return
+    sweep.begin(swept)
+    raise SystemExit(sweep.conclude(swept, _exit_code(command)))
+
+
+def _exit_code(command: Callable[[], Any]) -> Any:
+    """Run Hydra's command; what goes wrong outside of the jobs (a launcher, a search) is one line, too."""
+    wanted = os.environ.setdefault("HYDRA_FULL_ERROR", "")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints a traceback itself
+    try:
+        command()
+    except SystemExit as end:
+        return end.code
+    except Exception as error:
+        if wanted == "1":
+            raise
+        print(f"{NAME}: error: {type(error).__name__}: {str(error).strip()}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _job_of_sweep(config: DictConfig, run_dir: Path, data: Any, place: Any) -> dict[str, Any]:
+    """A job begins, or goes on if ``config.resume`` says so."""
+    _direct_children(run_dir, [f"resume={run_dir}"] if config.resume else HydraConfig.get().overrides.task)
+    with _own_process_group():
+        return run(config, run_dir, data, place)
 
 
 @contextmanager
@@ -140,12 +181,13 @@ def _direct_children(run_dir: Path, overrides: Sequence[str]) -> None:
         run.dir = str(run_dir)
 
 
-def _with_choices(config: DictConfig) -> DictConfig:
-    """``config`` and, for whoever reads it, the options it was composed of."""
-    choices = {group: name for group, name in HydraConfig.get().runtime.choices.items() if "hydra" not in group}
+def _of_a_run(config: DictConfig) -> tuple[DictConfig, Any]:
+    """``config`` with the options it was composed of, for whoever reads it, and without the objective of a search."""
+    hydras = ("hydra", "launcher", "sweep")
+    choices = {group: name for group, name in HydraConfig.get().runtime.choices.items() if not group.startswith(hydras)}
     with open_dict(config):
         config.choices = choices
-    return config
+        return config, config.pop("objective")
 
 
 def _resume_folder(overrides: Sequence[str]) -> Path | None:

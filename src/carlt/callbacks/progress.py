@@ -1,6 +1,7 @@
 """One progress bar for a whole training, or a plain line now and then where there is no terminal."""
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
@@ -18,34 +19,58 @@ SHOWN = {
 }
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a run stands in a sweep: job ``job`` of ``jobs``, ``at_once`` of them side by side (None: unknown).
+
+    ``seconds`` is what a job took so far, None before the first one is finished.
+    """
+
+    sweep: str
+    job: int
+    jobs: int
+    at_once: int | None = 1
+    seconds: float | None = None
+
+    def seconds_left(self, of_this: float | None = None, a_job: float | None = None) -> float | None:
+        """The sweep's time left, given this job's and a guess at what any takes; None where nothing is known yet."""
+        a_job = self.seconds or a_job
+        if a_job is None or not self.at_once or self.at_once < 1:
+            return None
+        return (a_job if of_this is None else of_this) + a_job * (self.jobs - self.job) / self.at_once
+
+
 class Progress(Callback):
     """Shows epoch, loss, validation accuracy, worst class and CAR's spectral norm, and the time left.
 
     Args:
         plain_every_s: seconds between two lines when the output is no terminal.
+        place: the run's in a sweep, whose time left is then shown too, as if all jobs took as long as those so far.
     """
 
-    def __init__(self, plain_every_s: float = 15.0):
-        self.plain_every_s = plain_every_s
+    def __init__(self, plain_every_s: float = 15.0, place: Place | None = None):
+        self.plain_every_s, self.place = plain_every_s, place
         self.console = Console()
         self.bar: Bar | None = None
         self.started = self.last_line = 0.0
+        self.first_epoch = 0
 
     @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.started = self.last_line = time.monotonic()
+        self.first_epoch = trainer.current_epoch
         if not self.console.is_terminal:
             return
         self.bar = Bar(
-            TextColumn("epoch"),
+            TextColumn(f"{self._job()}epoch"),
             MofNCompleteColumn(),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[metrics]}"),
+            TextColumn("{task.fields[metrics]}{task.fields[sweep]}"),
             console=self.console,
         )
-        self.bar.add_task("train", total=trainer.max_epochs, completed=trainer.current_epoch, metrics="")
+        self.bar.add_task("train", total=trainer.max_epochs, completed=trainer.current_epoch, metrics="", sweep="")
         self.bar.start()
 
     @rank_zero_only
@@ -59,14 +84,13 @@ class Progress(Callback):
         if not trainer.is_global_zero:
             return
         done = trainer.current_epoch + 1
+        run_left, sweep_left = self._left(done, trainer.max_epochs or 0)
         if self.bar is not None:
-            self.bar.update(self.bar.task_ids[0], completed=done, metrics=metrics)
+            self.bar.update(self.bar.task_ids[0], completed=done, metrics=metrics, sweep=sweep_left)
         elif time.monotonic() - self.last_line >= self.plain_every_s or done == trainer.max_epochs:
             self.last_line = time.monotonic()
-            print(
-                f"epoch {done}/{trainer.max_epochs}  {self.last_line - self.started:.0f} s  {metrics}",
-                flush=True,
-            )
+            seconds = f"{self.last_line - self.started:.0f} s{run_left}"
+            print(f"{self._job()}epoch {done}/{trainer.max_epochs}  {seconds}  {metrics}{sweep_left}", flush=True)
 
     @rank_zero_only
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -75,6 +99,16 @@ class Progress(Callback):
     @rank_zero_only
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
         self._close()
+
+    def _job(self) -> str:
+        return f"job {self.place.job}/{self.place.jobs}  " if self.place else ""
+
+    def _left(self, done: int, epochs: int) -> tuple[str, str]:
+        """The time left of this run and of the sweep, by the pace since the run (re)started; empty where it is none."""
+        pace = (time.monotonic() - self.started) / (done - self.first_epoch)
+        run = pace * (epochs - done)
+        rest = self.place.seconds_left(run, pace * epochs) if self.place and self.place.job < self.place.jobs else None
+        return f", {about(run)} left" if done < epochs else "", f"  sweep: {about(rest)} left" if rest else ""
 
     def _close(self) -> None:
         if self.bar is not None:
@@ -85,3 +119,10 @@ class Progress(Callback):
 def _metrics(trainer: L.Trainer) -> str:
     known = trainer.callback_metrics
     return "  ".join(f"{label} {float(known[name]):.3f}" for name, label in SHOWN.items() if name in known)
+
+
+def about(seconds: float) -> str:
+    """A rough duration in words: about 40 s, about 12 min, about 3.5 h."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"

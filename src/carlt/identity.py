@@ -1,0 +1,39 @@
+"""What makes two runs the same: a hash of everything that decides their numbers."""
+
+import hashlib
+import json
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+# Where a run lies, who watches it and how it is fed changes none of its numbers. `recipe` and `choices` only name what
+# the other nodes say in full.
+IGNORED = (
+    "resume",
+    "objective",
+    "recipe",
+    "choices",
+    "logger",
+    "callbacks.progress",
+    "callbacks.checkpoints.every_n_steps",
+    "data.root",
+    "data.num_workers",
+)
+
+
+def run_hash(config: DictConfig, data_checksum: str) -> str:
+    """sha256 (64 hexadecimal digits) of the values that decide a run's numbers, and of its data.
+
+    A key that a YAML newly states is a change, a default newly chosen by a constructor is not: that is a change of
+    code, of which ``result.json`` keeps the commit.
+    """
+    plain = OmegaConf.to_container(config, resolve=True)
+    content = json.dumps([_deciding(plain, ""), data_checksum], sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _deciding(node: Any, place: str) -> Any:
+    if not isinstance(node, dict):
+        return node
+    inside = {name: f"{place}.{name}" if place else str(name) for name in node}
+    return {str(name): _deciding(value, inside[name]) for name, value in node.items() if inside[name] not in IGNORED}
