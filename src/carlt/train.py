@@ -133,17 +133,19 @@ def main() -> None:
 
 def _exit_code(command: Callable[[], Any]) -> Any:
     """Run Hydra's command; what goes wrong outside of the jobs (a launcher, a search) is one line, too."""
-    wanted = os.environ.setdefault("HYDRA_FULL_ERROR", "")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints a traceback itself
+    full = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # or else Hydra prints a traceback itself
     try:
         command()
     except SystemExit as end:
         return end.code
     except Exception as error:
-        if wanted == "1":
+        if full == "1":
             raise
         print(f"{NAME}: error: {type(error).__name__}: {str(error).strip()}", file=sys.stderr)
         return 1
+    finally:
+        os.environ["HYDRA_FULL_ERROR"] = full or "0"
     return 0
 
 
