@@ -48,9 +48,11 @@ def run(
     trainer = assembly.build_trainer(config, run_dir, outlets, place)
     if trainer.is_global_zero:
         paths.replace_text(run_dir / paths.CONFIG, OmegaConf.to_yaml(config, resolve=True))
+    more = {"sweep": place.sweep} if place else {}
     last = paths.checkpoint(run_dir, "last")
     began = time.monotonic()
     try:
+        loggers.log_config(outlets, config, run_hash=identity, commit=run_record.commit(), **more)
         trainer.fit(module, data, ckpt_path=last if config.resume and last.is_file() else None, weights_only=True)
         seconds = time.monotonic() - began
         result = run_record.evaluate_and_record(run_dir, trainer, module, data, config.seed, seconds, identity)
@@ -64,7 +66,7 @@ def run(
         print(f"interrupted; go on with: python -m carlt.train resume={run_dir}", file=sys.stderr)
         raise SystemExit(TERMINATED if isinstance(end, SIGTERMException) else INTERRUPTED) from None
     finally:
-        loggers.finish(outlets)
+        loggers.finish(outlets, failed=sys.exc_info()[0] is not None)
 
 
 def resumed_config(folder: Path, overrides: Sequence[str]) -> DictConfig:

@@ -1,0 +1,178 @@
+"""What a W&B run holds, read back from its offline folder by W&B's own tool; nothing here asks the service."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from carlt import paths
+from carlt.callbacks import read_rows
+from carlt.config import conf_dir
+from carlt.reporting.record import read_per_class, read_result
+
+SHORT = ("trainer.accelerator=cpu", "logger=wandb", "callbacks.checkpoints.every_n_steps=3")
+CURVES = ("train/loss", "val/worst_class", "val/few", "train_batches/worst_class", "train_batches/many", "car/ema_gap",
+          "car/spectral_norm")  # fmt: skip
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """No login, no network, and something to keep."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "PYTEST"))}
+    return {**clean, "HOME": str(home), "PRIVATE_TOKEN": "sekret", **more}
+
+
+def call(home: Path, *command: str, **more: str) -> str:
+    done = subprocess.run(
+        command, cwd=home, env=environment(home, **more), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def read_back(offline: Path) -> dict[str, Any]:
+    """An offline folder as ``run``, ``config``, ``history``, ``summary``, ``files`` and ``exit_code``."""
+    text = call(offline.parent, sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(offline))
+    records = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    found: dict[str, Any] = {"config": {}, "summary": {}, "history": [], "files": []}
+    for record in records:
+        kind, content = record["type"], record.get(record["type"], {})
+        if kind in ("config", "summary"):
+            found[kind].update(content.get("update", {}))
+        elif kind == "run":
+            found["run"] = content
+            found["config"].update(content["config"].get("update", {}))
+        elif kind == "history":
+            found["history"].append(content["item"])
+        elif kind == "files":
+            found["files"] += [file["path"] for file in content["files"]]
+        elif kind == "exit":
+            found["exit_code"] = content["exit_code"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a sweep's only job, trained in a checkout that has something to keep."""
+    home = tmp_path_factory.mktemp("wandb")
+    call(home, "git", "init", "-q", ".")
+    call(home, "git", "remote", "add", "origin", "https://me:sekret@example.com/of/mine.git")
+    (home / "notes.txt").write_text("a")
+    call(home, "git", "add", "notes.txt")
+    call(home, "git", "-c", "user.name=x", "-c", "user.email=x@example.com", "commit", "-qm", "first")
+    (home / "notes.txt").write_text("sekret")
+    call(home, sys.executable, "-m", "carlt.train", "-m", *SHORT, "trainer.max_epochs=3", "reg.weight=0.3", "seed=0,1")
+    return next(iter(sorted(home.glob("runs/sweeps/*/0_*/result.json")))).parent
+
+
+@pytest.fixture(scope="module")
+def offline(sweep: Path) -> dict[str, Any]:
+    (folder,) = sweep.glob("wandb/offline-run-*")
+    return read_back(folder)
+
+
+def test_a_run_is_grouped_tagged_and_named(sweep: Path, offline: dict[str, Any]) -> None:
+    run = offline["run"]
+    assert (run["project"], run["display_name"]) == ("carlt", sweep.name)
+    assert run["run_id"] == (sweep / "wandb_id").read_text()
+    assert run["run_group"] == "digits_lt_small_cnn_standard_ce_car_instance"
+    assert {"data=digits_lt", "reg=car", f"sweep={sweep.parent.name}"} <= set(run["tags"])
+    assert offline["exit_code"] == 0
+
+
+def test_the_config_is_flat(sweep: Path, offline: dict[str, Any]) -> None:
+    config = offline["config"]
+    expected = {"seed": 0, "reg": "car", "reg/weight": 0.3, "trainer/max_epochs": 3, "sweep": sweep.parent.name}
+    assert {name: config[name] for name in expected} == expected
+    assert config["run_hash"] == read_result(sweep)["run_hash"]
+    assert not any(isinstance(value, dict) for name, value in config.items() if name != "_wandb")
+
+
+def test_curves_of_groups_worst_class_and_car(sweep: Path, offline: dict[str, Any]) -> None:
+    rows = read_rows(sweep / paths.METRICS)
+    epochs = [item for item in offline["history"] if "train/loss" in item]
+    assert len(epochs) == len(rows) == 3
+    for name in CURVES:
+        assert [item[name] for item in epochs if item[name] != "NaN"] == pytest.approx(
+            [row[name] for row in rows if name in row]
+        ), name
+    assert [item["_step"] for item in offline["history"]] == sorted(item["_step"] for item in offline["history"])
+
+
+def test_the_summary_is_the_result(sweep: Path, offline: dict[str, Any]) -> None:
+    metrics = read_result(sweep)["metrics"]
+    for name in ("test/worst_class", "test/accuracy", "val/worst_class", "train/ece", "car/spectral_norm"):
+        assert offline["summary"][name] == pytest.approx(metrics[name]), name
+
+
+def test_the_table_has_a_row_a_class(sweep: Path, offline: dict[str, Any]) -> None:
+    (path,) = [path for path in offline["files"] if path.startswith("media/table/per_class")]
+    (folder,) = sweep.glob("wandb/offline-run-*")
+    table = json.loads((folder / "files" / path).read_text())
+    classes = read_per_class(sweep)
+    assert table["columns"] == list(classes[0]._fields)
+    assert [row[1] for row in table["data"]] == [row.class_name for row in classes]
+    assert [float(row[-1]) for row in table["data"]] == [row.accuracy for row in classes]
+
+
+def test_the_confusion_matrix_is_a_picture(sweep: Path, offline: dict[str, Any]) -> None:
+    (path,) = [path for path in offline["files"] if path.startswith("media/images/plots/confusion")]
+    (folder,) = sweep.glob("wandb/offline-run-*")
+    assert (folder / "files" / path).read_bytes() == (sweep / "plots" / "confusion.png").read_bytes()
+
+
+def test_nothing_secret_is_logged(sweep: Path) -> None:
+    (folder,) = sweep.glob("wandb/offline-run-*")
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 5
+    assert not [path for path in files if b"sekret" in path.read_bytes().lower()]
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_in_its_wandb_run(tmp_path: Path) -> None:
+    stop = "import os, signal, sys; from carlt import train; from carlt.callbacks import Progress; "
+    stop += (
+        "Progress.on_train_batch_end = lambda s, t, *a: t.global_step == 7 and os.kill(os.getpid(), signal.SIGTERM); "
+    )
+    command = [*SHORT, "trainer.max_epochs=3", "hydra.run.dir=run"]
+    program = stop + f"sys.argv = ['train', *{command}]; train.main()"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment(tmp_path), capture_output=True)
+    assert done.returncode == 143, done.stderr
+    call(tmp_path, sys.executable, "-m", "carlt.train", "resume=run")
+    first, second = map(read_back, sorted(tmp_path.glob("run/wandb/offline-run-*")))
+    assert first["run"]["run_id"] == second["run"]["run_id"]
+    assert (first["exit_code"], second["exit_code"]) == (1, 0)
+    parts = [[item["_step"] for item in part["history"] if "train/loss" in item] for part in (first, second)]
+    assert parts == [[4], [9, 14]]  # W&B's steps go on: both parts together are the whole run
+
+
+@pytest.mark.slow
+def test_a_wandb_agent_can_start_a_run(tmp_path: Path) -> None:
+    # What `wandb agent` does with the command that the service sends it: wandb/wandb_agent.py, Agent._command_run.
+    from wandb.sdk.launch.sweeps import utils
+
+    sweep = yaml.safe_load((conf_dir() / "wandb_sweep.yaml").read_text())
+    drawn = {"data": "digits_lt", "reg.weight": 0.25, "seed": 2}
+    assert drawn.keys() == sweep["parameters"].keys()
+    drawn |= {"trainer.max_epochs": 1, "trainer.accelerator": "cpu"}  # only for this test
+    arguments = {name: {"value": value} for name, value in drawn.items()}
+    macros = utils.create_sweep_command_args({"args": arguments})
+    pieces = utils.create_sweep_command(sweep["command"])
+    command = [word for piece in pieces for word in (macros[piece[2:-1]] if piece.startswith("${") else [piece])]
+    parameters = tmp_path / "wandb" / "sweep-s1" / "config-r1.yaml"
+    parameters.parent.mkdir(parents=True)
+    parameters.write_text(yaml.safe_dump({"wandb_version": 1, **arguments}))
+    call(
+        tmp_path, sys.executable, *command[1:], WANDB_SWEEP_ID="s1", WANDB_RUN_ID="r1",
+        WANDB_SWEEP_PARAM_PATH=str(parameters),
+    )  # fmt: skip
+    (folder,) = tmp_path.glob("runs/digits_lt/*/wandb/offline-run-*-r1")
+    found = read_back(folder)
+    assert found["config"]["reg/weight"] == found["config"]["reg.weight"] == 0.25
+    assert found["config"]["seed"] == 2
+    assert sweep["metric"]["name"] in found["summary"]
