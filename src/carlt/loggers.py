@@ -44,8 +44,9 @@ def wandb_logger(
 ) -> WandbLogger:
     """Weights & Biases, by default ``offline`` where no key is at hand. A resumed run goes on with its W&B run.
 
-    Runs are grouped by experiment, the options of their config groups, and tagged with each of them and with their
-    sweep. Code, its differences from the commit and the address of the repository stay here: who knows what they hold.
+    Runs are grouped by experiment, their preset or else the options of their config groups, and tagged with each of
+    these and with their sweep. Code, its differences from the commit and the address of the repository stay here: who
+    knows what they hold.
     """
     import wandb
 
@@ -53,17 +54,19 @@ def wandb_logger(
     if not record.exists():
         of_agent = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
         paths.replace_text(record, of_agent or secrets.token_hex(4))
+    preset = str(choices["preset"]) if choices and choices.get("preset") else None
     chosen = {name: str(choices[name]) for name in EXPERIMENT if choices and choices.get(name)}
+    chosen |= {"preset": preset} if preset else {}
     known = [f"{name}={option}" for name, option in chosen.items()] + ([f"sweep={place.sweep}"] if place else [])
     return StepwiseWandb(
         project=project,
         save_dir=run_dir,
         id=record.read_text().strip(),
         name=run_dir.name,
-        offline=not _has_wandb_key() if offline is None else offline,
+        offline=not has_wandb_key() if offline is None else offline,
         resume="allow",
         entity=entity,
-        group=group or "_".join(chosen.values()) or None,
+        group=group or preset or "_".join(chosen.values()) or None,
         tags=[tag[:64] for tag in [*(tags or []), *known]],  # W&B takes no longer ones
         settings=wandb.Settings(disable_git=True, disable_code=True, save_code=False),
     )
@@ -122,7 +125,8 @@ def _flat(node: Any, place: str = "") -> dict[str, Any]:
     }
 
 
-def _has_wandb_key() -> bool:
+def has_wandb_key() -> bool:
+    """Whether the environment or ``wandb login`` has left a key; it is not read further."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from carlt import dashboard
 from carlt.command_line import exit_with
 from carlt.errors import CarltError
 from carlt.paths import replace_text
@@ -18,6 +19,7 @@ from carlt.reporting.runs import read_runs
 from carlt.reporting.summary import tables
 
 USAGE = """usage: python -m carlt.report <run or sweep folder> ... [option=value] ...
+       python -m carlt.report dashboard <entity>/<project>    (a W&B workspace; --help says more)
 
 Tables and one HTML page from the records of all finished runs in the folders. Runs that differ by their seed alone make
 one row: mean, standard deviation, n. The others are compared with a baseline, paired by seed, with the 95 % confidence
@@ -52,10 +54,13 @@ class Arguments(NamedTuple):
 
 def main() -> None:
     """The command."""
-    if len(sys.argv) == 1 or {"-h", "--help"} & set(sys.argv[1:]):
+    to_dashboard = sys.argv[1:2] == ["dashboard"]
+    if not to_dashboard and (len(sys.argv) == 1 or {"-h", "--help"} & set(sys.argv[1:])):
         print(USAGE, end="")
         return
     try:
+        if to_dashboard:
+            return dashboard.main(sys.argv[2:])
         report(_arguments(sys.argv[1:]))
     except CarltError as error:
         exit_with("carlt.report", error)
