@@ -199,7 +199,7 @@ def test_a_failed_job_of_a_launcher_is_named(launcher: str, tmp_path: Path) -> N
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert "Sweep: 1 of 2 jobs finished" in done.stdout
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("  job 1 (optim.lr=1e30) failed: ")]
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("  job 1 (optim.lr=1e+30) failed: ")]
     assert "training has diverged" in line
 
 
