@@ -64,13 +64,12 @@ class Progress(Callback):
         self.bar = Bar(
             TextColumn(f"{self._job()}epoch"),
             MofNCompleteColumn(),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
+            BarColumn(bar_width=6 if self.narrow else 40),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[metrics]}{task.fields[sweep]}"),
+            TextColumn("{task.fields[metrics]}"),
             console=self.console,
         )
-        self.bar.add_task("train", total=trainer.max_epochs, completed=trainer.current_epoch, metrics="", sweep="")
+        self.bar.add_task("train", total=trainer.max_epochs, completed=trainer.current_epoch, metrics="")
         self.bar.start()
 
     @rank_zero_only
@@ -86,7 +85,10 @@ class Progress(Callback):
         done = trainer.current_epoch + 1
         run_left, sweep_left = self._left(done, trainer.max_epochs or 0)
         if self.bar is not None:
-            self.bar.update(self.bar.task_ids[0], completed=done, metrics=metrics, sweep=sweep_left)
+            shown = [*metrics.split("  "), *sweep_left.strip().splitlines()]
+            lines = ["  ".join(shown[i : i + 2]) for i in range(0, len(shown), 2)]
+            text = "\n".join(lines) if self.narrow else "  ".join(shown)
+            self.bar.update(self.bar.task_ids[0], completed=done, metrics=text)
         elif time.monotonic() - self.last_line >= self.plain_every_s or done == trainer.max_epochs:
             self.last_line = time.monotonic()
             seconds = f"{self.last_line - self.started:.0f} s{run_left}"
@@ -99,6 +101,11 @@ class Progress(Callback):
     @rank_zero_only
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
         self._close()
+
+    @property
+    def narrow(self) -> bool:
+        """Whether the metrics need lines of their own beside the bar."""
+        return self.console.width < 150
 
     def _job(self) -> str:
         return f"job {self.place.job}/{self.place.jobs}  " if self.place else ""
