@@ -92,7 +92,7 @@ class LongTailClassifier(L.LightningModule):
         self._tell_progress()  # a run that goes on within an epoch has no start of that epoch
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        torch.manual_seed(fold(self.seed, self.global_step, self.global_rank))
+        torch.manual_seed(fold(self.seed, self.current_epoch, batch_idx, self.global_rank))
         batch = Batch(*batch)
         images, targets = self.mixed(batch)
         if batch.contrast is None:

@@ -39,7 +39,7 @@ def cross_entropy(z: Row, y: int) -> float:
 
 def ldam(z: Row, y: int, scale: float = 30, largest: float = 0.5) -> float:
     margin = largest * (2 / COUNTS[y]) ** 0.25  # the rarest class has 2 images
-    return cross_entropy([scale * (value - margin * (c == y)) for c, value in enumerate(z)], y)
+    return cross_entropy([value - scale * margin * (c == y) for c, value in enumerate(z)], y)
 
 
 def smoothed(z: Row, y: int) -> float:
@@ -181,7 +181,7 @@ EQUAL = [7] * C
         (losses.ClassBalanced(COUNTS, reweight=0.0), losses.CrossEntropy(COUNTS)),
         (losses.ClassBalanced(COUNTS, reweight=1.0), losses.InverseFrequency(COUNTS)),
         (losses.ClassBalancedFocal(COUNTS, reweight=0.0), losses.Focal(COUNTS)),
-        (losses.LDAM(COUNTS, scale=1.0, max_margin=0.0), losses.CrossEntropy(COUNTS)),
+        (losses.LDAM(COUNTS, max_margin=0.0), losses.CrossEntropy(COUNTS)),
         (losses.LabelAwareSmoothing(COUNTS, head=0.0, tail=0.0), losses.CrossEntropy(COUNTS)),
         (losses.VectorScaling(COUNTS, gamma=0.0), losses.LogitAdjusted(COUNTS)),
         (losses.LogitAdjusted(COUNTS, tau=0.0), losses.CrossEntropy(COUNTS)),

@@ -12,13 +12,13 @@ from carlt.losses.base import Loss, by_label
 
 
 class LDAM(Loss):
-    """l(z, y) = CE(scale * (z - m_y 1_y)), m_c = max_margin * (min n / n_c)^(1/4) (Cao et al., NeurIPS 2019, eq. 13).
+    """l(z, y) = CE(z - scale * m_y 1_y), m_c = max_margin * (min n / n_c)^(1/4) (Cao et al., NeurIPS 2019, eq. 13).
 
-    z are cosines: the classifier has normalised features and weights, no bias and scale 1.
+    z is ``scale`` times cosines, as a ``CosineClassifier`` with that scale gives them (``model.cosine_scale``).
 
     Args:
         class_counts: training images of each class, at least 1 each, (C,).
-        scale: of the cosines, more than 0.
+        scale: of the classifier's cosines, more than 0.
         max_margin: of the rarest class, at least 0, in cosines.
         weighting: ``reweight`` and ``reweight_from``, see ``Loss``; LDAM-DRW is 0.9999 from 0.8.
     """
@@ -39,8 +39,8 @@ class LDAM(Loss):
         self.constant("margin", max_margin * (counts.min() / counts) ** 0.25)
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy of scaled logits, the label's less its margin."""
-        return by_label(self.scale * logits, targets, self._at_label)
+        """Cross-entropy of logits, the label's less its margin."""
+        return by_label(logits, targets, self._at_label)
 
     def _at_label(self, z: Tensor, label: Tensor) -> Tensor:
         less = -self.scale * self.margin[label].to(z.dtype)
