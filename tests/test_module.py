@@ -84,13 +84,21 @@ def test_mixing_comes_after_normalising_and_reaches_loss_and_regularizer(batch: 
     assert module.reg.given[1] is soft
 
 
-@pytest.mark.parametrize("same", [True, False])
-def test_the_seed_decides_the_draws_of_a_step(same: bool, batch: tuple[Tensor, Tensor]) -> None:
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [({}, True), ({"seed": 8}, False), ({"rank": 1}, False), ({"batch_idx": 1}, False), ({"epoch": 1}, False)],
+    ids=str,
+)
+def test_seed_rank_epoch_and_batch_decide_the_draws_of_a_step(
+    other: dict[str, int], same: bool, batch: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
     draws = []
-    for seed in (7, 7 if same else 8):
+    for at in ({}, other):
         torch.manual_seed(len(draws))  # what was drawn before does not matter
-        module = classifier(model=Recorder(lambda images: torch.rand(4, C)), seed=seed)
-        module.training_step(batch, 0)
+        module = classifier(model=Recorder(lambda images: torch.rand(4, C)), seed=at.get("seed", 7))
+        monkeypatch.setattr(LongTailClassifier, "global_rank", at.get("rank", 0))
+        monkeypatch.setattr(LongTailClassifier, "current_epoch", at.get("epoch", 0))
+        module.training_step(batch, at.get("batch_idx", 0))
         draws.append(module.loss.given[0])
     assert torch.equal(*draws) == same
 
