@@ -237,7 +237,7 @@ def main() -> None:
         small = small_images(folder)
         photographs(folder, folder / "photos")
         large = large_images(folder / "photos")
-    commit = run_record.commit()
+    commit = (run_record.commit() or "unknown")[:7]
     text = f"""# ConCutMix's views: the work done once
 
 `CARLT_REAL_DATA=... python experiments/benchmarks/mixed_views.py`, {time.strftime("%Y-%m-%d")}, commit {commit},
@@ -252,6 +252,8 @@ everything ends in normalised float32.
 
 A sample takes three views where its batch is not mixed and four where it is (probability 0.5): 3.5 in the mean. The
 six-view loaders read a second image for every sample and augment three views of both, as ConCutMix's released loader.
+With the same transforms carlt saves half a classification view and two contrastive ones of two and four: between 1.3
+times (AutoAugment, image by image, is most of the small images' cost) and 2 times.
 """
     Path(__file__).with_suffix(".md").write_text(text)
     print(text)
