@@ -2,21 +2,25 @@
 
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
+from torch import Tensor, nn
 
+from carlt import paths
 from carlt.aug import Then
-from carlt.callbacks import AtomicCheckpointIO, MetricsCsv
+from carlt.callbacks import AtomicCheckpointIO, MetricsCsv, read_checkpoint
 from carlt.callbacks.progress import Place
 from carlt.config import build, part_class
 from carlt.data import LongTailDataModule
 from carlt.errors import CarltError
 from carlt.models.classifier import feature_dim
 from carlt.module import LongTailClassifier
+from carlt.stages import Stage
 
 
 def build_data(config: DictConfig) -> LongTailDataModule:
@@ -46,12 +50,27 @@ def build_data(config: DictConfig) -> LongTailDataModule:
     )
 
 
-def build_module(config: DictConfig, data: LongTailDataModule) -> LongTailClassifier:
-    """The network with its loss and regularizer, for the classes that ``data`` has. Initial weights follow ``seed``."""
+def build_module(
+    config: DictConfig, data: LongTailDataModule, init: Mapping[str, Tensor] | None = None
+) -> LongTailClassifier:
+    """The network with its loss and regularizer, for the classes that ``data`` has. Initial weights follow ``seed``.
+
+    ``init`` are the weights that a second stage begins with; a checkpoint of that stage holds everything by itself.
+    """
     L.seed_everything(config.seed, verbose=False)
     known: dict[str, Any] = {"num_classes": data.num_classes, "class_counts": data.class_counts}
     model = build(config, "model", in_channels=data.channels, image_size=data.image_size, **known)
-    if getattr(part_class(config, "loss"), "contrast_views", 0):
+    contrasts = getattr(part_class(config, "loss"), "contrast_views", 0)
+    if config.get("stage"):
+        if contrasts:
+            raise CarltError(
+                "a contrastive loss trains features, and a stage leaves them as they are: choose another loss"
+            )
+        if init is not None:
+            _load(model, init, config.init_run)
+        stage: Stage = build(config, "stage")
+        model = stage.retrained(model)
+    if contrasts:
         known["feature_dim"] = feature_dim(model)
     return LongTailClassifier(
         model=model,
@@ -67,6 +86,28 @@ def build_module(config: DictConfig, data: LongTailDataModule) -> LongTailClassi
         seed=config.seed,
         channels_last=config.channels_last,
     )
+
+
+def init_weights(config: DictConfig) -> dict[str, Tensor]:
+    """The weights of the network that a second stage begins with."""
+    state = read_checkpoint(paths.checkpoint(Path(config.init_run), "last"))["state_dict"]
+    return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+
+
+def _load(model: nn.Module, given: Mapping[str, Tensor], folder: str) -> None:
+    wanted = model.state_dict()
+    shapes = [
+        f"{name} is {_shape(given, name)} there and {_shape(wanted, name)} here"
+        for name in {**wanted, **given}
+        if _shape(given, name) != _shape(wanted, name)
+    ]
+    if shapes:
+        raise CarltError(f"init_run={folder} has another network or number of classes: {shapes[0]}")
+    model.load_state_dict(given)
+
+
+def _shape(state: Mapping[str, Tensor], name: str) -> str:
+    return str(tuple(state[name].shape)) if name in state else "missing"
 
 
 def build_loggers(config: DictConfig, run_dir: Path, place: Place | None = None) -> list[Logger]:
@@ -105,6 +146,7 @@ def quiet_libraries() -> None:
         r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
         r".*Checkpoint directory .* exists and is not empty.*",
         r".*GPU available but not used.*",
+        r".*Found \d+ module\(s\) in eval mode at the start of training.*",  # what a stage leaves as it is
         r".*Total length of `list` across ranks is zero.*",  # no validation split
         r".*It is recommended to use `self.log\(.*sync_dist=True.*",  # what we log is the same on every rank
     ):

@@ -36,21 +36,21 @@ def check_overrides(config_name: str, overrides: Sequence[str]) -> list[str]:
         CarltError: lists every mistake: its value, its place and the choices.
     """
     problems: list[str] = []
-    parsed = [override for text in overrides if (override := _parse(text, problems))]
+    parsed = [override for text in overrides if (override := parse(text, problems))]
     hydras = [o for o in parsed if o.key_or_group.startswith("hydra")]
     groups = [o for o in parsed if group_dir(o.key_or_group) and o not in hydras]
     values = [o for o in parsed if o not in hydras and o not in groups]
     wrong = {id(o): list(_group_problems(o)) for o in groups}
     problems += [problem for found in wrong.values() for problem in found]
-    sound = [_first(o) for o in groups if not wrong[id(o)]]
+    sound = [first(o) for o in groups if not wrong[id(o)]]
     base = _compose(config_name, sound, problems)
     checked = _check_values(base, values, problems) if base is not None else []
-    full = _compose(config_name, sound + [_first(o) for o in checked], problems)
+    full = _compose(config_name, sound + [first(o) for o in checked], problems)
     if full is not None:
         problems += _node_problems(full, values)
     if problems:
         raise report(problems)
-    return [_text(o) for o in hydras + groups + checked]
+    return [text(o) for o in hydras + groups + checked]
 
 
 def apply_values(config: DictConfig, overrides: Sequence[str]) -> None:
@@ -60,7 +60,7 @@ def apply_values(config: DictConfig, overrides: Sequence[str]) -> None:
         CarltError: lists every override that does not fit it.
     """
     problems: list[str] = []
-    parsed = [override for text in overrides if (override := _parse(text, problems))]
+    parsed = [override for text in overrides if (override := parse(text, problems))]
     problems += [
         f"{override.key_or_group}: a run goes on with the parts it has; only values can change"
         for override in parsed
@@ -80,7 +80,8 @@ def exit_with(command: str, error: CarltError) -> typing.NoReturn:
     raise SystemExit(2)
 
 
-def _parse(text: str, problems: list[str]) -> Override | None:
+def parse(text: str, problems: list[str]) -> Override | None:
+    """An override; None, and what is wrong among ``problems``, where it is none."""
     try:
         override = OverridesParser.create().parse_override(text)
         if override.key_or_group:
@@ -93,7 +94,7 @@ def _parse(text: str, problems: list[str]) -> Override | None:
 
 def _group_problems(override: Override) -> Iterator[str]:
     group = override.key_or_group
-    for choice in _choices(override):
+    for choice in choices(override):
         for name in choice if isinstance(choice, list) else [choice]:
             if name is not None and str(name) not in options(group):
                 yield f"{group}={name}: no such {group}; {suggest(str(name), options(group))}"
@@ -103,7 +104,7 @@ def _check_values(config: DictConfig, overrides: Sequence[Override], problems: l
     """The overrides whose key ``config`` or a constructor knows and whose value is of the present one's kind."""
     checked = []
     for override in overrides:
-        if _text(override).startswith(("+", "~")):
+        if text(override).startswith(("+", "~")):
             checked.append(override)
             continue
         parent, _, name = override.key_or_group.rpartition(".")
@@ -118,13 +119,13 @@ def _check_values(config: DictConfig, overrides: Sequence[Override], problems: l
             if override.is_sweep_override() and name in parameters:
                 # A single value is seen by node_problems; of a sweep that sees the first.
                 found = [
-                    value_problem(override.key_or_group, v, parameters[name].annotation) for v in _choices(override)
+                    value_problem(override.key_or_group, v, parameters[name].annotation) for v in choices(override)
                 ]
                 problems += [problem for problem in found if problem]
             if name in node:
                 checked.append(override)
             elif name in parameters:
-                checked.append(OverridesParser.create().parse_override("++" + _text(override)))
+                checked.append(OverridesParser.create().parse_override("++" + text(override)))
             else:
                 known = sorted({*parameters, *map(str, node)} - INJECTED - {"_target_"})
                 problems.append(
@@ -142,7 +143,7 @@ def _check_values(config: DictConfig, overrides: Sequence[Override], problems: l
 def _kind_problems(node: DictConfig, name: str, override: Override) -> Iterator[str]:
     """A plain key (no constructor speaks for it) keeps the type of its present value; null may become anything."""
     present = OmegaConf.select(node, name, throw_on_missing=False)
-    for value in _choices(override):
+    for value in choices(override):
         reference = isinstance(value, str) and "${" in value
         if isinstance(present, bool | int | float | str) and not reference and not fits(value, type(present)):
             key = override.key_or_group
@@ -174,7 +175,7 @@ def _compose(config_name: str, overrides: list[str], problems: list[str]) -> Dic
         return None
 
 
-def _choices(override: Override) -> list[Any]:
+def choices(override: Override) -> list[Any]:
     """The values of an override, several if it is a sweep; of an interval that a search draws from, its two ends."""
     if not override.is_sweep_override():
         return [override.value()]
@@ -184,13 +185,15 @@ def _choices(override: Override) -> list[Any]:
     return [interval.start, interval.end]
 
 
-def _first(override: Override) -> str:
+def first(override: Override) -> str:
+    """``key=value``, of a sweep with its first value."""
     if not override.is_sweep_override():
-        return _text(override)
-    first = next(override.sweep_string_iterator(), "null") if override.is_discrete_sweep() else _choices(override)[0]
-    return f"{override.get_key_element()}={first}"
+        return text(override)
+    value = next(override.sweep_string_iterator(), "null") if override.is_discrete_sweep() else choices(override)[0]
+    return f"{override.get_key_element()}={value}"
 
 
-def _text(override: Override) -> str:
+def text(override: Override) -> str:
+    """The override as it was given."""
     assert override.input_line is not None
     return override.input_line

@@ -183,7 +183,7 @@ def _target_nodes(node: Any, place: str) -> Iterator[tuple[str, DictConfig]]:
         if "_target_" in node:
             yield place, node
         for key in map(str, node):
-            if not OmegaConf.is_missing(node, key) and not (place == "" and key == "recipe"):
+            if not OmegaConf.is_missing(node, key) and not (place == "" and key in ("recipe", "init")):
                 yield from _target_nodes(node[key], f"{place}.{key}" if place else key)
 
 

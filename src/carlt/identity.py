@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 # the other nodes say in full.
 IGNORED = (
     "resume",
+    "init_run",  # init.weights says what is there
     "objective",
     "recipe",
     "choices",

@@ -16,7 +16,7 @@ from carlt import paths
 from carlt.callbacks.progress import Place
 from carlt.errors import CarltError
 
-EXPERIMENT = ("data", "model", "aug", "loss", "reg", "sampler")
+EXPERIMENT = ("data", "model", "aug", "loss", "reg", "sampler", "stage", "init")
 
 
 class StepwiseWandb(WandbLogger):

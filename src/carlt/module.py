@@ -150,6 +150,12 @@ class LongTailClassifier(L.LightningModule):
         steps = math.ceil(batches / trainer.accumulate_grad_batches)
         return self.optim.configure(self, trainer.max_epochs or 1, max(1, steps))
 
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        after: Any = getattr(self.model, "after_step", None)
+        if after is not None:
+            after()
+
     def _tell_progress(self) -> None:
         """Tell the parts that change in the course of training which share of it, in [0, 1), is done."""
         for part in (self.loss, self.reg, self.mix, self.paste, self.relabel):

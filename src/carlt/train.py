@@ -12,7 +12,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from carlt import command_line, paths, sweep
+from carlt import command_line, paths, second_stage, sweep
 from carlt.config import conf_dir, searched, validate
 from carlt.errors import CarltError
 from carlt.identity import run_hash
@@ -43,17 +43,19 @@ def run(
     assembly.quiet_libraries()
     data = data or assembly.build_data(config)
     identity = run_hash(config, data.checksum())
-    module = assembly.build_module(config, data)
+    last = paths.checkpoint(run_dir, "last")
+    resumes = bool(config.resume) and last.is_file()
+    init = assembly.init_weights(config) if config.get("stage") and not resumes else None
+    module = assembly.build_module(config, data, init)
     outlets = assembly.build_loggers(config, run_dir, place)
     trainer = assembly.build_trainer(config, run_dir, outlets, place)
     if trainer.is_global_zero:
         paths.replace_text(run_dir / paths.CONFIG, OmegaConf.to_yaml(config, resolve=True))
     more = {"sweep": place.sweep} if place else {}
-    last = paths.checkpoint(run_dir, "last")
     began = time.monotonic()
     try:
         loggers.log_config(outlets, config, run_hash=identity, commit=run_record.commit(), **more)
-        trainer.fit(module, data, ckpt_path=last if config.resume and last.is_file() else None, weights_only=True)
+        trainer.fit(module, data, ckpt_path=last if resumes else None, weights_only=True)
         seconds = time.monotonic() - began
         result = run_record.evaluate_and_record(run_dir, trainer, module, data, config.seed, seconds, identity)
         if trainer.is_global_zero:
@@ -103,7 +105,8 @@ def main() -> None:
             stored = resumed_config(folder, values)
             overrides = [f"resume='{folder}'", f"hydra.run.dir='{folder}'"]
         else:
-            overrides = command_line.check_overrides("train", arguments.overrides)
+            check = second_stage if second_stage.asked(arguments.overrides) else command_line
+            overrides = check.check_overrides("train", arguments.overrides)
             if not arguments.cfg and (arguments.multirun or "hydra.mode=MULTIRUN" in overrides):
                 swept, overrides = sweep.plan(overrides)
     except CarltError as error:
@@ -111,7 +114,10 @@ def main() -> None:
 
     def job(config: DictConfig) -> float | list[float] | None:
         run_dir = Path(HydraConfig.get().runtime.output_dir)
-        config, objective = _of_a_run(config)
+        try:
+            config, objective = _of_a_run(config)
+        except CarltError as error:  # the first run of a stage has gone, or does not fit this job
+            command_line.exit_with(NAME, error)
         if swept is not None:
             return run_job(swept, config, objective, _is_first_process(), _job_of_sweep)
         _direct_children(run_dir, given if stored is not None else HydraConfig.get().overrides.task)
@@ -188,9 +194,12 @@ def _direct_children(run_dir: Path, overrides: Sequence[str]) -> None:
 def _of_a_run(config: DictConfig) -> tuple[DictConfig, Any]:
     """``config`` with the options it was composed of, for whoever reads it, and without the objective of a search."""
     hydras = ("hydra", "launcher", "sweep")
-    choices = {group: name for group, name in HydraConfig.get().runtime.choices.items() if not group.startswith(hydras)}
+    hydra = HydraConfig.get()
+    choices = {group: name for group, name in hydra.runtime.choices.items() if not group.startswith(hydras)}
     with open_dict(config):
         config.choices = choices
+        if config.init_run:
+            config = second_stage.staged(config, hydra.overrides.task)
         return config, config.pop("objective")
 
 

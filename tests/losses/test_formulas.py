@@ -73,6 +73,10 @@ CASES: list[tuple[Loss, Callable[[Row, int], float]]] = [
     (losses.LDAM(COUNTS, scale=5, max_margin=0.2), lambda z, y: ldam(z, y, 5, 0.2)),
     (losses.LabelAwareSmoothing(COUNTS), smoothed),
     (
+        losses.LabelSmoothing(COUNTS, smoothing=0.98),
+        lambda z, y: -sum((0.02 * (c == y) + 0.98 / C) * math.log(p) for c, p in enumerate(softmax(z))),
+    ),
+    (
         losses.VectorScaling(COUNTS, gamma=0.2, tau=1.2),
         lambda z, y: cross_entropy(
             [(n / 500) ** 0.2 * v + 1.2 * math.log(n / 549) for v, n in zip(z, COUNTS, strict=True)], y
@@ -97,6 +101,7 @@ def test_against_loops(loss: Loss, formula: Callable[[Row, int], float], logits:
         (losses.ClassBalanced(COUNTS), [(1 - 0.9999) / (1 - 0.9999**n) for n in COUNTS]),
         (losses.ClassBalancedFocal(COUNTS, reweight=0.99, gamma=1.0), [(1 - 0.99) / (1 - 0.99**n) for n in COUNTS]),
         (losses.InverseFrequency(COUNTS), [1 / n for n in COUNTS]),
+        (losses.GeneralizedReweight(COUNTS), [n**-1.2 for n in COUNTS]),
     ],
     ids=lambda case: type(case).__name__,
 )
@@ -186,6 +191,8 @@ EQUAL = [7] * C
         (losses.VectorScaling(COUNTS, gamma=0.0), losses.LogitAdjusted(COUNTS)),
         (losses.LogitAdjusted(COUNTS, tau=0.0), losses.CrossEntropy(COUNTS)),
         (losses.LogitAdjusted(COUNTS), losses.BalancedSoftmax(COUNTS)),
+        (losses.LabelSmoothing(COUNTS, smoothing=0.0), losses.CrossEntropy(COUNTS)),
+        (losses.GeneralizedReweight(COUNTS, power=1.0), losses.InverseFrequency(COUNTS)),
         (losses.LADE(COUNTS, alpha=0.0), losses.BalancedSoftmax(COUNTS)),
         (losses.Seesaw(COUNTS, p=0.0, q=0.0), losses.CrossEntropy(COUNTS)),
         (losses.Seesaw(EQUAL, q=0.0), losses.CrossEntropy(EQUAL)),

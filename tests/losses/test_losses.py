@@ -18,7 +18,7 @@ COUNTS = torch.tensor([500, 40, 7, 1])
 N, C = 6, len(COUNTS)
 EXPORTED = [getattr(losses, name) for name in losses.__all__]
 ALL = [loss for loss in EXPORTED if issubclass(loss, Loss)]  # a loss that needs more than logits has tests of its own
-REWEIGHTABLE = [loss for loss in ALL if loss is not losses.InverseFrequency]
+REWEIGHTABLE = [loss for loss in ALL if loss not in (losses.InverseFrequency, losses.GeneralizedReweight)]
 KINDS = [(loss, {}) for loss in ALL] + [(loss, {"reweight": 0.9}) for loss in REWEIGHTABLE]
 every_loss = pytest.mark.parametrize(("loss", "options"), KINDS)
 
@@ -91,7 +91,7 @@ def test_weights_are_those_of_the_labels(loss: type[Loss], soft: bool, logits: T
 
 @pytest.mark.parametrize("loss", ALL)
 def test_weights_set_in_when_told(loss: type[Loss], logits: Tensor, labels: Tensor) -> None:
-    more = {} if loss is losses.InverseFrequency else {"reweight": 0.99}
+    more = {"reweight": 0.99} if loss in REWEIGHTABLE else {}
     plain, always, deferred = (
         loss(COUNTS, reweight_from=1.0, **more), loss(COUNTS, **more), loss(COUNTS, reweight_from=0.8, **more)
     )  # fmt: skip
@@ -158,7 +158,7 @@ def test_a_checkpoint_needs_nothing_of_it(loss: type[Loss], options: Any) -> Non
 
 @pytest.mark.parametrize("loss", ALL)
 def test_a_class_without_images_has_no_prior(loss: type[Loss]) -> None:
-    if loss in (losses.CrossEntropy, losses.Focal):  # these ask for no counts unless they weigh
+    if loss in (losses.CrossEntropy, losses.Focal, losses.LabelSmoothing):  # these ask for no counts unless they weigh
         loss([3, 0, 2])
         with pytest.raises(CarltError, match="class 1: 0"):
             loss([3, 0, 2], reweight=0.9)

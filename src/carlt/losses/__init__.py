@@ -7,8 +7,11 @@ from carlt.losses.balanced_contrastive import BalancedContrastive
 from carlt.losses.class_balanced import ClassBalanced, ClassBalancedFocal
 from carlt.losses.cross_entropy import CrossEntropy
 from carlt.losses.focal import Focal
+from carlt.losses.generalized_reweight import GeneralizedReweight
+from carlt.losses.gml_nolb import GMLNOLB
 from carlt.losses.inverse_frequency import InverseFrequency
 from carlt.losses.label_aware_smoothing import LabelAwareSmoothing
+from carlt.losses.label_smoothing import LabelSmoothing
 from carlt.losses.lade import LADE
 from carlt.losses.ldam import LDAM
 from carlt.losses.logit_adjusted import BalancedSoftmax, LogitAdjusted
@@ -16,6 +19,7 @@ from carlt.losses.seesaw import Seesaw
 from carlt.losses.vector_scaling import VectorScaling
 
 __all__ = [
+    "GMLNOLB",
     "LADE",
     "LDAM",
     "BalancedContrastive",
@@ -24,8 +28,10 @@ __all__ = [
     "ClassBalancedFocal",
     "CrossEntropy",
     "Focal",
+    "GeneralizedReweight",
     "InverseFrequency",
     "LabelAwareSmoothing",
+    "LabelSmoothing",
     "LogitAdjusted",
     "Seesaw",
     "VectorScaling",

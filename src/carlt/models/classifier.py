@@ -46,6 +46,15 @@ def classifier(network: Any) -> Any:
     return network.get_classifier() if hasattr(network, "get_classifier") else _part(network, "classifier")
 
 
+def take_classifier(network: nn.Module) -> Any:
+    """``classifier(network)``, and an identity in its place."""
+    found = classifier(network)
+    path = next(name for name, module in network.named_modules() if module is found)
+    parent, _, name = path.rpartition(".")
+    setattr(network.get_submodule(parent), name, nn.Identity())
+    return found
+
+
 def feature_dim(network: Any) -> int:
     """D, the width of what ``classifier`` sees."""
     return int(classifier(network).in_features)
@@ -54,7 +63,7 @@ def feature_dim(network: Any) -> int:
 def _part(network: nn.Module, name: str) -> Any:
     if not hasattr(network, name):
         raise CarltError(
-            f"{type(network).__name__} has no {name}: a loss on features needs a network with features(images) "
-            "and a classifier"
+            f"{type(network).__name__} has no {name}: a loss on features and a second stage need a network "
+            "with features(images) and a classifier"
         )
     return getattr(network, name)

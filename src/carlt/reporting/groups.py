@@ -8,7 +8,17 @@ from carlt.errors import CarltError
 from carlt.reporting.runs import Run
 
 # What changes no number of a run: neither a difference nor part of a label.
-IGNORED = ("seed", "resume", "launcher", "logger", "callbacks", "data.root", "data.num_workers")
+IGNORED = (
+    "seed",
+    "resume",
+    "init_run",
+    "init.weights",
+    "launcher",
+    "logger",
+    "callbacks",
+    "data.root",
+    "data.num_workers",
+)
 CHECKSUM = "data checksum"
 
 

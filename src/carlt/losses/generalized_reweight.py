@@ -1,0 +1,28 @@
+"""Cross-entropy weighted by a power of the class frequency."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from torch import Tensor
+
+from carlt.errors import at_least
+from carlt.functional.prior import class_counts as checked_counts
+from carlt.losses.cross_entropy import CrossEntropy
+
+
+class GeneralizedReweight(CrossEntropy):
+    """Cross-entropy with w_c ~ n_c^-power, of mean 1 (Zhang et al., CVPR 2021, eq. 9-10); see ``Loss``.
+
+    Args:
+        class_counts: training images of each class, at least 1 each, (C,).
+        power: at least 0: 0 weighs classes alike, 1 is inverse frequency, 1.2 is usual.
+        reweight_from: see ``Loss``.
+    """
+
+    paper: ClassVar[str] = "Generalized re-weighting, of DisAlign (Zhang et al., CVPR 2021)"
+
+    def __init__(self, class_counts: Sequence[int] | Tensor, power: float = 1.2, reweight_from: float = 0.0):
+        super().__init__(class_counts, reweight_from=reweight_from)
+        at_least(0, power=power)
+        weights = checked_counts(class_counts).double() ** -power
+        self.constant("class_weight", weights / weights.mean())

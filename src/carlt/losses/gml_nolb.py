@@ -1,0 +1,42 @@
+"""GML-NOLB: the geometric mean over classes of how well each is recognised."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from carlt.functional.prior import class_counts as checked_counts
+
+
+class GMLNOLB(nn.Module):
+    """-mean over the batch's classes c of log r_c, r_c = mean over its samples q of class c of p_q[c].
+
+    p = softmax(z + log n) (Du & Wu, "No One Left Behind", CVPR 2023, section 4): the mean is over classes, so no weights
+    are needed besides. Soft labels weigh the mean: r_c = sum_q t_qc p_q[c] / sum_q t_qc. Under DDP the classes are those
+    of a rank's share of the batch.
+
+    Args:
+        class_counts: n, training images of each class, at least 1 each, (C,).
+    """
+
+    paper: ClassVar[str] = "GML-NOLB (Du & Wu, CVPR 2023)"
+
+    log_counts: Tensor
+
+    def __init__(self, class_counts: Sequence[int] | Tensor):
+        super().__init__()
+        self.register_buffer("log_counts", checked_counts(class_counts).float().log(), persistent=False)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """A scalar: logits floating (N, C), targets int64 (N,) or soft labels floating (N, C)."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        log_p = (logits + self.log_counts).log_softmax(1)
+        share = targets if targets.is_floating_point() else F.one_hot(targets, logits.shape[1])
+        share = share.to(log_p.dtype)
+        mass = share.sum(0)
+        present = mass > 0
+        # In logarithms: a mean of probabilities that are all tiny would be 0.
+        log_recall = (log_p[:, present] + share[:, present].log()).logsumexp(0) - mass[present].log()
+        return -log_recall.mean()

@@ -1,0 +1,78 @@
+"""What every second stage shares: features that stay as they are, under a classifier of its own."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from carlt.errors import CarltError
+from carlt.models.classifier import CosineClassifier, features, take_classifier
+
+
+class Stage(ABC):
+    """Takes a trained network and returns the one to train: its features frozen, with ``head``'s classifier on them."""
+
+    paper: ClassVar[str]
+    """The method and where it is from, for tables."""
+    updates_statistics: ClassVar[bool] = False
+    """Whether batch normalisation goes on estimating means and variances; its scale and shift never change."""
+
+    @abstractmethod
+    def head(self, trained: nn.Module) -> nn.Module:
+        """The classifier to train, features (N, D) to logits (N, C), from the trained one; sets what of it trains."""
+
+    def retrained(self, network: nn.Module) -> "Retrained":
+        """``network`` with its classifier replaced.
+
+        Raises:
+            CarltError: the network has no single linear or cosine classifier.
+        """
+        trained = take_classifier(network)
+        if not isinstance(trained, nn.Linear | CosineClassifier):
+            raise CarltError(f"a second stage needs a linear or cosine classifier, not {type(trained).__name__}")
+        return Retrained(network.requires_grad_(False), self.head(trained), self.updates_statistics)
+
+
+class Retrained(nn.Module):
+    """``classifier`` on the features of ``backbone``, which is never trained: images (N, channels, H, W) to (N, C).
+
+    The backbone stays in eval mode, so neither its statistics nor its dropout move; with ``updates_statistics`` its batch
+    normalisation alone is in training mode. A classifier with ``after_step`` is told after each optimizer step.
+    """
+
+    def __init__(self, backbone: nn.Module, classifier: nn.Module, updates_statistics: bool = False):
+        super().__init__()
+        self.backbone, self.classifier, self.updates_statistics = backbone, classifier, updates_statistics
+        self.train()
+
+    def train(self, mode: bool = True) -> "Retrained":
+        super().train(mode)
+        self.backbone.eval()
+        if self.updates_statistics:
+            for module in self.backbone.modules():
+                if isinstance(module, _BatchNorm):
+                    module.train(mode)
+        return self
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """What the classifier sees, (N, D)."""
+        return features(self.backbone, images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.features(images))
+
+    def after_step(self) -> None:
+        """Pass it on to a classifier that wants to know."""
+        if hasattr(self.classifier, "after_step"):
+            self.classifier.after_step()
+
+
+def fresh(trained: nn.Module) -> nn.Module:
+    """A classifier as ``trained``, linear or cosine, with initial weights."""
+    width = trained.in_features
+    if isinstance(trained, CosineClassifier):
+        return CosineClassifier(width, len(trained.weight), trained.scale)
+    return nn.Linear(width, len(trained.weight), trained.bias is not None)

@@ -1,0 +1,36 @@
+"""DisAlign: logits corrected as far as the image asks for it."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from carlt.stages.base import Stage
+
+
+class DisAlign(Stage):
+    """Adaptive calibration of frozen logits, with generalized re-weighting (Zhang et al., CVPR 2021, section 3.3)."""
+
+    paper: ClassVar[str] = "DisAlign (Zhang et al., CVPR 2021)"
+
+    def head(self, trained: nn.Module) -> nn.Module:
+        """The trained one, frozen, and its calibration."""
+        return Calibrated(trained.requires_grad_(False))
+
+
+class Calibrated(nn.Module):
+    """z'_c = (1 + s(f) a_c) z_c + s(f) b_c, s(f) = sigmoid(v f + d): features (N, D) to logits (N, C).
+
+    Their released code; the paper's equation 7 is (1 - s + s a) z + s b, where a is larger by one. a = 1, b = 0 at first.
+    """
+
+    def __init__(self, linear: nn.Module):
+        super().__init__()
+        self.linear, self.in_features = linear, linear.in_features
+        self.a = nn.Parameter(torch.ones(len(linear.weight)))
+        self.b = nn.Parameter(torch.zeros(len(linear.weight)))
+        self.confidence = nn.Linear(linear.in_features, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        share = self.confidence(features).sigmoid()
+        return (1 + share * self.a) * self.linear(features) + share * self.b

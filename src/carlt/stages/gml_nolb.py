@@ -1,0 +1,20 @@
+"""GML-NOLB: a new classifier for the geometric mean of the classes' recalls."""
+
+from typing import ClassVar
+
+from torch import nn
+
+from carlt.stages.base import Stage, fresh
+
+
+class GMLNOLB(Stage):
+    """A new classifier on frozen features, with ``carlt.losses.GMLNOLB`` (Du & Wu, "No One Left Behind", CVPR 2023).
+
+    Without the paper's optional ensemble of the old and the new classifier.
+    """
+
+    paper: ClassVar[str] = "GML-NOLB (Du & Wu, CVPR 2023)"
+
+    def head(self, trained: nn.Module) -> nn.Module:
+        """A new one of the same kind."""
+        return fresh(trained)

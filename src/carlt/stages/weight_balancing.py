@@ -1,0 +1,52 @@
+"""Weight balancing: weight decay, and no class's weights longer than a radius."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from carlt.errors import CarltError
+from carlt.stages.base import Stage
+
+
+class WeightBalancing(Stage):
+    """The trained classifier goes on with class-balanced weights, weight decay and MaxNorm (Alshammari et al., CVPR 2022).
+
+    After each step ||w_c|| <= r_c = min_k ||w_k|| + threshold (max_k ||w_k|| - min_k ||w_k||), of the weights it began
+    with: the paper has a radius for each class, its released code this one for all. The bias is free.
+
+    Args:
+        threshold: in [0, 1]; 0 holds all classes to the shortest, 1 holds none below the longest. The code has 0.1.
+    """
+
+    paper: ClassVar[str] = "Weight balancing (Alshammari et al., CVPR 2022)"
+
+    def __init__(self, threshold: float = 0.1):
+        if not 0 <= threshold <= 1:
+            raise CarltError(f"threshold={threshold} is out of range: it is in [0, 1]")
+        self.threshold = threshold
+
+    def head(self, trained: nn.Module) -> nn.Module:
+        """The trained one with radii; CarltError for a cosine classifier."""
+        if not isinstance(trained, nn.Linear):
+            raise CarltError("stage=wb balances lengths of weights, and a cosine classifier has none: choose stage=crt")
+        return MaxNormLinear(trained, self.threshold)
+
+
+class MaxNormLinear(nn.Linear):
+    """``linear`` with ||w_c|| <= radius_c after each step: features (N, D) to logits (N, C)."""
+
+    radius: Tensor
+
+    def __init__(self, linear: nn.Linear, threshold: float):
+        super().__init__(linear.in_features, linear.out_features, linear.bias is not None)
+        self.load_state_dict(linear.state_dict())
+        norm = torch.linalg.vector_norm(linear.weight.detach(), dim=1)
+        radius = norm.min() + threshold * (norm.max() - norm.min())
+        self.register_buffer("radius", radius.repeat(len(norm)))
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """The nearest weights within the radii."""
+        norm = torch.linalg.vector_norm(self.weight, dim=1)
+        self.weight.mul_((self.radius / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp(max=1)[:, None])
