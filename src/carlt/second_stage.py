@@ -1,4 +1,4 @@
-"""``stage=crt init_run=<run folder>``: the config of a second stage is the first run's, but for what the stage chooses."""
+"""``stage=crt init_run=<run folder>``: the first run's config, but for what the stage chooses."""
 
 import hashlib
 from collections.abc import Sequence

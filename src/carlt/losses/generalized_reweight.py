@@ -11,7 +11,7 @@ from carlt.losses.cross_entropy import CrossEntropy
 
 
 class GeneralizedReweight(CrossEntropy):
-    """Cross-entropy with w_c ~ n_c^-power, of mean 1 (Zhang et al., CVPR 2021, eq. 9-10); see ``Loss``.
+    """Cross-entropy with w_c ~ n_c^-power, of mean 1 (DisAlign, Zhang et al., CVPR 2021, section 3); see ``Loss``.
 
     Args:
         class_counts: training images of each class, at least 1 each, (C,).

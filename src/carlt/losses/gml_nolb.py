@@ -13,9 +13,9 @@ from carlt.functional.prior import class_counts as checked_counts
 class GMLNOLB(nn.Module):
     """-mean over the batch's classes c of log r_c, r_c = mean over its samples q of class c of p_q[c].
 
-    p = softmax(z + log n) (Du & Wu, "No One Left Behind", CVPR 2023, section 4): the mean is over classes, so no weights
-    are needed besides. Soft labels weigh the mean: r_c = sum_q t_qc p_q[c] / sum_q t_qc. Under DDP the classes are those
-    of a rank's share of the batch.
+    p = softmax(z + log n) (Du & Wu, "No One Left Behind", CVPR 2023). Classes count alike, so it takes no weights.
+    Soft labels weigh the mean: r_c = sum_q t_qc p_q[c] / sum_q t_qc. Under DDP the classes are those of a rank's share
+    of the batch.
 
     Args:
         class_counts: n, training images of each class, at least 1 each, (C,).

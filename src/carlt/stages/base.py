@@ -1,7 +1,7 @@
 """What every second stage shares: features that stay as they are, under a classifier of its own."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from carlt.errors import CarltError
 from carlt.models.classifier import CosineClassifier, features, take_classifier
+
+Trained = nn.Linear | CosineClassifier
 
 
 class Stage(ABC):
@@ -20,7 +22,7 @@ class Stage(ABC):
     """Whether batch normalisation goes on estimating means and variances; its scale and shift never change."""
 
     @abstractmethod
-    def head(self, trained: nn.Module) -> nn.Module:
+    def head(self, trained: Trained) -> nn.Module:
         """The classifier to train, features (N, D) to logits (N, C), from the trained one; sets what of it trains."""
 
     def retrained(self, network: nn.Module) -> "Retrained":
@@ -30,7 +32,7 @@ class Stage(ABC):
             CarltError: the network has no single linear or cosine classifier.
         """
         trained = take_classifier(network)
-        if not isinstance(trained, nn.Linear | CosineClassifier):
+        if not isinstance(trained, Trained):
             raise CarltError(f"a second stage needs a linear or cosine classifier, not {type(trained).__name__}")
         return Retrained(network.requires_grad_(False), self.head(trained), self.updates_statistics)
 
@@ -38,7 +40,7 @@ class Stage(ABC):
 class Retrained(nn.Module):
     """``classifier`` on the features of ``backbone``, which is never trained: images (N, channels, H, W) to (N, C).
 
-    The backbone stays in eval mode, so neither its statistics nor its dropout move; with ``updates_statistics`` its batch
+    The backbone stays in eval mode, so that neither statistics nor dropout move; with ``updates_statistics`` its batch
     normalisation alone is in training mode. A classifier with ``after_step`` is told after each optimizer step.
     """
 
@@ -66,11 +68,12 @@ class Retrained(nn.Module):
 
     def after_step(self) -> None:
         """Pass it on to a classifier that wants to know."""
-        if hasattr(self.classifier, "after_step"):
-            self.classifier.after_step()
+        tell: Any = getattr(self.classifier, "after_step", None)
+        if tell is not None:
+            tell()
 
 
-def fresh(trained: nn.Module) -> nn.Module:
+def fresh(trained: Trained) -> nn.Module:
     """A classifier as ``trained``, linear or cosine, with initial weights."""
     width = trained.in_features
     if isinstance(trained, CosineClassifier):

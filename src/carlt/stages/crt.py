@@ -4,14 +4,14 @@ from typing import ClassVar
 
 from torch import nn
 
-from carlt.stages.base import Stage, fresh
+from carlt.stages.base import Stage, Trained, fresh
 
 
 class CRT(Stage):
-    """Classifier re-training: a new classifier on frozen features, classes drawn alike (Kang et al., ICLR 2020, 4.1)."""
+    """A new classifier on frozen features, classes drawn alike (Kang et al., ICLR 2020, section 4)."""
 
     paper: ClassVar[str] = "cRT (Kang et al., ICLR 2020)"
 
-    def head(self, trained: nn.Module) -> nn.Module:
+    def head(self, trained: Trained) -> nn.Module:
         """A new one of the same kind."""
         return fresh(trained)

@@ -5,15 +5,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from carlt.stages.base import Stage
+from carlt.stages.base import Stage, Trained
 
 
 class DisAlign(Stage):
-    """Adaptive calibration of frozen logits, with generalized re-weighting (Zhang et al., CVPR 2021, section 3.3)."""
+    """Adaptive calibration of frozen logits, with generalized re-weighting (Zhang et al., CVPR 2021, section 3)."""
 
     paper: ClassVar[str] = "DisAlign (Zhang et al., CVPR 2021)"
 
-    def head(self, trained: nn.Module) -> nn.Module:
+    def head(self, trained: Trained) -> nn.Module:
         """The trained one, frozen, and its calibration."""
         return Calibrated(trained.requires_grad_(False))
 
@@ -21,10 +21,10 @@ class DisAlign(Stage):
 class Calibrated(nn.Module):
     """z'_c = (1 + s(f) a_c) z_c + s(f) b_c, s(f) = sigmoid(v f + d): features (N, D) to logits (N, C).
 
-    Their released code; the paper's equation 7 is (1 - s + s a) z + s b, where a is larger by one. a = 1, b = 0 at first.
+    a = 1 and b = 0 at first. So their released code; the paper writes (1 - s + s a) z + s b, its a larger by one.
     """
 
-    def __init__(self, linear: nn.Module):
+    def __init__(self, linear: Trained):
         super().__init__()
         self.linear, self.in_features = linear, linear.in_features
         self.a = nn.Parameter(torch.ones(len(linear.weight)))

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from carlt.stages.base import Stage, fresh
+from carlt.stages.base import Stage, Trained, fresh
 
 
 class GMLNOLB(Stage):
@@ -15,6 +15,6 @@ class GMLNOLB(Stage):
 
     paper: ClassVar[str] = "GML-NOLB (Du & Wu, CVPR 2023)"
 
-    def head(self, trained: nn.Module) -> nn.Module:
+    def head(self, trained: Trained) -> nn.Module:
         """A new one of the same kind."""
         return fresh(trained)

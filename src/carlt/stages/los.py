@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from carlt.stages.base import Stage, fresh
+from carlt.stages.base import Stage, Trained, fresh
 
 
 class LOS(Stage):
@@ -19,6 +19,6 @@ class LOS(Stage):
     def __init__(self, new_head: bool = False):
         self.new_head = new_head
 
-    def head(self, trained: nn.Module) -> nn.Module:
+    def head(self, trained: Trained) -> nn.Module:
         """The trained one, or a new one of the same kind."""
         return fresh(trained) if self.new_head else trained

@@ -5,15 +5,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from carlt.stages.base import Stage
+from carlt.stages.base import Stage, Trained
 
 
 class LWS(Stage):
-    """Learnable weight scaling: z'_c = s_c z_c, s alone trained, classes drawn alike (Kang et al., ICLR 2020, 4.3)."""
+    """z'_c = s_c z_c, s alone trained, classes drawn alike (Kang et al., ICLR 2020, section 4)."""
 
     paper: ClassVar[str] = "LWS (Kang et al., ICLR 2020)"
 
-    def head(self, trained: nn.Module) -> nn.Module:
+    def head(self, trained: Trained) -> nn.Module:
         """The trained one, frozen, times the scales."""
         return Scaled(trained.requires_grad_(False))
 
@@ -21,7 +21,7 @@ class LWS(Stage):
 class Scaled(nn.Module):
     """scale_c times the logits of ``linear``, scale 1 at first: features (N, D) to logits (N, C)."""
 
-    def __init__(self, linear: nn.Module):
+    def __init__(self, linear: Trained):
         super().__init__()
         self.linear, self.in_features = linear, linear.in_features
         self.scale = nn.Parameter(torch.ones(len(linear.weight)))

@@ -4,20 +4,20 @@ from typing import ClassVar
 
 from torch import nn
 
-from carlt.stages.base import Stage
+from carlt.stages.base import Stage, Trained
 from carlt.stages.lws import Scaled
 
 
 class MiSLAS(Stage):
     """z'_c = s_c (w_c f + b_c), s, w and b trained with label-aware smoothing, classes drawn alike.
 
-    Batch normalisation follows the new draws by its statistics, its scale and shift stay (Zhong et al., CVPR 2021,
-    sections 3.2-3.3).
+    Batch normalisation follows the new draws by its statistics, its scale and shift stay (Zhong et al., CVPR
+    2021, section 3).
     """
 
     paper: ClassVar[str] = "MiSLAS (Zhong et al., CVPR 2021)"
     updates_statistics: ClassVar[bool] = True
 
-    def head(self, trained: nn.Module) -> nn.Module:
+    def head(self, trained: Trained) -> nn.Module:
         """The trained one times scales, all of it trained."""
         return Scaled(trained)

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from carlt.errors import CarltError
-from carlt.stages.base import Stage
+from carlt.stages.base import Stage, Trained
 
 
 class WeightBalancing(Stage):
-    """The trained classifier goes on with class-balanced weights, weight decay and MaxNorm (Alshammari et al., CVPR 2022).
+    """The classifier goes on with class-balanced weights, weight decay and MaxNorm (Alshammari et al., CVPR 2022).
 
     After each step ||w_c|| <= r_c = min_k ||w_k|| + threshold (max_k ||w_k|| - min_k ||w_k||), of the weights it began
     with: the paper has a radius for each class, its released code this one for all. The bias is free.
@@ -26,7 +26,7 @@ class WeightBalancing(Stage):
             raise CarltError(f"threshold={threshold} is out of range: it is in [0, 1]")
         self.threshold = threshold
 
-    def head(self, trained: nn.Module) -> nn.Module:
+    def head(self, trained: Trained) -> nn.Module:
         """The trained one with radii; CarltError for a cosine classifier."""
         if not isinstance(trained, nn.Linear):
             raise CarltError("stage=wb balances lengths of weights, and a cosine classifier has none: choose stage=crt")
