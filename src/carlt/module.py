@@ -12,8 +12,8 @@ from torchmetrics import MeanMetric
 from carlt.data.batch import Batch, Pair
 from carlt.functional.mixing import soft_labels
 from carlt.functional.seeds import fold
+from carlt.losses.step import Learnt, Step
 from carlt.metrics import ConfusionCounts, Evaluation
-from carlt.models.classifier import classifier, features
 from carlt.optim import Optim
 
 Mix = Callable[[Tensor, Tensor], Pair]
@@ -25,7 +25,7 @@ class LongTailClassifier(L.LightningModule):
     Args:
         model: normalised images (N, channels, H, W) to logits (N, C).
         loss, reg: (logits, targets) to a scalar; ``reg`` may hold state (CAR does) and is saved with the network. A
-            loss with ``contrast_views`` is given an embedding and the labels besides.
+            loss with a method ``learn`` runs the network itself (``carlt.losses.step``).
         optim: optimizer and schedule.
         class_counts: training images of each class (C,); they decide many / medium / few.
         mean, std: of the channels, for images in [0, 1].
@@ -95,14 +95,10 @@ class LongTailClassifier(L.LightningModule):
         torch.manual_seed(fold(self.seed, self.current_epoch, batch_idx, self.global_rank))
         batch = Batch(*batch)
         images, targets = self.mixed(batch)
-        if batch.contrast is None:
-            logits = self.model(images)
-            loss = self.loss(logits, targets)
-        else:
-            logits, targets, loss = self._contrasted(images, targets, batch)
-        penalty = self.reg(logits, targets)
-        self._log_means(loss=loss, penalty=penalty, size=len(batch.labels))
-        return {"loss": loss + penalty, "logits": logits.detach()}
+        learnt = self._learn(images, targets, batch)
+        penalty = self.reg(learnt.logits, learnt.targets)
+        self._log_means(loss=learnt.loss, penalty=penalty, size=len(batch.labels))
+        return {"loss": learnt.loss + penalty, "logits": learnt.logits.detach()}
 
     def mixed(self, batch: Batch) -> Pair:
         """Normalised images and their labels, soft where they were mixed."""
@@ -113,18 +109,16 @@ class LongTailClassifier(L.LightningModule):
         images = self.normalise(batch.images)
         return (images, batch.labels) if self.mix is None else self.mix(images, batch.labels)
 
-    def _contrasted(self, images: Tensor, targets: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, targets and loss of a batch with views for contrast, all in one pass through the network."""
-        assert batch.contrast is not None
-        views = torch.cat([images, self.normalise(batch.contrast.flatten(0, 1))])
-        head = classifier(self.model)
-        seen = features(self.model, views).unflatten(0, (-1, len(images)))
-        loss: Any = self.loss
-        embedding = loss.embed(seen, head.weight)
-        logits = head(seen[0])
-        if batch.foreground is not None and self.relabel is not None:
-            targets = self.relabel(embedding.views[0], embedding.centres, targets)
-        return logits, targets, loss(logits, targets, embedding, batch.labels)
+    def _learn(self, images: Tensor, targets: Tensor, batch: Batch) -> Learnt:
+        """The loss of a batch; a loss with a method ``learn`` is given the network and all there is to see."""
+        learn: Any = getattr(self.loss, "learn", None)
+        if learn is None:
+            logits = self.model(images)
+            return Learnt(logits, targets, self.loss(logits, targets))
+        views = batch.contrast
+        contrast = None if views is None else self.normalise(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+        relabel = self.relabel if batch.foreground is not None else None
+        return learn(self.model, Step(images, targets, batch.labels, contrast, relabel))
 
     def validation_step(self, batch: Pair, batch_idx: int) -> None:
         images, labels = batch

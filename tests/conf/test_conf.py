@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from carlt import assembly
 from carlt.config import build, compose_config, conf_dir, options, signature, validate
 from carlt.errors import CarltError
+from carlt.losses.step import Step
 from carlt.models.classifier import feature_dim
 from carlt.module import LongTailClassifier
 
@@ -75,18 +76,24 @@ def test_every_model_trains(model: str) -> None:
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("group", ["loss", "reg"])
-def test_every_loss_and_regularizer_has_a_gradient(group: str) -> None:
-    known = {"num_classes": 3, "class_counts": torch.tensor([9, 4, 2]), "feature_dim": 5}
-    for name in options(group):
-        module = build(compose(f"{group}={name}"), group, **known)
-        logits, labels = torch.randn(4, 3, requires_grad=True), torch.tensor([0, 1, 2, 0])
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group in ("loss", "reg") for name in options(group)])
+def test_every_loss_and_regularizer_has_a_gradient(group: str, name: str) -> None:
+    config = compose(f"{group}={name}")
+    known: dict[str, Any] = {"num_classes": 3, "class_counts": torch.tensor([9, 4, 2])}
+    network = build(config, "model", in_channels=1, image_size=8, **known)
+    module = build(config, group, feature_dim=feature_dim(network), **known)
+    images, labels = torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
+    if hasattr(module, "learn"):
         views = getattr(module, "contrast_views", 0)
-        more = (module.embed(torch.randn(1 + views, 4, 5), torch.randn(3, 5)), labels) if views else ()
-        module(logits, labels, *more).backward()
-        assert logits.grad.isfinite().all(), name
-        assert logits.grad.any() or name == "none"
-        assert module.paper
+        contrast = torch.randn(views, 4, 1, 8, 8) if views else None
+        value = module.learn(network, Step(images, labels, labels, contrast)).loss
+    else:
+        value = module(network(images), labels)
+    value.backward()
+    gradients = [parameter.grad for parameter in network.parameters()]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert all(gradient.any() for gradient in gradients) or name == "none"
+    assert module.paper
 
 
 @pytest.mark.parametrize("aug", options("aug"))

@@ -1,6 +1,7 @@
 """Losses: (logits (N, C), labels (N,) or soft labels (N, C)) to the mean over the batch, a scalar.
 
-A contrastive loss (``contrast_views`` above 0) takes an embedding of further views and the labels besides.
+A loss that sees more than logits has a method ``learn`` and runs the network itself (``step.py``); ``contrast_views``
+says how many further views of each image it asks for.
 """
 
 from carlt.losses.balanced_contrastive import BalancedContrastive
@@ -15,6 +16,7 @@ from carlt.losses.label_smoothing import LabelSmoothing
 from carlt.losses.lade import LADE
 from carlt.losses.ldam import LDAM
 from carlt.losses.logit_adjusted import BalancedSoftmax, LogitAdjusted
+from carlt.losses.ride import RIDE
 from carlt.losses.seesaw import Seesaw
 from carlt.losses.vector_scaling import VectorScaling
 
@@ -22,6 +24,7 @@ __all__ = [
     "GMLNOLB",
     "LADE",
     "LDAM",
+    "RIDE",
     "BalancedContrastive",
     "BalancedSoftmax",
     "ClassBalanced",

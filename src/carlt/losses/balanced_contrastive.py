@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from carlt.errors import CarltError, at_least
 from carlt.functional.contrastive import balanced_contrastive
 from carlt.losses.logit_adjusted import LogitAdjusted
+from carlt.losses.step import Learnt, Step
+from carlt.models.classifier import classifier, features
 
 
 class Embedding(NamedTuple):
@@ -59,6 +62,18 @@ class BalancedContrastive(nn.Module):
         self.ce_weight, self.contrast_weight, self.temperature = ce_weight, contrast_weight, temperature
         self.projector = _projector(feature_dim, hidden, dim)
         self.centre_projector = _projector(feature_dim, hidden, dim)
+
+    def learn(self, network: nn.Module, step: Step) -> Learnt:
+        """All views in one pass through the network."""
+        assert step.contrast is not None
+        head = classifier(network)
+        seen = features(network, torch.cat([step.images, step.contrast.flatten(0, 1)]))
+        seen = seen.unflatten(0, (-1, len(step.images)))
+        embedding = self.embed(seen, head.weight)
+        logits, targets = head(seen[0]), step.targets
+        if step.relabel is not None:
+            targets = step.relabel(embedding.views[0], embedding.centres, targets)
+        return Learnt(logits, targets, self(logits, targets, embedding, step.labels))
 
     def embed(self, features: Tensor, weight: Tensor) -> Embedding:
         """Features (1 + V, N, D') and the classifier's weights (C, D') in the contrastive space."""

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from carlt.errors import CarltError
+from carlt.errors import CarltError, at_least
+from carlt.models.experts import ExpertHeads
 
 
 class CosineClassifier(nn.Module):
@@ -27,8 +28,14 @@ class CosineClassifier(nn.Module):
         return self.scale * F.linear(F.normalize(features), F.normalize(self.weight))
 
 
-def make_classifier(in_features: int, num_classes: int, cosine_scale: float | None) -> nn.Module:
-    """A linear classifier, or with ``cosine_scale`` a cosine one."""
+def make_classifier(in_features: int, num_classes: int, cosine_scale: float | None, experts: int = 1) -> nn.Module:
+    """A linear classifier, or with ``cosine_scale`` a cosine one; with ``experts`` above 1 one for each of them.
+
+    ``in_features`` is the width of one expert's features; those of all experts come side by side.
+    """
+    at_least(1, experts=experts)
+    if experts > 1:
+        return ExpertHeads([make_classifier(in_features, num_classes, cosine_scale) for _ in range(experts)])
     if cosine_scale is None:
         return nn.Linear(in_features, num_classes)
     return CosineClassifier(in_features, num_classes, cosine_scale)

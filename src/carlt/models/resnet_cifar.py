@@ -5,6 +5,7 @@ from torch.nn import functional as F
 
 from carlt.errors import CarltError, at_least
 from carlt.models.classifier import make_classifier
+from carlt.models.experts import Branches
 from carlt.models.weights import load_weights
 
 
@@ -35,6 +36,8 @@ class CifarResNet(nn.Module):
         width: channels of the first stage; the paper's is 16.
         weights: a local file to start from (``carlt.models.weights``).
         cosine_scale: makes the classifier a cosine one with this scale.
+        experts: above 1, this many have the last two stages and a classifier of their own; logits are their mean.
+        expert_width: share of the channels that several experts' own stages keep, in (0, 1]; 0.75 in RIDE's code.
     """
 
     def __init__(
@@ -45,29 +48,39 @@ class CifarResNet(nn.Module):
         width: int = 16,
         weights: str | None = None,
         cosine_scale: float | None = None,
+        experts: int = 1,
+        expert_width: float = 1.0,
     ):
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
             raise CarltError(f"model.depth of a CIFAR ResNet is 6n + 2 (8, 14, 20, 32, ...), not {depth}")
-        at_least(1, width=width)
+        at_least(1, width=width, experts=experts)
+        if not 0 < expert_width <= 1:
+            raise CarltError(f"expert_width={expert_width} is out of range: it lies in (0, 1]")
         self.conv1 = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        channels, stages = width, []
-        for stage in range(3):
-            for block in range((depth - 2) // 6):
-                stride = 2 if stage and not block else 1
-                stages.append(BasicBlock(channels, width << stage, stride))
-                channels = width << stage
-        self.stages = nn.Sequential(*stages)
-        self.classifier = make_classifier(channels, num_classes, cosine_scale)
+        blocks = (depth - 2) // 6
+        first, second = width, 2 * (width if experts == 1 else max(1, round(width * expert_width)))
+        third = 2 * second
+        self.stages = nn.Sequential(*_stage(first, first, blocks, 1))
+        if experts > 1:
+            private = [_stage(first, second, blocks, 2) + _stage(second, third, blocks, 2) for _ in range(experts)]
+            self.stages.append(Branches(nn.Sequential(*stages) for stages in private))
+        else:
+            self.stages.extend(_stage(first, second, blocks, 2) + _stage(second, third, blocks, 2))
+        self.classifier = make_classifier(third, num_classes, cosine_scale, experts)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)
         load_weights(self, weights)
 
     def features(self, images: Tensor) -> Tensor:
-        """Images to what the classifier sees, (N, 4 * width)."""
+        """Images to what the classifier sees, (N, D): 4 * width channels, or those of all experts."""
         return self.stages(F.relu(self.bn1(self.conv1(images)), inplace=True)).mean((2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.classifier(self.features(images))
+
+
+def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> list[nn.Module]:
+    return [BasicBlock(inputs, outputs, stride), *(BasicBlock(outputs, outputs, 1) for _ in range(blocks - 1))]

@@ -4,11 +4,15 @@ from torch import Tensor, nn
 
 from carlt.errors import at_least
 from carlt.models.classifier import make_classifier
+from carlt.models.experts import Branches
 from carlt.models.weights import load_weights
 
 
 class SmallCNN(nn.Module):
-    """Four convolutions and a linear classifier: images (N, in_channels, H, W), H and W >= 2, to logits (N, C)."""
+    """Four convolutions and a linear classifier: images (N, in_channels, H, W), H and W >= 2, to logits (N, C).
+
+    With ``experts`` above 1, each has the last two convolutions and a classifier of its own; logits are their mean.
+    """
 
     def __init__(
         self,
@@ -17,6 +21,7 @@ class SmallCNN(nn.Module):
         width: int = 32,
         weights: str | None = None,
         cosine_scale: float | None = None,
+        experts: int = 1,
     ):
         super().__init__()
         at_least(1, width=width)
@@ -24,16 +29,19 @@ class SmallCNN(nn.Module):
             _block(in_channels, width),
             _block(width, width),
             nn.MaxPool2d(2),
-            _block(width, 2 * width),
-            _block(2 * width, 2 * width),
+            *(_late(width) if experts == 1 else [Branches(nn.Sequential(*_late(width)) for _ in range(experts))]),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )
-        self.classifier = make_classifier(2 * width, num_classes, cosine_scale)
+        self.classifier = make_classifier(2 * width, num_classes, cosine_scale, experts)
         load_weights(self, weights)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.classifier(self.features(images))
+
+
+def _late(width: int) -> list[nn.Module]:
+    return [_block(width, 2 * width), _block(2 * width, 2 * width)]
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from carlt.errors import CarltError
-from carlt.models.classifier import CosineClassifier, classifier
+from carlt.errors import CarltError, at_least
+from carlt.models.classifier import classifier, make_classifier
+from carlt.models.experts import Branches
 from carlt.models.weights import load_weights
 
 
@@ -20,6 +21,7 @@ def timm_model(
     weights: str | None = None,
     drop_path_rate: float = 0.0,
     cosine_scale: float | None = None,
+    experts: int = 1,
 ) -> nn.Module:
     """A timm network: images (N, in_channels, H, W) to logits (N, C).
 
@@ -29,6 +31,7 @@ def timm_model(
         pretrained: download timm's default weights.
         weights: a local file to start from (``carlt.models.weights``).
         cosine_scale: makes the classifier a cosine one with this scale.
+        experts: above 1, this many have layer3, layer4 and a classifier of their own; only ResNets can be so divided.
 
     Raises:
         CarltError: unknown name (with the nearest ones), a network for another image size, weights that cannot be
@@ -39,12 +42,13 @@ def timm_model(
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_')[0]}*")[:8] or timm.list_models("resnet*")[:8]
         raise CarltError(f"model.name={name!r} is no timm model; near it: {', '.join(near)}")
+    at_least(1, experts=experts)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are told below, in one line
     options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
     if drop_path_rate:
         options["drop_path_rate"] = drop_path_rate
     try:
-        network = _create(name, pretrained, image_size, options)
+        network, *others = (_create(name, pretrained, image_size, options) for _ in range(experts))
     except (RuntimeError, OSError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise CarltError(
@@ -53,8 +57,10 @@ def timm_model(
             if pretrained
             else f"model.name={name!r} cannot be built with {options} ({reason})"
         ) from None
-    if cosine_scale is not None:
-        _replace(network, classifier(network), cosine_scale)
+    if others:
+        _divide(network, [network, *others], name)
+    if others or cosine_scale is not None:
+        _replace(network, classifier(network), cosine_scale, experts)
     _check_size(network, name, in_channels, image_size)
     load_weights(network, weights)
     return network
@@ -69,13 +75,25 @@ def _create(name: str, pretrained: bool, image_size: int, options: dict[str, Any
         return timm.create_model(name, pretrained=pretrained, **options)
 
 
-def _replace(network: nn.Module, linear: nn.Module, scale: float) -> None:
-    """Put a cosine classifier where ``linear`` is."""
+def _divide(network: Any, owners: list[Any], name: str) -> None:
+    """Give each expert the late stages of one of ``owners``, of which ``network`` is the first."""
+    if not all(hasattr(network, layer) for layer in ("layer3", "layer4")):
+        raise CarltError(
+            f"model.experts={len(owners)} needs a ResNet, whose layer3 and layer4 each expert has for its own; "
+            f"model.name={name!r} has none"
+        )
+    branches = Branches(nn.Sequential(owner.layer3, owner.layer4) for owner in owners)
+    network.layer3, network.layer4 = nn.Identity(), branches
+
+
+def _replace(network: nn.Module, linear: nn.Module, scale: float | None, experts: int) -> None:
+    """Put another classifier where ``linear`` is."""
     if not isinstance(linear, nn.Linear):
         raise CarltError(f"model.cosine_scale needs a linear classifier to replace, not {type(linear).__name__}")
     path = next(name for name, module in network.named_modules() if module is linear)
     parent, _, name = path.rpartition(".")
-    setattr(network.get_submodule(parent), name, CosineClassifier(linear.in_features, linear.out_features, scale))
+    head = make_classifier(linear.in_features, linear.out_features, scale, experts)
+    setattr(network.get_submodule(parent), name, head)
 
 
 @torch.no_grad()

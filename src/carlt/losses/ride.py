@@ -1,0 +1,80 @@
+"""RIDE: experts that share early stages, each taught with margins, and told to disagree."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from carlt.errors import CarltError
+from carlt.functional.prior import relative_frequency
+from carlt.losses.ldam import LDAM
+from carlt.losses.step import Learnt, Step
+from carlt.models.classifier import classifier, features
+
+
+class RIDE(nn.Module):
+    """sum_e LDAM(z_e) + diversity * mean(T)^2 KL(softmax(mean z / T) || softmax(z_e / T)) (Wang et al., ICLR 2021).
+
+    Equations 3 and 4 with the released code's reading of them: z_e are expert e's logits, and what is predicted is
+    their mean, which is a constant in the divergence. ``diversity`` below 0 pushes experts apart. From
+    ``reweight_from`` on LDAM has class weights, and the divergence a temperature for each class, softer for frequent
+    ones: T_c ~ 1 - spread + spread C pi_c, divided by the largest; T = 1 before. A step costs one pass through the
+    shared stages and one through each expert's. Experts are not routed to: all see every image.
+
+    Args:
+        class_counts: training images of each class, at least 1 each, (C,).
+        diversity: finite; -0.45 for CIFAR and -0.2 for the large sets in the paper, -0.2 in the released CIFAR config.
+        spread: of the temperatures over the classes, in [0, 1].
+        scale, max_margin: see ``LDAM``.
+        reweight, reweight_from: see ``Loss``.
+    """
+
+    paper: ClassVar[str] = "RIDE (Wang et al., ICLR 2021)"
+
+    class_temperature: Tensor
+
+    def __init__(
+        self,
+        class_counts: Sequence[int] | Tensor,
+        diversity: float = -0.45,
+        spread: float = 0.05,
+        scale: float = 30.0,
+        max_margin: float = 0.5,
+        reweight: float = 0.9999,
+        reweight_from: float = 0.8,
+    ):
+        super().__init__()
+        if not abs(diversity) < float("inf"):
+            raise CarltError(f"diversity={diversity} is not finite")
+        if not 0 <= spread <= 1:
+            raise CarltError(f"spread={spread} is out of range: it lies in [0, 1]")
+        self.diversity = diversity
+        self.margins = LDAM(class_counts, scale, max_margin, reweight=reweight, reweight_from=reweight_from)
+        pi = relative_frequency(class_counts)
+        temperature = 1 - spread + spread * len(pi) * pi
+        self.register_buffer("class_temperature", (temperature / temperature.max()).float(), persistent=False)
+
+    def set_progress(self, progress: float) -> None:
+        """Tell which fraction of the training is done, in [0, 1)."""
+        self.margins.set_progress(progress)
+
+    def learn(self, network: nn.Module, step: Step) -> Learnt:
+        """Every expert's logits for the loss, their mean for everything else."""
+        head = classifier(network)
+        if not hasattr(head, "each"):
+            raise CarltError("RIDE needs a network with experts: give model.experts=3, as loss=ride does")
+        logits = head.each(features(network, step.images))
+        return Learnt(logits.mean(1), step.targets, self(logits, step.targets))
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Scalar: experts' logits floating (N, E, C), targets int64 (N,) or soft labels floating (N, C)."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        taught = sum((self.margins(z, targets) for z in logits.unbind(1)), logits.new_zeros(()))
+        late = self.margins.progress >= self.margins.reweight_from
+        temperature = self.class_temperature if late else torch.ones_like(self.class_temperature)
+        mean = (logits.detach().mean(1, keepdim=True) / temperature).log_softmax(2).expand_as(logits)
+        own = (logits / temperature).log_softmax(2)
+        divergence = F.kl_div(own, mean, reduction="sum", log_target=True) / len(logits)
+        return taught + self.diversity * temperature.mean() ** 2 * divergence
