@@ -28,8 +28,9 @@ def build_data(config: DictConfig) -> LongTailDataModule:
     if not 0 <= config.seed < 2**32:
         raise CarltError(f"seed={config.seed} is out of range: it is at least 0 and below 2^32")
     size: dict[str, Any] = {"image_size": config.data.image_size}
-    copies = getattr(part_class(config, "loss"), "contrast_views", 0)
-    if config.aug.relabel and not copies:
+    loss = part_class(config, "loss")
+    copies = getattr(loss, "contrast_views", 0)
+    if config.aug.relabel and not hasattr(loss, "embed"):
         raise CarltError(
             "aug.relabel (aug=concutmix) takes its labels from the embedding of a contrastive loss: "
             "add loss=bcl, or choose aug=cmo, which labels by area"
@@ -71,7 +72,7 @@ def build_module(
         stage: Stage = build(config, "stage")
         model = stage.retrained(model)
     if contrasts:
-        known["feature_dim"] = feature_dim(model)
+        known |= {"feature_dim": feature_dim(model), "network": model}
     return LongTailClassifier(
         model=model,
         loss=build(config, "loss", **known),

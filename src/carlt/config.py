@@ -31,6 +31,7 @@ INJECTED = frozenset(
         "contrast_copies",
         "foreground",
         "feature_dim",
+        "network",
         "sampler",
         "seed",
         "run_dir",

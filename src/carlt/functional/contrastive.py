@@ -1,4 +1,4 @@
-"""Balanced supervised contrastive loss."""
+"""Balanced supervised contrastive loss, and parametric contrastive loss."""
 
 import torch
 from torch import Tensor
@@ -40,3 +40,48 @@ def balanced_contrastive(projections: Tensor, labels: Tensor, centres: Tensor, t
         weighted = (similarity - (count - positive.to(dtype)).log()).masked_fill(itself, -torch.inf)
         log_share = similarity - weighted.logsumexp(1, keepdim=True)
         return -((log_share * positive).sum(1) / positive.sum(1)).mean()
+
+
+def parametric_contrastive(
+    logits: Tensor,
+    targets: Tensor,
+    queries: Tensor,
+    keys: Tensor,
+    key_labels: Tensor,
+    alpha: float,
+    temperature: float,
+) -> Tensor:
+    """Supervised contrast with class centres among the keys (PaCo; Cui et al., ICCV 2021, eq. 3).
+
+    s_i = [logits_i, q_i k_1 / T, q_i k_2 / T, ...] over the centres, the other queries and ``keys``
+
+    loss_i = -sum_k w_ik log softmax(s_i)_k / sum_k w_ik,  w_ik = t_ic for centre c, alpha <t_i, t_k> for a sample
+
+    t are labels as shares of each class: for hard ones w is 1 for the own centre and ``alpha`` for each sample of the
+    class. The division by the weights is the released code's; the equation has none.
+
+    Args:
+        logits: of the classes, adjusted, (N, C).
+        targets: of the queries, int64 (N,) or soft (N, C).
+        queries: need not be normalised, (N, D).
+        keys: of other samples, need not be normalised, (M, D).
+        key_labels: int64, (M,); a key with a negative one is left out.
+        alpha: at least 0.
+        temperature: T, positive.
+
+    Returns:
+        A scalar, the mean over queries, in float32 (float64 for such input), whatever autocast says.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        share = targets.to(dtype) if targets.is_floating_point() else F.one_hot(targets, logits.shape[1]).to(dtype)
+        anchors, others = F.normalize(queries.to(dtype), dim=1), F.normalize(keys.to(dtype), dim=1)
+        present = key_labels >= 0
+        alike = torch.cat([share @ share.T, share[:, key_labels.clamp_min(0)]], 1)
+        itself = torch.eye(len(anchors), alike.shape[1], dtype=torch.bool, device=logits.device)
+        left_out = itself | torch.cat([itself.new_zeros(len(anchors)), ~present])
+        similarity = anchors @ torch.cat([anchors, others]).T / temperature
+        scores = torch.cat([logits.to(dtype), similarity.masked_fill(left_out, -torch.inf)], 1)
+        weights = torch.cat([share, alpha * alike.masked_fill(left_out, 0)], 1)
+        log_share = scores.log_softmax(1).masked_fill(weights == 0, 0)  # 0 * -inf is not 0
+        return -((weights * log_share).sum(1) / weights.sum(1)).mean()

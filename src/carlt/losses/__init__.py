@@ -16,6 +16,7 @@ from carlt.losses.label_smoothing import LabelSmoothing
 from carlt.losses.lade import LADE
 from carlt.losses.ldam import LDAM
 from carlt.losses.logit_adjusted import BalancedSoftmax, LogitAdjusted
+from carlt.losses.paco import PaCo
 from carlt.losses.ride import RIDE
 from carlt.losses.seesaw import Seesaw
 from carlt.losses.vector_scaling import VectorScaling
@@ -36,6 +37,7 @@ __all__ = [
     "LabelAwareSmoothing",
     "LabelSmoothing",
     "LogitAdjusted",
+    "PaCo",
     "Seesaw",
     "VectorScaling",
 ]
