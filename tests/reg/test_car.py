@@ -23,9 +23,9 @@ def batches(num_classes, steps, size=16, seed=0, dtype=torch.float64):
 class Oracle:
     """CAR by the book: dense C x C, full SVD, autograd through both."""
 
-    def __init__(self, counts, beta=0.5, debias=False, absent="decay", surrogate="paper"):
+    def __init__(self, counts, beta=0.5, debias=False, absent="decay", surrogate="paper", frequency_weight=True):
         m = torch.tensor(counts).double() / sum(counts)
-        self.weight = (m + 0.2) ** -0.5
+        self.weight = (m + 0.2) ** -0.5 if frequency_weight else torch.ones(len(m)).double()
         if surrogate == "released":
             self.weight /= self.weight.mean()
         self.beta, self.debias, self.absent, self.surrogate = beta, debias, absent, surrogate
@@ -52,6 +52,8 @@ OPTIONS = [
     {"absent": "hold"},
     {"absent": "hold", "debias": True, "beta": 0.8},
     {"surrogate": "released"},
+    {"frequency_weight": False},
+    {"beta": 0.0},
 ]
 
 

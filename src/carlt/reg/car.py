@@ -31,6 +31,7 @@ class CAR(nn.Module):
         weight: of the penalty, at least 0.
         beta: EMA memory in [0, 1).
         r0: smoothing of the frequencies, at least 0.
+        frequency_weight: False leaves Lambda out, as the paper's ablation does: all rows count alike, with weight 1.
         margin: of the soft gate, in logits.
         surrogate: ``"paper"``, or ``"released"``: the authors' code (see ``functional.contributions``), with lambda
             divided by its mean, and a first batch that replaces C^_0 and carries no gradient. Its defaults were
@@ -61,6 +62,7 @@ class CAR(nn.Module):
         weight: float = 0.5,
         beta: float = 0.5,
         r0: float = 0.2,
+        frequency_weight: bool = True,
         margin: float = 0.1,
         surrogate: cf.Surrogate = "paper",
         debias: bool = False,
@@ -82,6 +84,8 @@ class CAR(nn.Module):
         self.weight, self.beta, self.margin, self.surrogate = weight, beta, margin, surrogate
         self.debias, self.absent, self.max_skipped = debias, absent, max_skipped
         row_weight = frequency_weights(class_counts, r0)
+        if not frequency_weight:
+            row_weight = torch.ones_like(row_weight)
         if surrogate == "released":
             row_weight = row_weight / row_weight.mean()
         size = self.num_classes = len(row_weight)
