@@ -1,6 +1,7 @@
 """`carlt.report` on real runs, as a user types it."""
 
 import csv
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -60,6 +61,18 @@ def test_the_numbers_are_those_of_the_records(runs: Path, tmp_path: Path, monkey
                 scale = 1 if row["metric"] in ("test/worst_ratio", "test/classes_at_zero") else 100
                 assert row["mean"] == ("" if value is None else repr(scale * value))
                 assert (row["n"], row["sd"]) == ("0" if value is None else "1", "")
+
+
+def test_a_run_done_twice_is_told_and_counts_once(runs: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(runs / "reg=car", again)  # as old as the first
+    os.utime(again / paths.RESULT)
+    command(monkeypatch, runs, again, f"out={tmp_path}/out")
+    out, err = capsys.readouterr()
+    reason = f"the same run as {again}, which finished later"
+    assert f"left out: {runs / 'reg=car'} ({reason})" in err.splitlines()
+    assert reason in (tmp_path / "out" / "report.html").read_text()
+    assert [line.split("|")[2] for line in out.splitlines() if "minus" not in line and "reg.CAR" in line] == [" 1 "] * 2
 
 
 def test_a_choice_on_the_test_split_is_labelled(finished: Path, tmp_path: Path, monkeypatch, capsys) -> None:

@@ -1,9 +1,12 @@
+import json
+import os
 from pathlib import Path
 
 import pytest
 
+from carlt import paths
 from carlt.errors import CarltError
-from carlt.reporting.groups import DataSet, data_sets
+from carlt.reporting.groups import DataSet, data_sets, without_repeats
 from carlt.reporting.runs import read_runs
 
 
@@ -61,11 +64,38 @@ def test_a_data_set_and_an_imbalance_factor_have_a_table_each(make_run, tmp_path
     ]  # fmt: skip
 
 
-def test_one_seed_twice_is_an_error(make_run, tmp_path: Path) -> None:
-    make_run("1", 3)
-    make_run("2", 3)
-    with pytest.raises(CarltError, match=r"2 repeats seed 3 of .*1, with the same"):
-        found(tmp_path)
+def identify(folder: Path, run_hash: str, finished: int) -> None:
+    """Give the run in ``folder`` an identity and a time at which it finished."""
+    path = folder / paths.RESULT
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"run_hash": run_hash}))
+    os.utime(path, (finished, finished))
+
+
+def test_of_a_run_done_twice_the_last_counts(make_run, tmp_path: Path) -> None:
+    for name, finished in (("1", 20), ("2", 30), ("3", 10)):
+        identify(make_run(name, 3), "a", finished)
+    identify(make_run("4", 4), "b", 5)
+    runs, left_out = without_repeats(read_runs([tmp_path])[0])
+    assert [run.folder.name for run in runs] == ["2", "4"]
+    reason = f"the same run as {tmp_path / '2'}, which finished later"
+    assert left_out == [(tmp_path / "1", reason), (tmp_path / "3", reason)]
+    assert [list(group.runs) for group in data_sets(runs)[0].groups] == [[3, 4]]
+
+
+def test_what_tables_tell_apart_is_never_a_repeat(make_run, tmp_path: Path) -> None:
+    for name, seed, preset in (("1", 3, "x"), ("2", 3, "y"), ("3", 4, "x")):
+        identify(make_run(name, seed, config={"choices": {"preset": preset}}), "a", 10)
+    runs = read_runs([tmp_path])[0]
+    assert without_repeats(runs) == (runs, [])
+
+
+def test_one_seed_twice_with_another_identity_is_an_error(make_run, tmp_path: Path) -> None:
+    identify(make_run("1", 3), "a", 10)
+    identify(make_run("2", 3), "b", 20)
+    runs, left_out = without_repeats(read_runs([tmp_path])[0])
+    assert left_out == []
+    with pytest.raises(CarltError, match=r"2 repeats seed 3 of .*1 with another run_hash"):
+        data_sets(runs)
 
 
 def test_the_default_baseline_is_the_plain_one(make_run, tmp_path: Path) -> None:

@@ -36,6 +36,12 @@ def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:
         read_runs([tmp_path])
 
 
+def test_a_folder_without_runs_among_others_is_named(make_run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    runs, left_out = read_runs([make_run("a"), tmp_path / "empty"])
+    assert (len(runs), left_out) == (1, [(tmp_path / "empty", "no run in it")])
+
+
 def test_a_folder_that_does_not_exist_is_an_error(make_run, tmp_path: Path) -> None:
     make_run("a")
     with pytest.raises(CarltError, match=f"no such folder: {tmp_path / 'b'}"):

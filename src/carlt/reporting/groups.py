@@ -3,9 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from carlt import paths
 from carlt.errors import CarltError
-from carlt.reporting.runs import Run
+from carlt.reporting.runs import LeftOut, Run
 
 # What changes no number of a run: neither a difference nor part of a label.
 IGNORED = (
@@ -85,11 +87,23 @@ class DataSet:
         return max(self.groups, key=plain)  # the first of equals
 
 
+def without_repeats(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
+    """Of runs with the same seed, configuration and ``run_hash`` the one that finished last, and the others."""
+    latest: dict[tuple[int, str, frozenset[tuple[str, str]]], Run] = {}
+    repeats: dict[Path, str] = {}
+    for run in sorted(runs, key=lambda run: (run.folder / paths.RESULT).stat().st_mtime_ns, reverse=True):
+        key = run.seed, str(run.result.get("run_hash")), frozenset(_configuration(run).items())
+        if (last := latest.setdefault(key, run)) is not run:
+            repeats[run.folder] = f"the same run as {last.folder}, which finished later"
+    left_out = [LeftOut(run.folder, repeats[run.folder]) for run in runs if run.folder in repeats]
+    return [run for run in runs if run.folder not in repeats], left_out
+
+
 def data_sets(runs: Sequence[Run]) -> list[DataSet]:
-    """Runs grouped by data set and configuration, in the order found.
+    """Runs grouped by data set and configuration, in the order found; see :func:`without_repeats`.
 
     Raises:
-        CarltError: two runs of one configuration have the same seed.
+        CarltError: two runs of one configuration have the same seed, but are not the same run.
     """
     found: dict[tuple[str, int, float | str], list[Run]] = {}
     for run in runs:
@@ -114,14 +128,13 @@ def _groups(runs: Sequence[Run]) -> list[Group]:
     found: dict[frozenset[tuple[str, str]], dict[int, Run]] = {}
     configs: dict[frozenset[tuple[str, str]], dict[str, str]] = {}
     for run in runs:
-        config = {name: value for name, value in run.config.items() if not _ignored(name)}
-        config[CHECKSUM] = str(run.result["data"].get("sha256"))[:8]
+        config = _configuration(run)
         key = frozenset(config.items())
         group = found.setdefault(key, {})
         if run.seed in group:
             raise CarltError(
-                f"{run.folder} repeats seed {run.seed} of {group[run.seed].folder}, with the same configuration; "
-                "move one of them away"
+                f"{run.folder} repeats seed {run.seed} of {group[run.seed].folder} with another run_hash: they differ "
+                "in something that tables do not show (data, callbacks); move one of them away"
             )
         group[run.seed], configs[key] = run, config
     labels = _labels([configs[key] for key in found])
@@ -129,6 +142,12 @@ def _groups(runs: Sequence[Run]) -> list[Group]:
         Group(label, configs[key], dict(sorted(group.items())))
         for label, (key, group) in zip(labels, found.items(), strict=True)
     ]
+
+
+def _configuration(run: Run) -> dict[str, str]:
+    """What may set a run apart from others of its data set, but for the seed."""
+    config = {name: value for name, value in run.config.items() if not _ignored(name)}
+    return config | {CHECKSUM: str(run.result["data"].get("sha256"))[:8]}
 
 
 def _labels(configs: Sequence[Mapping[str, str]]) -> list[str]:

@@ -90,6 +90,9 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
     if missing := [str(folder) for folder in folders if not folder.is_dir()]:
         raise CarltError(f"no such folder: {', '.join(missing)}")
     runs, left_out = [], []
+    for top in folders:
+        if not any(_walk(top)):
+            left_out.append(LeftOut(top, "no run in it"))
     for folder in sorted({found.resolve(): found for top in folders for found in _walk(top)}.values(), key=_natural):
         try:
             runs.append(read_run(folder))
