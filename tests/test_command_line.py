@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from carlt.command_line import apply_values, check_overrides
+from carlt.command_line import apply_values, check_overrides, check_single
 from carlt.config import compose_config
 from carlt.errors import CarltError
 
@@ -58,6 +58,11 @@ def test_recipe_values_reach_the_parts() -> None:
         ("seed=one", ["seed=one", "expected an integer"]),
         ("optimizer.lr=1", ["optimizer.lr", "no group of values 'optimizer'", "did you mean optim?"]),
         ("reg", ["'reg' is not of the form key=value"]),
+        ("data=", ["data=: no such data", "digits_lt"]),
+        ("data=null", ["data=null: no such data", "digits_lt"]),
+        ("data=[digits_lt,cifar10_lt]", ["only aug and logger take several options", "with -m, data=a,b"]),
+        ("data=glob(x*)", ["data=glob(x*): nothing fits it", "digits_lt"]),
+        ("seed=glob(*)", ["seed=glob(*): nothing fits it", "options of a group"]),
     ],
 )
 def test_a_mistake_names_value_place_and_choices(override: str, parts: list[str]) -> None:
@@ -87,6 +92,19 @@ def test_every_value_of_a_sweep_is_checked() -> None:
 @pytest.mark.parametrize("override", ["reg.weight=0.5,abc", "optim.lr=0.1,fast", "reg.surrogate=paper,papr"])
 def test_every_value_of_a_sweep_over_a_part_is_checked(override: str) -> None:
     assert len(mistakes(override)) == 1
+
+
+def test_a_pattern_stands_for_the_options_that_fit_it() -> None:
+    assert check_overrides("train", ["data=glob(cifar*)"]) == ["data=choice(cifar100_lt,cifar10_lt)"]
+    assert check_overrides("train", ["data=glob(*i*_lt,exclude=*net_lt)"]) == [
+        "data=choice(cifar100_lt,cifar10_lt,digits_lt)"
+    ]
+
+
+def test_several_values_are_a_sweep() -> None:
+    check_single(["seed=0", "aug=[mixup,cutout]", "hydra.run.dir=a"])
+    with pytest.raises(CarltError, match="^data, seed: several values make a sweep; add -m"):
+        check_single(["data=glob(*)", "seed=0,1", "optim.lr=0.1"])
 
 
 def test_hydra_s_own_overrides_pass() -> None:

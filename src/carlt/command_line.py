@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override, ValueType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -25,6 +25,12 @@ from carlt.config import (
     value_problem,
 )
 from carlt.errors import CarltError
+
+SEVERAL = ("aug", "logger")
+"""Groups whose options may be combined, as in aug=[randaugment,mixup]."""
+
+OPTIONAL = ("preset", "stage")
+"""Groups of which a run need not have an option."""
 
 
 def check_overrides(config_name: str, overrides: Sequence[str]) -> list[str]:
@@ -80,10 +86,21 @@ def exit_with(command: str, error: CarltError) -> typing.NoReturn:
     raise SystemExit(2)
 
 
+def check_single(overrides: Sequence[str]) -> None:
+    """CarltError if the command line gives a key several values, which only a sweep can have."""
+    parsed = [override for text in overrides if (override := parse(text, []))]
+    if several := [o.key_or_group for o in parsed if o.is_sweep_override()]:
+        raise CarltError(
+            f"{', '.join(several)}: several values make a sweep; add -m, as in python -m carlt.train -m ..."
+        )
+
+
 def parse(text: str, problems: list[str]) -> Override | None:
     """An override; None, and what is wrong among ``problems``, where it is none."""
     try:
         override = OverridesParser.create().parse_override(text)
+        if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
+            return _spelled_out(override, problems)
         if override.key_or_group:
             return override
     except HydraException:
@@ -92,12 +109,27 @@ def parse(text: str, problems: list[str]) -> Override | None:
     return None
 
 
+def _spelled_out(override: Override, problems: list[str]) -> Override | None:
+    """``group=glob(pattern)`` as the options that it stands for."""
+    group, pattern = override.key_or_group, override.value()
+    assert isinstance(pattern, Glob)
+    if found := pattern.filter(options(group)):
+        return OverridesParser.create().parse_override(f"{group}=choice({','.join(found)})")
+    why = f"choose from {', '.join(options(group))}" if group_dir(group) else "glob() stands for options of a group"
+    problems.append(f"{_text(override)}: nothing fits it; {why}")
+    return None
+
+
 def _group_problems(override: Override) -> Iterator[str]:
     group = override.key_or_group
     for choice in choices(override):
+        if isinstance(choice, list) and group not in SEVERAL:
+            yield f"{_text(override)}: only {' and '.join(SEVERAL)} take several options; with -m, {group}=a,b tries each"
+            continue
         for name in choice if isinstance(choice, list) else [choice]:
-            if name is not None and str(name) not in options(group):
-                yield f"{group}={name}: no such {group}; {suggest(str(name), options(group))}"
+            word = "null" if name is None else str(name)
+            if word not in options(group) and not (name is None and group in OPTIONAL):
+                yield f"{group}={word}: no such {group}; {suggest(word, options(group))}"
 
 
 def _check_values(config: DictConfig, overrides: Sequence[Override], problems: list[str]) -> list[Override]:

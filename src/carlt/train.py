@@ -107,7 +107,11 @@ def main() -> None:
         else:
             check = second_stage if second_stage.asked(arguments.overrides) else command_line
             overrides = check.check_overrides("train", arguments.overrides)
-            if not arguments.cfg and (arguments.multirun or "hydra.mode=MULTIRUN" in overrides):
+            if arguments.multirun and arguments.cfg:
+                raise CarltError("--cfg shows the config of one run: leave -m out")
+            if not (arguments.multirun or "hydra.mode=MULTIRUN" in overrides):
+                command_line.check_single(overrides)
+            elif not arguments.cfg:
                 swept, overrides = sweep.plan(overrides)
     except CarltError as error:
         command_line.exit_with(NAME, error)
