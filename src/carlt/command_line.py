@@ -124,7 +124,7 @@ def _group_problems(override: Override) -> Iterator[str]:
     group = override.key_or_group
     for choice in choices(override):
         if isinstance(choice, list) and group not in SEVERAL:
-            yield f"{_text(override)}: only {' and '.join(SEVERAL)} take several options; with -m, {group}=a,b tries each"
+            yield f"{_text(override)}: only {' and '.join(SEVERAL)} take several options; -m {group}=a,b tries each"
             continue
         for name in choice if isinstance(choice, list) else [choice]:
             word = "null" if name is None else str(name)

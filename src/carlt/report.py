@@ -25,7 +25,8 @@ Tables and one HTML page from the records of all finished runs in the folders. R
 one row: mean, standard deviation, n. The others are compared with a baseline, paired by seed, with the 95 % confidence
 interval of the difference. Each data set has tables of its own. Numbers are of the last epoch on the test split; the
 best epoch has a table of its own that says on which split it was chosen. Folders without a finished, sound
-run are named and left out, and of a run done twice the one that finished first. The page is one file: it opens without a network and prints.
+run are named and left out, and of a run done twice the one that finished first. The page is one file: it opens without
+a network and prints.
 
   out=<folder>       where report.html, tables.md, tables.tex and tables.csv go; default: report
   baseline=<label>   the row that others are compared with, as the table names it, or a part of its name that no other

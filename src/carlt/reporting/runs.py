@@ -90,9 +90,6 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
     if missing := [str(folder) for folder in folders if not folder.is_dir()]:
         raise CarltError(f"no such folder: {', '.join(missing)}")
     runs, left_out = [], []
-    for top in folders:
-        if not any(_walk(top)):
-            left_out.append(LeftOut(top, "no run in it"))
     for folder in sorted({found.resolve(): found for top in folders for found in _walk(top)}.values(), key=_natural):
         try:
             runs.append(read_run(folder))
@@ -101,7 +98,8 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
     if not runs:
         rest = f"; left out: {'; '.join(f'{folder} ({reason})' for folder, reason in left_out)}" if left_out else ""
         raise CarltError(f"no finished run (no {paths.RESULT}) in {', '.join(map(str, folders))}{rest}")
-    return runs, left_out
+    empty = [LeftOut(top, "no run in it") for top in folders if not any(_walk(top))]
+    return runs, left_out + empty
 
 
 def read_run(folder: Path) -> Run:
