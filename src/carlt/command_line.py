@@ -116,7 +116,7 @@ def _spelled_out(override: Override, problems: list[str]) -> Override | None:
     if found := pattern.filter(options(group)):
         return OverridesParser.create().parse_override(f"{group}=choice({','.join(found)})")
     why = f"choose from {', '.join(options(group))}" if group_dir(group) else "glob() stands for options of a group"
-    problems.append(f"{_text(override)}: nothing fits it; {why}")
+    problems.append(f"{text(override)}: nothing fits it; {why}")
     return None
 
 
@@ -124,7 +124,7 @@ def _group_problems(override: Override) -> Iterator[str]:
     group = override.key_or_group
     for choice in choices(override):
         if isinstance(choice, list) and group not in SEVERAL:
-            yield f"{_text(override)}: only {' and '.join(SEVERAL)} take several options; -m {group}=a,b tries each"
+            yield f"{text(override)}: only {' and '.join(SEVERAL)} take several options; -m {group}=a,b tries each"
             continue
         for name in choice if isinstance(choice, list) else [choice]:
             word = "null" if name is None else str(name)
