@@ -1,6 +1,7 @@
 """reg.CAR against autograd through a full SVD, and its invariances."""
 
 import copy
+import itertools
 import math
 
 import pytest
@@ -23,12 +24,14 @@ def batches(num_classes, steps, size=16, seed=0, dtype=torch.float64):
 class Oracle:
     """CAR by the book: dense C x C, full SVD, autograd through both."""
 
-    def __init__(self, counts, beta=0.5, debias=False, absent="decay", surrogate="paper", frequency_weight=True):
-        m = torch.tensor(counts).double() / sum(counts)
+    def __init__(
+        self, counts, beta=0.5, debias=False, absent="decay", gradient="batch", surrogate="paper", frequency_weight=True
+    ):
+        self.m = m = torch.tensor(counts).double() / sum(counts)
         self.weight = (m + 0.2) ** -0.5 if frequency_weight else torch.ones(len(m)).double()
         if surrogate == "released":
             self.weight /= self.weight.mean()
-        self.beta, self.debias, self.absent, self.surrogate = beta, debias, absent, surrogate
+        self.beta, self.debias, self.absent, self.gradient, self.surrogate = beta, debias, absent, gradient, surrogate
         self.mean = torch.zeros(len(counts), len(counts)).double()  # before debiasing
         self.steps = torch.zeros(len(counts), 1).double()
 
@@ -36,6 +39,10 @@ class Oracle:
         new, mass = batch_confusion(logits, targets, 0.1, self.surrogate)
         touched = (mass > 0)[:, None] if self.absent == "hold" else torch.ones(len(mass), 1, dtype=torch.bool)
         self.steps += touched
+        if self.gradient == "class":  # as large as if the class's mean of this batch were the whole row
+            gain = (1 - self.beta) / (1 - self.beta**self.steps if self.debias else 1)
+            chance = 1 - (1 - self.m[:, None]) ** len(targets)
+            new = new.detach() + (new - new.detach()) / (gain * chance)
         mixed = self.beta * self.mean + (1 - self.beta) * new
         if self.surrogate == "released":
             mixed = torch.where(self.steps == 1, new.detach(), mixed)
@@ -51,6 +58,8 @@ OPTIONS = [
     {"debias": True},
     {"absent": "hold"},
     {"absent": "hold", "debias": True, "beta": 0.8},
+    {"absent": "hold", "debias": True, "beta": 0.8, "gradient": "class"},
+    {"gradient": "class"},
     {"surrogate": "released"},
     {"frequency_weight": False},
     {"beta": 0.0},
@@ -103,6 +112,28 @@ def test_gradcheck(options, soft):
     ((logits, targets),) = batches(5, 1, size=6, seed=1)
     targets = torch.softmax(torch.randn(6, 5, dtype=torch.float64), 1) if soft else targets
     assert torch.autograd.gradcheck(lambda z: copy.deepcopy(car)(z, targets), logits.requires_grad_(), atol=1e-7)
+
+
+def test_the_gradient_by_class_is_unbiased():
+    """Its mean over all batches that can be drawn is the gradient of || Lambda C ||_2, C of the whole set."""
+    labels, size = torch.tensor([0, 0, 0, 0, 1, 1, 2]), 2
+    counts = labels.bincount()
+    logits = torch.randn(len(labels), 3, dtype=torch.float64, requires_grad=True)
+    whole, _ = batch_confusion(logits, labels)
+    norm = torch.linalg.svdvals((counts / counts.sum() + 0.2)[:, None] ** -0.5 * whole)[0]
+    (expected,) = torch.autograd.grad(norm, logits)
+    draws = list(itertools.product(range(len(labels)), repeat=size))
+    means = {}
+    for gradient in ("batch", "class"):
+        mean = torch.zeros_like(expected)
+        for draw in draws:
+            car = CAR(counts, weight=1.0, beta=1 - 1e-9, absent="hold", gradient=gradient).double()
+            car.confusion.copy_(whole.detach())
+            mean += torch.autograd.grad(car(logits[list(draw)], labels[list(draw)]), logits)[0] / len(draws)
+        means[gradient] = mean
+    torch.testing.assert_close(means["class"], expected, rtol=1e-6, atol=1e-9)
+    chance = (1 - (1 - counts / len(labels)) ** size)[labels, None].double()  # and the paper's is that times this:
+    torch.testing.assert_close(means["batch"] / 1e-9, expected * chance, rtol=1e-5, atol=1e-7)
 
 
 def test_many_classes_are_the_oracle_too(monkeypatch):

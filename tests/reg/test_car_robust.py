@@ -71,6 +71,7 @@ def test_impossible_soft_label(value):
         ({"margin": torch.inf}, "margin"),
         ({"surrogate": "papers"}, "'papers'"),
         ({"absent": "keep"}, "'keep'"),
+        ({"gradient": "mean"}, "'mean'"),
         ({"max_skipped": 0}, "max_skipped"),
     ],
 )

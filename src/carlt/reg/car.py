@@ -10,9 +10,10 @@ from carlt.distributed import gather_ragged, world_size
 from carlt.errors import CarltError
 from carlt.functional import confusion as cf
 from carlt.functional import spectral
-from carlt.functional.prior import frequency_weights
+from carlt.functional.prior import frequency_weights, relative_frequency
 
 Absent = Literal["decay", "hold"]
+Gradient = Literal["batch", "class"]
 
 
 class CAR(nn.Module):
@@ -38,6 +39,10 @@ class CAR(nn.Module):
             beta 0.9 and margin 0.
         debias: divide the estimate by the weight that batches have in it, 1 - beta^t, against the cold start.
         absent: what the rows of classes missing from a batch do: ``"decay"`` by beta (the paper) or ``"hold"``.
+        gradient: ``"batch"``, of the norm of C^_t, which pushes a class as often as batches hold it (the paper); or
+            ``"class"``, an unbiased estimate of the gradient of the whole training set's norm, which pushes every class
+            alike: a class's part is divided by the chance that a batch drawn by image holds it, 1 - (1 - m_j)^N, and
+            not multiplied by 1 - beta.
         max_skipped: this many non-finite batches in a row raise.
 
     Raises:
@@ -53,6 +58,7 @@ class CAR(nn.Module):
     skipped_steps: Tensor  # () batches left out for non-finite logits
     skipped_in_a_row: Tensor  # ()
     row_weight: Tensor  # (C,) lambda
+    frequency: Tensor  # (C,) m
     row_norm: Tensor | None  # (C,) norms of confusion's rows, where C is large enough to leave rows out
 
     def __init__(
@@ -67,6 +73,7 @@ class CAR(nn.Module):
         surrogate: cf.Surrogate = "paper",
         debias: bool = False,
         absent: Absent = "decay",
+        gradient: Gradient = "batch",
         max_skipped: int = 10,
     ):
         super().__init__()
@@ -78,11 +85,13 @@ class CAR(nn.Module):
             raise CarltError(f"CAR's margin is a finite number, not {margin}")
         if absent not in get_args(Absent):
             raise CarltError(f"CAR's absent is one of {list(get_args(Absent))}, not {absent!r}")
+        if gradient not in get_args(Gradient):
+            raise CarltError(f"CAR's gradient is one of {list(get_args(Gradient))}, not {gradient!r}")
         if max_skipped < 1:
             raise CarltError(f"CAR's max_skipped is at least 1, not {max_skipped}")
         cf.check_surrogate(surrogate)
         self.weight, self.beta, self.margin, self.surrogate = weight, beta, margin, surrogate
-        self.debias, self.absent, self.max_skipped = debias, absent, max_skipped
+        self.debias, self.absent, self.gradient, self.max_skipped = debias, absent, gradient, max_skipped
         row_weight = frequency_weights(class_counts, r0)
         if not frequency_weight:
             row_weight = torch.ones_like(row_weight)
@@ -91,6 +100,7 @@ class CAR(nn.Module):
         size = self.num_classes = len(row_weight)
         self.exact_row_weight = row_weight  # in float64, for the day the buffers become that
         self.register_buffer("row_weight", row_weight.float(), persistent=False)
+        self.register_buffer("frequency", relative_frequency(class_counts).float(), persistent=False)
         self.register_buffer("confusion", torch.zeros(size, size))
         self.register_buffer("direction", torch.zeros(size))
         self.register_buffer("updates", torch.zeros(size, dtype=torch.int64))
@@ -147,6 +157,8 @@ class CAR(nn.Module):
             return sigma
 
         # d sigma = u^T d(Lambda C^_t) v, and of C^_t only this rank's contributions are not constants.
+        if self.gradient == "class":
+            gain = -1 / torch.expm1(shares.sum() * torch.log1p(-self.frequency[owner]))
         slope = gain * self.row_weight[owner] * u[owner] * inverse
         scale = world_size() * (slope[slot] * shares)[mine]  # DDP divides gradients by the world size
         gradient = cf.contributions_gradient(gate, rival, label, v, scale, self.surrogate)
