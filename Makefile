@@ -5,7 +5,7 @@ ARGS ?=
 RUN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow check lint format wheel clean
+.PHONY: help setup train test test-slow check lint format methods wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ lint: setup ## format, lint, types and import floors, without tests
 
 format: setup ## rewrite the files as `make lint` wants them
 	@$(RUN)/ruff format . && $(RUN)/ruff check --fix .
+
+methods: setup ## write the README's table of methods, from what the code does
+	@OMP_NUM_THREADS=1 $(RUN)/python tests/conf/test_methods.py
 
 wheel: setup ## build dist/*.whl
 	@$(RUN)/python -m build --wheel

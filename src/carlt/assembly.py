@@ -35,6 +35,9 @@ def build_data(config: DictConfig) -> LongTailDataModule:
             "aug.relabel (aug=concutmix) takes its labels from the embedding of a contrastive loss: "
             "add loss=bcl, or choose aug=cmo, which labels by area"
         )
+    second, mixing = config.aug.get("second"), config.aug.mix or config.aug.paste
+    if second and mixing:
+        raise CarltError("loss=glmc mixes each batch with a second one by itself: choose an aug that does not mix")
     view = build(config, "aug.view", **size)
     if config.aug.transforms:
         view = Then(view, [build(config, f"aug.transforms.{name}") for name in config.aug.transforms])
@@ -45,7 +48,7 @@ def build_data(config: DictConfig) -> LongTailDataModule:
         eval_view=build(config, "aug.eval_view", **size),
         contrast_view=build(config, "aug.contrast", **size) if copies else None,
         contrast_copies=copies,
-        foreground=build(config, "aug.paste") if config.aug.paste else None,
+        foreground=build(config, "aug.second" if second else "aug.paste") if second or config.aug.paste else None,
         sampler=build(config, "sampler"),
         seed=config.seed,
     )

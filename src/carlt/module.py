@@ -117,8 +117,13 @@ class LongTailClassifier(L.LightningModule):
             return Learnt(logits, targets, self.loss(logits, targets))
         views = batch.contrast
         contrast = None if views is None else self.normalise(views.flatten(0, 1)).unflatten(0, views.shape[:2])
-        relabel = self.relabel if batch.foreground is not None else None
-        return learn(self.model, Step(images, targets, batch.labels, contrast, relabel))
+        step = Step(images, targets, batch.labels, contrast)
+        if batch.foreground is not None and self.paste is not None:
+            step = step._replace(relabel=self.relabel)
+        elif batch.foreground is not None:
+            others, labels = batch.foreground
+            step = step._replace(second=(self.normalise(others), labels))
+        return learn(self.model, step)
 
     def validation_step(self, batch: Pair, batch_idx: int) -> None:
         images, labels = batch

@@ -1,6 +1,6 @@
 """Augmentation: views of an image, and mixing of a batch (torchvision's MixUp and CutMix, and what it has not)."""
 
-from carlt.aug.mixing import Paste, Remix
+from carlt.aug.mixing import Paste, Remix, SecondBatch
 from carlt.aug.semantic_labels import SemanticLabels
 from carlt.aug.simclr import SimCLR
 from carlt.aug.then import CifarAutoAugment, Cutout, Then
@@ -14,6 +14,7 @@ __all__ = [
     "Remix",
     "Resize",
     "ResizedCropFlip",
+    "SecondBatch",
     "SemanticLabels",
     "SimCLR",
     "Then",

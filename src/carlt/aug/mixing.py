@@ -1,4 +1,4 @@
-"""Mixing within a batch, beside torchvision's MixUp and CutMix."""
+"""Mixing within a batch and of two batches, beside torchvision's MixUp and CutMix."""
 
 import torch
 from torch import Tensor
@@ -75,6 +75,21 @@ class Paste:
         mixed = images.clone()
         mixed[..., rows, columns] = foreground[..., rows, columns]
         return mixed, outside(box, height, width)
+
+
+class SecondBatch:
+    """A further batch beside each, for a loss that mixes the two by itself (GLMC; Du et al., CVPR 2023).
+
+    ``power``: class c has probability proportional to n_c^power; 1 draws images alike, 0 classes alike. GLMC's k is
+    1 - power: 0 at imbalance factor 100.
+    """
+
+    def __init__(self, power: float = 1.0):
+        self.power = power
+
+    def drawn(self, epoch: int, point: float) -> bool:
+        """Always."""
+        return True
 
 
 def _beta(alpha: float) -> Beta:

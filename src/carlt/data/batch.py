@@ -18,7 +18,8 @@ class Batch(NamedTuple):
     contrast: Tensor | None = None
     """V further views of each image, uint8 (V, N, C, H, W)."""
     foreground: Pair | None = None
-    """Images to paste from and their labels, as ``images`` and ``labels``; only in a batch that is to be mixed."""
+    """Images to paste from, or to mix with otherwise, and their labels, as ``images`` and ``labels``; only in a batch
+    that is to be mixed."""
 
 
 class View(Protocol):

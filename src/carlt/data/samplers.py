@@ -1,7 +1,7 @@
 """Which images an epoch shows, in which order. A sampler is a rule; the schedule cuts its order into batches."""
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -47,12 +47,16 @@ class PowerLaw:
 class ClassBalanced(PowerLaw):
     """Every class equally often: ``PowerLaw`` with power 0."""
 
+    paper: ClassVar[str] = "Class-balanced sampling (Kang et al., ICLR 2020)"
+
     def __init__(self) -> None:
         super().__init__(0)
 
 
 class SquareRoot(PowerLaw):
     """Every class as often as the root of its count: ``PowerLaw`` with power 1/2."""
+
+    paper: ClassVar[str] = "Square-root sampling (Kang et al., ICLR 2020)"
 
     def __init__(self) -> None:
         super().__init__(0.5)
@@ -63,6 +67,8 @@ class ProgressivelyBalanced:
 
     Kang et al., ICLR 2020, section 3.1, equation 2, with the last epoch fully balanced; later epochs stay so.
     """
+
+    paper: ClassVar[str] = "Progressively balanced sampling (Kang et al., ICLR 2020)"
 
     def __init__(self, epochs: int):
         if epochs < 1:
@@ -83,6 +89,8 @@ class Deferred:
     ``reweight_from``.
     """
 
+    paper: ClassVar[str] = "Deferred re-sampling, DRS (Cao et al., NeurIPS 2019)"
+
     def __init__(self, epochs: int, start: float = 0.8, power: float = 0.0):
         if epochs < 1:
             raise CarltError(f"epochs={epochs} is out of range: it is the length of the training, at least 1")
@@ -102,6 +110,8 @@ class ClassAware:
     So every class has equally many draws an epoch (up to one group), and an image comes again only after all others of
     its class (Shen et al., ECCV 2016, section 2.2). N draws an epoch.
     """
+
+    paper: ClassVar[str] = "Class-aware sampling (Shen et al., ECCV 2016)"
 
     def __init__(self, per_class: int = 4):
         if per_class < 1:

@@ -51,7 +51,7 @@ def parametric_contrastive(
     alpha: float,
     temperature: float,
 ) -> Tensor:
-    """Supervised contrast with class centres among the keys (PaCo; Cui et al., ICCV 2021, eq. 3).
+    """Supervised contrast with class centres among the keys (PaCo; Cui et al., ICCV 2021, section 3).
 
     s_i = [logits_i, q_i k_1 / T, q_i k_2 / T, ...] over the centres, the other queries and ``keys``
 

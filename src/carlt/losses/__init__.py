@@ -9,6 +9,7 @@ from carlt.losses.class_balanced import ClassBalanced, ClassBalancedFocal
 from carlt.losses.cross_entropy import CrossEntropy
 from carlt.losses.focal import Focal
 from carlt.losses.generalized_reweight import GeneralizedReweight
+from carlt.losses.glmc import GLMC
 from carlt.losses.gml_nolb import GMLNOLB
 from carlt.losses.inverse_frequency import InverseFrequency
 from carlt.losses.label_aware_smoothing import LabelAwareSmoothing
@@ -22,6 +23,7 @@ from carlt.losses.seesaw import Seesaw
 from carlt.losses.vector_scaling import VectorScaling
 
 __all__ = [
+    "GLMC",
     "GMLNOLB",
     "LADE",
     "LDAM",

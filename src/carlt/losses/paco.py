@@ -16,9 +16,9 @@ from carlt.models.classifier import classifier, features
 
 
 class PaCo(nn.Module):
-    """Parametric contrastive learning with a momentum encoder and a queue of its keys (Cui et al., ICCV 2021, eq. 3).
+    """Parametric contrastive learning, with a momentum encoder and a queue (Cui et al., ICCV 2021, section 3).
 
-    The formula is ``functional.contrastive.parametric_contrastive``'s, at logits z + log pi (section 3.3): the class
+    The formula is ``functional.contrastive.parametric_contrastive``'s, at logits z + log pi: the class
     centres are the classifier's weights. Keys are the other images of the batch, a further view of each image seen by
     the momentum encoder, and the ``queue`` last of such keys. What is tested is the network with its classifier, whose
     tests need none of this. Images may be mixed; keys are not.

@@ -17,11 +17,11 @@ from carlt.models.classifier import classifier, features
 class RIDE(nn.Module):
     """sum_e LDAM(z_e) + diversity * mean(T)^2 KL(softmax(mean z / T) || softmax(z_e / T)) (Wang et al., ICLR 2021).
 
-    Equations 3 and 4 with the released code's reading of them: z_e are expert e's logits, and what is predicted is
-    their mean, which is a constant in the divergence. ``diversity`` below 0 pushes experts apart. From
-    ``reweight_from`` on LDAM has class weights, and the divergence a temperature for each class, softer for frequent
-    ones: T_c ~ 1 - spread + spread C pi_c, divided by the largest; T = 1 before. A step costs one pass through the
-    shared stages and one through each expert's. Experts are not routed to: all see every image.
+    Section 3 as the released code reads it: z_e are expert e's logits, and what is predicted is their mean, which is a
+    constant in the divergence. ``diversity`` below 0 pushes experts apart. From ``reweight_from`` on LDAM has class
+    weights, and the divergence a temperature for each class: T_c = (1 - spread + spread C pi_c) over its maximum; T = 1
+    before. A step costs one pass through the shared stages and one through each expert's. Experts are not routed to:
+    all see every image.
 
     Args:
         class_counts: training images of each class, at least 1 each, (C,).

@@ -19,6 +19,8 @@ class Step(NamedTuple):
     """``loss.contrast_views`` further views, (V, N, channels, H, W)."""
     relabel: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
     """Where images were pasted: (embedded images (N, D), class centres (C, D), targets (N, C)) to better targets."""
+    second: tuple[Tensor, Tensor] | None = None
+    """A further batch and its labels, shaped as ``images`` and ``labels``, where ``aug.second`` asks for it."""
 
 
 class Learnt(NamedTuple):

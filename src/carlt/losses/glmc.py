@@ -1,0 +1,89 @@
+"""GLMC: an image mixed in two ways looks alike, and the tested classifier takes over in the course of training."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from carlt.errors import CarltError, at_least
+from carlt.functional.mixing import random_box, soft_labels
+from carlt.functional.prior import class_counts as checked_counts
+from carlt.losses.step import Learnt, Step
+from carlt.models.classifier import classifier, features
+
+
+class GLMC(nn.Module):
+    """a sum_v CE(h(f_v), t) + (1 - a) sum_v wCE(z_v, t) + consistency * S (Du et al., CVPR 2023, section 3).
+
+    f_1, f_2 = features of MixUp(x, y) and CutMix(x', y): x, x' two views of the batch, y a second batch, one lam
+    t        = lam onehot(x) + (1 - lam) onehot(y), of both; CutMix's is not corrected to its box, as in the code
+    wCE      = -sum_c t_c w_c log softmax(z)_c, w_c ~ n_c^-power with mean 1
+    S        = -cos(p(g(f_1)), g(f_2)) - cos(p(g(f_2)), g(f_1)), g(.) in second place a constant (SimSiam)
+    a        = 1 - progress^2
+
+    z are the network's logits, which are tested; the head h, projector g and predictor p, all linear, belong to this
+    loss. The regularizer sees z of the MixUp view. ``loss=glmc`` has the second batch read (``aug.second``), in
+    one view where the code has two. Both mixed batches pass the network at once.
+
+    Args:
+        class_counts: training images of each class, at least 1 each, (C,).
+        feature_dim: D', what the classifier sees.
+        power: of the class weights, at least 0.
+        consistency: weight of S, at least 0.
+        dim: of projections, at least 1.
+    """
+
+    paper: ClassVar[str] = "GLMC (Du et al., CVPR 2023)"
+    contrast_views: ClassVar[int] = 1
+
+    class_weight: Tensor
+
+    def __init__(
+        self,
+        class_counts: Sequence[int] | Tensor,
+        feature_dim: int,
+        *,
+        power: float = 1.2,
+        consistency: float = 4.0,
+        dim: int = 128,
+    ):
+        super().__init__()
+        at_least(0, power=power, consistency=consistency)
+        at_least(1, dim=dim)
+        self.consistency, self.progress = consistency, 0.0
+        weight = checked_counts(class_counts).double() ** -power
+        self.register_buffer("class_weight", (weight / weight.mean()).float(), persistent=False)
+        self.head = nn.Linear(feature_dim, len(weight))
+        self.projector = nn.Linear(feature_dim, dim)
+        self.predictor = nn.Linear(dim, dim)
+
+    def set_progress(self, progress: float) -> None:
+        """Tell which fraction of the training is done, in [0, 1)."""
+        self.progress = progress
+
+    def learn(self, network: nn.Module, step: Step) -> Learnt:
+        """Mix the batch with the second one in both ways; both pass the network together."""
+        if step.contrast is None or step.second is None:
+            raise CarltError("GLMC mixes two batches: leave aug.second as loss=glmc sets it")
+        others, labels = step.second
+        share = torch.rand(())  # Beta(1, 1)
+        rows, columns = random_box(others.shape[-2], others.shape[-1], share)
+        cut = step.contrast[0].clone()
+        cut[..., rows, columns] = others[..., rows, columns]
+        seen = features(network, torch.cat([torch.lerp(others, step.images, float(share)), cut]))
+        targets = soft_labels(step.labels, labels, share, len(self.class_weight))
+        logits, projections = classifier(network)(seen), self.projector(seen)
+        pairs = (part.unflatten(0, (2, -1)) for part in (self.head(seen), logits, projections))
+        return Learnt(logits[: len(targets)], targets, self(*pairs, targets))
+
+    def forward(self, instance: Tensor, balanced: Tensor, projections: Tensor, targets: Tensor) -> Tensor:
+        """Scalar: h's and the network's logits (2, N, C), projections (2, N, dim) of the views, soft labels (N, C)."""
+        dtype = torch.promote_types(balanced.dtype, torch.float32)
+        plain = -(targets * instance.to(dtype).log_softmax(2)).sum(2).mean(1).sum()
+        weighted = -(targets * self.class_weight * balanced.to(dtype).log_softmax(2)).sum(2).mean(1).sum()
+        predicted, seen = self.predictor(projections), projections.detach().flip(0)
+        similarity = F.cosine_similarity(predicted.to(dtype), seen.to(dtype), dim=2).mean(1).sum()
+        early = 1 - self.progress**2
+        return early * plain + (1 - early) * weighted - self.consistency * similarity

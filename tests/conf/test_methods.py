@@ -1,0 +1,149 @@
+"""Every loss with every augmentation and regularizer; the table of methods in the README says what came out.
+
+``make methods`` (this file as a script) writes the table.
+"""
+
+import functools
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from carlt import assembly
+from carlt.config import compose_config, group_dir, options, part_class, validate
+from carlt.errors import CarltError
+from carlt.module import LongTailClassifier
+
+README = Path(__file__).parents[2] / "README.md"
+BEGIN, END = "<!-- methods: written by `make methods` -->", "<!-- end of methods -->"
+MIXING = ("mixup", "cutmix", "cmo")
+# A row for each option that has a paper: `paper` of its class, or `# paper:` in its YAML.
+GROUPS = ("loss", "reg", "aug", "sampler", "stage", "posthoc")
+
+
+class Silent(LongTailClassifier):
+    """Logs nothing and is in its first step: there is no trainer."""
+
+    global_step = 0
+
+    def log(self, *_: Any, **__: Any) -> None:
+        pass
+
+
+@functools.cache
+def composed(override: str) -> Any:
+    return compose_config("train", [override, "data.batch_size=16"])
+
+
+def combined(loss: str = "ce", aug: str = "standard", reg: str = "none", sampler: str = "instance") -> DictConfig:
+    """The config of four choices; composing each of them once is most of the time."""
+    config, chosen = composed(f"aug={aug}").copy(), composed(f"loss={loss}")
+    config.loss, config.model = chosen.loss, chosen.model
+    config.aug.second, config.aug.contrast = chosen.aug.second, chosen.aug.contrast
+    config.reg, config.sampler = composed(f"reg={reg}").reg, composed(f"sampler={sampler}").sampler
+    if config.aug.paste:
+        OmegaConf.update(config, "aug.paste.probability", 1.0, force_add=True)
+        OmegaConf.update(config, "aug.paste.first", 0, force_add=True)
+    return config
+
+
+@functools.cache
+def refusal(loss: str = "ce", aug: str = "standard", reg: str = "none", sampler: str = "instance") -> str | None:
+    """None if a training step of the four works as it should, or the one line that says why they do not go together."""
+    config = combined(loss, aug, reg, sampler)
+    validate(config)
+    try:
+        data = assembly.build_data(config)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(assembly, "LongTailClassifier", Silent)
+            module = assembly.build_module(config, data)
+    except CarltError as error:
+        return str(error)
+    batch = next(iter(data.train_dataloader()))
+    images, labels = batch.images.clone(), batch.labels.clone()
+    result = module.training_step(batch, 0)["loss"]
+    result.backward()
+    assert result.isfinite()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters() if p.requires_grad)
+    assert any(p.grad.any() for p in module.model.parameters())
+    assert batch.images.equal(images)
+    assert batch.labels.equal(labels)
+    assert reg != "car" or module.reg.updates.all()
+    return None
+
+
+@pytest.mark.parametrize("aug", options("aug"))
+def test_every_augmentation_works_with_every_loss_and_car(aug: str) -> None:
+    """Or says in one line why not."""
+    for loss in options("loss"):
+        said, mixes = refusal(loss, aug, "car"), combined(aug=aug).aug
+        if aug == "concutmix" and loss != "bcl":
+            assert said.startswith("aug.relabel (aug=concutmix) takes its labels from the embedding"), loss
+            assert said.endswith("add loss=bcl, or choose aug=cmo, which labels by area"), loss
+        elif loss == "glmc" and (mixes.mix or mixes.paste):
+            assert said == "loss=glmc mixes each batch with a second one by itself: choose an aug that does not mix"
+        else:
+            assert said is None, loss
+
+
+@pytest.mark.parametrize("aug", ["none", *MIXING])
+def test_what_works_with_car_works_without(aug: str) -> None:
+    for loss in options("loss"):
+        assert refusal(loss, aug) == refusal(loss, aug, "car"), loss
+
+
+def paper(group: str, option: str) -> str | None:
+    """The method of an option and where it is from, "name (authors, venue year)"."""
+    folder = group_dir(group)
+    assert folder is not None
+    if found := re.search(r"^# paper: (.+)$", (folder / f"{option}.yaml").read_text(), re.MULTILINE):
+        return found[1]
+    config = composed(f"{group}={option}")
+    return getattr(part_class(config, group), "paper", None) if "_target_" in (config.get(group) or {}) else None
+
+
+def row(group: str, option: str, said: str, notes: list[str]) -> str:
+    """A line of the table; its two last columns are what happened, and what was refused is added to ``notes``."""
+
+    def answer(*refusals: str | None) -> str:
+        notes.extend(f"`{group}={option}`: {refusal}." for refusal in refusals if refusal)
+        return "no" if any(refusals) else "yes"
+
+    name, _, source = said.removesuffix(")").rpartition(" (")
+    command, mixed, car = f"{group}={option}", "", ""
+    if group == "aug":
+        aug = combined(aug=option).aug
+        loss = "bcl" if aug.relabel else "ce"
+        command += " loss=bcl" * bool(aug.relabel)
+        mixed = "gives them" if aug.mix or aug.paste else ""
+        car = answer(refusal(loss, option, "car"))
+    elif group == "reg":
+        mixed = answer(*(refusal(aug=aug, reg=option) for aug in MIXING))
+    elif group in ("loss", "sampler"):
+        mixed = answer(*(refusal(**{group: option}, aug=aug) for aug in MIXING))
+        car = answer(refusal(**{group: option}, reg="car"))
+    return f"| {name or said} | {source if name else ''} | `{command}` | {mixed} | {car} |"
+
+
+def table() -> str:
+    """The methods of every group in Markdown, and why some do not go together."""
+    notes: list[str] = []
+    lines = ["| method | from | command | mixed labels | with CAR |", "|---|---|---|---|---|"]
+    for group in GROUPS:
+        for option in options(group):
+            said = paper(group, option)
+            if said and said != "No regularizer":
+                lines.append(row(group, option, said, notes))
+    return "\n".join([*lines, "", *dict.fromkeys(notes)]).strip()
+
+
+def test_the_readme_shows_what_the_code_does() -> None:
+    shown = README.read_text().split(BEGIN)[1].split(END)[0].strip()
+    assert shown == table(), "run `make methods`"
+
+
+if __name__ == "__main__":
+    before, _, rest = README.read_text().partition(BEGIN)
+    README.write_text(f"{before}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}")
