@@ -108,7 +108,7 @@ def row(group: str, option: str, said: str, notes: list[str]) -> str:
     """A line of the table; its two last columns are what happened, and what was refused is added to ``notes``."""
 
     def answer(*refusals: str | None) -> str:
-        notes.extend(f"`{group}={option}`: {refusal}." for refusal in refusals if refusal)
+        notes.extend(f"No: {refusal}." for refusal in refusals if refusal)
         return "no" if any(refusals) else "yes"
 
     name, _, source = said.removesuffix(")").rpartition(" (")
