@@ -32,7 +32,7 @@ def gather_ragged(tensors: Sequence[Tensor], flags: Tensor) -> tuple[list[Tensor
     tensors = [tensor.detach() for tensor in tensors]
     if world_size() == 1:
         return tensors, flags, slice(None)
-    mine = torch.cat([torch.full_like(flags[:1], len(tensors[0]), dtype=torch.int64), flags.long()])
+    mine = torch.cat([flags.new_full((1,), len(tensors[0]), dtype=torch.int64), flags.long()])
     table = torch.stack(all_gather(mine))
     sizes = table[:, 0].tolist()
     start = sum(sizes[: rank()])

@@ -74,3 +74,10 @@ def test_each_job_of_a_sweep_has_its_own_processes(tmp_path: Path) -> None:
     results = sorted((tmp_path / "sweep").glob("*/" + paths.RESULT))
     assert [read_result(path.parent)["seed"] for path in results] == [0, 1]
     assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
+
+
+def test_paco_s_queue_has_the_keys_of_all_processes(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(tmp_path, *DDP[:-2], "trainer.max_epochs=1", "loss=paco", "loss.queue=1000", f"hydra.run.dir={folder}")
+    labels = weights(folder)["loss.queue_labels"]
+    assert labels[labels >= 0].bincount().tolist() == read_result(folder)["class_counts"]  # each image once
