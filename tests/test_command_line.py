@@ -58,6 +58,7 @@ def test_recipe_values_reach_the_parts() -> None:
         ("seed=one", ["seed=one", "expected an integer"]),
         ("optimizer.lr=1", ["optimizer.lr", "no group of values 'optimizer'", "did you mean optim?"]),
         ("reg", ["'reg' is not of the form key=value"]),
+        ("preset=ablation/cifar100_lt_no_emma", ["did you mean ablation/cifar100_lt_no_ema or", "--help lists all"]),
         ("data=", ["data=: no such data", "digits_lt"]),
         ("data=null", ["data=null: no such data", "digits_lt"]),
         ("data=[digits_lt,cifar10_lt]", ["only aug and logger take several options", "-m data=a,b"]),
@@ -99,6 +100,10 @@ def test_a_pattern_stands_for_the_options_that_fit_it() -> None:
     assert check_overrides("train", ["data=glob(*i*_lt,exclude=*net_lt)"]) == [
         "data=choice(cifar100_lt,cifar10_lt,digits_lt)"
     ]
+
+
+def test_no_preset_is_what_there_is_without_one() -> None:
+    assert check_overrides("train", ["preset=null", "seed=1", "stage=null"]) == ["seed=1"]
 
 
 def test_several_values_are_a_sweep() -> None:

@@ -1,6 +1,8 @@
 """What a command line may say. Every mistake in it is found before anything runs, and all are reported at once."""
 
+import difflib
 import sys
+import textwrap
 import typing
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -43,6 +45,8 @@ def check_overrides(config_name: str, overrides: Sequence[str]) -> list[str]:
     """
     problems: list[str] = []
     parsed = [override for text in overrides if (override := parse(text, problems))]
+    # Hydra has no word for no option, which is what these have anyway.
+    parsed = [o for o in parsed if o.key_or_group not in OPTIONAL or o.value() is not None]
     hydras = [o for o in parsed if o.key_or_group.startswith("hydra")]
     groups = [o for o in parsed if group_dir(o.key_or_group) and o not in hydras]
     values = [o for o in parsed if o not in hydras and o not in groups]
@@ -84,6 +88,15 @@ def exit_with(command: str, error: CarltError) -> typing.NoReturn:
     prefix = f"{command}: error: "
     print(prefix + str(error).replace("\n", "\n" + " " * len(prefix)), file=sys.stderr)
     raise SystemExit(2)
+
+
+def presets() -> str:
+    """The presets for --help, a paragraph a folder."""
+    folders: dict[str, list[str]] = {}
+    for name in options("preset"):
+        folders.setdefault(name.rpartition("/")[0], []).append(name)
+    text = [textwrap.fill(", ".join(names), 110, subsequent_indent="  ") for names in folders.values()]
+    return "\n".join(["Presets (preset=name; what each is and its command: experiments/preset/README.md)", "", *text])
 
 
 def check_single(overrides: Sequence[str]) -> None:
@@ -128,8 +141,16 @@ def _group_problems(override: Override) -> Iterator[str]:
             continue
         for name in choice if isinstance(choice, list) else [choice]:
             word = "null" if name is None else str(name)
-            if word not in options(group) and not (name is None and group in OPTIONAL):
-                yield f"{group}={word}: no such {group}; {suggest(word, options(group))}"
+            if word not in options(group):
+                yield f"{group}={word}: no such {group}; {_nearest(word, options(group))}"
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """The nearest known names, and all of them where they are few enough to read."""
+    if len(known) <= 40:
+        return suggest(name, known)
+    near = difflib.get_close_matches(name, known, 5)
+    return (f"did you mean {' or '.join(near)}? " if near else "") + f"--help lists all {len(known)}"
 
 
 def _check_values(config: DictConfig, overrides: Sequence[Override], problems: list[str]) -> list[Override]:

@@ -60,9 +60,10 @@ def group_dir(group: str) -> Path | None:
 
 
 def options(group: str) -> list[str]:
-    """The choices of a config group, sorted."""
+    """The choices of a config group, sorted, with those of its folders; what begins with _ is no choice but shared."""
     folder = group_dir(group)
-    return sorted(path.stem for path in folder.glob("*.yaml")) if folder else []
+    found = [path.relative_to(folder).with_suffix("") for path in folder.rglob("*.yaml")] if folder else []
+    return sorted(path.as_posix() for path in found if not any(part.startswith("_") for part in path.parts))
 
 
 def searched() -> list[str]:

@@ -138,6 +138,8 @@ def main() -> None:
     command = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)
     if swept is None:
         command()
+        if arguments.help:
+            print(f"\n{command_line.presets()}")
         return
     sweep.begin(swept)
     raise SystemExit(sweep.conclude(swept, _exit_code(command)))

@@ -35,7 +35,7 @@ def heat_maps(shown: Shown, name: str) -> Figure:
         drawn = svg(figure, name)
     per_block = f"A pixel stands for about {size / BLOCKS:.0f} x {size / BLOCKS:.0f} classes. " if size > BLOCKS else ""
     left = len(shown.groups) - len(groups)
-    others = f"{left} of the methods above left out. " if left > 0 else ""
+    others = f"Drawn: the baseline and the best {METHODS - 1} others by overall accuracy. " if left > 0 else ""
     return Figure(
         "Confusion",
         "Most frequent class first: a row is a true class, a column what it was taken for. Rare classes that are taken "

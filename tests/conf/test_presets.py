@@ -1,0 +1,82 @@
+"""The index of the presets tells what they are: it is written from them, and its numbers have a source."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from carlt.command_line import check_overrides, presets
+from carlt.config import conf_dir, options
+
+EXPERIMENTS = conf_dir().parent / "experiments"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    """experiments/preset_index.py."""
+    spec = importlib.util.spec_from_file_location("preset_index", EXPERIMENTS / "preset_index.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def found(script: ModuleType) -> list:
+    return [script.read(name) for name in options("preset")]
+
+
+def test_the_index_is_up_to_date(script: ModuleType, found: list) -> None:
+    assert script.INDEX.read_text() == script.index(found), "run python experiments/preset_index.py"
+
+
+def test_every_preset_is_a_row_of_a_table(script: ModuleType, found: list) -> None:
+    assert all(preset.tables for preset in found)
+    assert {table for preset in found for table in preset.tables} == script.TABLES.keys()
+
+
+def test_every_sweep_is_a_command(found: list) -> None:
+    sweeps = [preset.overrides for preset in found if "sweep" in preset.facts]
+    assert len(sweeps) >= 4
+    for flag, *overrides in sweeps:
+        assert flag == "-m"
+        check_overrides("train", overrides)
+
+
+def test_what_is_measured_stands_where_it_is_said_to(found: list) -> None:
+    measured = [preset.facts["measured"].rpartition(", ") for preset in found if "measured" in preset.facts]
+    assert measured
+    for result, _, file in measured:
+        number = " ".join(result.split()[:3])
+        assert number in (EXPERIMENTS / file).read_text(), result
+
+
+def test_a_header_that_tells_wrong_things_is_named(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "group_dir", lambda group: tmp_path)
+    head = "# @package _global_\n# A title.\n"
+    for facts, message in (
+        ("# tabels: main\n", "unknown facts: tabels"),
+        ("# tables: mian\n", "no such tables: mian"),
+        ("", "no such tables: none"),
+    ):
+        (tmp_path / "x.yaml").write_text(head + facts)
+        with pytest.raises(ValueError, match=message):
+            script.read("x")
+
+
+def test_a_published_number_must_be_on_record(script: ModuleType) -> None:
+    (row,) = script._published("main/cifar100_lt_ce", "CE, ViT-Small from scratch")
+    assert row["value"] == "41.40"
+    for name, what in (("main/cifar100_lt_ce", "CE, ViT-Small"), ("imbalance/cifar100_lt_50_ce", "CE, ResNet-32")):
+        with pytest.raises(ValueError, match=r"published.csv has no"):
+            script._published(name, what)
+
+
+def test_help_names_every_preset() -> None:
+    text = presets()
+    assert all(name in text for name in options("preset"))
+    assert max(map(len, text.splitlines())) <= 110
