@@ -99,9 +99,10 @@ def index(presets: list[Preset]) -> str:
 
 `python -m carlt.train preset=<name>` trains one; anything may be changed beside it, e.g. `data.root=...`, and with `-m`
 `seed=0,1,2`. There are {len(presets)}; `_base/` has what they share. The tables are those of CAR's paper
-(arXiv 2603.16732). Published numbers are top-1 % on the test split, from [published.csv](../../src/carlt/reporting/published.csv), none of
-them measured here; "{UNKNOWN}": no source here gives one. WR is the worst class's test over train accuracy. Where the
-paper's recipe is not known in full, the recipe's file or the preset says so.
+(arXiv 2603.16732). Published numbers are top-1 % on the test split, from
+[published.csv](../../src/carlt/reporting/published.csv), none of them measured here; "{UNKNOWN}": no source here gives
+one. WR is the worst class's test over train accuracy. Where the paper's recipe is not known in full, the recipe's file
+or the preset says so.
 
 This page is written by `python experiments/preset_index.py` from the presets.
 """

@@ -99,9 +99,14 @@ def main() -> None:
     swept: sweep.Sweep | None = None
     try:
         if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
-            overrides = arguments.overrides
+            overrides = [*arguments.overrides, f"hydra.help.footer='{command_line.presets()}'"]
         elif folder := _resume_folder(arguments.overrides):
             values = [text for text in arguments.overrides if not text.startswith(("resume=", "hydra."))]
+            if arguments.multirun:
+                raise CarltError(
+                    "resume= goes on with one run: leave -m out; a sweep goes on by the command it began with"
+                )
+            command_line.check_single(values)
             stored = resumed_config(folder, values)
             overrides = [f"resume='{folder}'", f"hydra.run.dir='{folder}'"]
         else:
@@ -138,8 +143,6 @@ def main() -> None:
     command = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)
     if swept is None:
         command()
-        if arguments.help:
-            print(f"\n{command_line.presets()}")
         return
     sweep.begin(swept)
     raise SystemExit(sweep.conclude(swept, _exit_code(command)))

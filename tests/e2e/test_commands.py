@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from carlt.reporting.record import read_result
+from carlt.train import main
 
 SHORT = ("trainer.accelerator=cpu", "trainer.max_epochs=1", "reg=none")
 
@@ -120,6 +121,29 @@ def test_resume_takes_new_values_but_no_new_parts(finished: Path, tmp_path: Path
     assert "did you mean max_epochs?" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["data=glob(*)"], "data: several values make a sweep; add -m"),
+        (["seed=0,1"], "seed: several values make a sweep; add -m"),
+        (["data="], "data=: no such data; choose from"),
+        (["data=[digits_lt,cifar10_lt]"], "data=[digits_lt,cifar10_lt]: only aug and logger take several"),
+        (["-m", "--cfg", "job", "seed=0,1"], "--cfg shows the config of one run"),
+        (["resume={finished}", "seed=0,1"], "seed: several values make a sweep"),
+        (["-m", "resume={finished}"], "resume= goes on with one run: leave -m out"),
+    ],
+)
+def test_a_mistake_in_what_makes_a_sweep_is_one_line(
+    arguments: list[str], message: str, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["carlt.train", *(text.format(finished=finished) for text in arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"carlt.train: error: {message}")
+
+
 def test_help_shows_groups_and_keys_without_loading_torch(tmp_path: Path) -> None:
     done = python("-X", "importtime", "-m", "carlt.train", "--help", home=tmp_path)
     assert done.returncode == 0
@@ -129,6 +153,7 @@ def test_help_shows_groups_and_keys_without_loading_torch(tmp_path: Path) -> Non
         key in done.stdout for key in ("seed=", "trainer.max_epochs=", "data.root=", "resume=", "hydra.run.dir=")
     )
     assert " torch\n" not in done.stderr
+    assert "main/cifar100_lt_car," in done.stdout
 
 
 def test_evaluate_has_a_help(tmp_path: Path) -> None:
