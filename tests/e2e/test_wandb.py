@@ -129,7 +129,7 @@ def test_every_plot_is_a_picture(sweep: Path, offline: dict[str, Any]) -> None:
     for name, content in drawn.items():
         (path,) = [path for path in offline["files"] if path.startswith(f"media/images/plots/{name}_")]
         assert (folder / "files" / path).read_bytes() == content, name
-        assert any(f"plots/{name}" in item for item in offline["history"]), name
+        assert any(item.get(f"plots/{name}.path") == path for item in offline["history"]), name
 
 
 def test_nothing_secret_is_logged(sweep: Path) -> None:
