@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("no_plots")
     "overrides",
     [
         ("loss=focal", "loss.gamma=1.0", "loss.reweight=0.9999", "loss.reweight_from=0.8", "aug=mixup"),
-        ("loss=seesaw", "aug=cutmix", "reg=car"),
+        ("loss=seesaw", "aug=cutmix", "reg=car", "trainer.max_epochs=8"),
         ("loss=lade", "aug=mixup", "trainer.precision=bf16-mixed"),
         ("loss=label_aware_smoothing", "sampler=deferred"),
     ],
