@@ -24,22 +24,22 @@ from carlt.stages import Stage
 
 
 def build_data(config: DictConfig) -> LongTailDataModule:
-    """The data module, with the views and the sampler it serves."""
+    """The data module, with the views and the sampler it serves. Runs of earlier versions lack some keys of ``aug``."""
     if not 0 <= config.seed < 2**32:
         raise CarltError(f"seed={config.seed} is out of range: it is at least 0 and below 2^32")
     size: dict[str, Any] = {"image_size": config.data.image_size}
     loss = part_class(config, "loss")
     copies = getattr(loss, "contrast_views", 0)
-    if config.aug.relabel and not hasattr(loss, "embed"):
+    if config.aug.get("relabel") and not hasattr(loss, "embed"):
         raise CarltError(
             "aug.relabel (aug=concutmix) takes its labels from the embedding of a contrastive loss: "
             "add loss=bcl, or choose aug=cmo, which labels by area"
         )
-    second, mixing = config.aug.get("second"), config.aug.mix or config.aug.paste
-    if second and mixing:
+    second, paste = config.aug.get("second"), config.aug.get("paste")
+    if second and (config.aug.get("mix") or paste):
         raise CarltError("loss=glmc mixes each batch with a second one by itself: choose an aug that does not mix")
     view = build(config, "aug.view", **size)
-    if config.aug.transforms:
+    if config.aug.get("transforms"):
         view = Then(view, [build(config, f"aug.transforms.{name}") for name in config.aug.transforms])
     return build(
         config,
@@ -48,7 +48,7 @@ def build_data(config: DictConfig) -> LongTailDataModule:
         eval_view=build(config, "aug.eval_view", **size),
         contrast_view=build(config, "aug.contrast", **size) if copies else None,
         contrast_copies=copies,
-        foreground=build(config, "aug.second" if second else "aug.paste") if second or config.aug.paste else None,
+        foreground=build(config, "aug.second" if second else "aug.paste") if second or paste else None,
         sampler=build(config, "sampler"),
         seed=config.seed,
     )
@@ -85,8 +85,8 @@ def build_module(
         mean=data.mean,
         std=data.std,
         mix=build(config, "aug.mix", **known) if config.aug.mix else None,
-        paste=build(config, "aug.paste") if config.aug.paste else None,
-        relabel=build(config, "aug.relabel", **known) if config.aug.relabel else None,
+        paste=build(config, "aug.paste") if config.aug.get("paste") else None,
+        relabel=build(config, "aug.relabel", **known) if config.aug.get("relabel") else None,
         seed=config.seed,
         channels_last=config.channels_last,
     )

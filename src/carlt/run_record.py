@@ -6,7 +6,6 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,7 @@ import torch
 from carlt import paths
 from carlt.callbacks import Checkpoints, read_checkpoint, read_rows
 from carlt.data import LongTailDataModule
-from carlt.evaluate import evaluate_splits, summaries
-from carlt.functional.accuracy import class_accuracy
-from carlt.metrics import Evaluation
+from carlt.evaluate import evaluate_splits, summaries, worst_class, write_test
 from carlt.module import LongTailClassifier
 from carlt.reporting import record
 
@@ -45,7 +42,7 @@ def evaluate_and_record(
         "schema": 1,
         "metrics": metrics,
         "best": _best(run_dir, trainer, module, data),
-        "worst_class": _worst(evaluations, data),
+        "worst_class": worst_class(evaluations, data),
         "calibration": {name: evaluation.calibration() for name, evaluation in evaluations.items()},
         "epochs": trainer.current_epoch,
         "seed": seed,
@@ -66,13 +63,7 @@ def evaluate_and_record(
         # From the file: trainer.callback_metrics knows nothing of a training that an earlier process finished.
         last_epoch = read_rows(run_dir / paths.METRICS)[-1]
         metrics |= {name: value for name, value in last_epoch.items() if name.startswith("car/")}
-        test = evaluations["test"]
-        record.write_per_class(
-            run_dir, data.class_names, data.class_counts.tolist(), test.total.tolist(), test.correct.tolist()
-        )
-        record.write_confusion(
-            run_dir, test.true.numpy(), test.predicted.numpy(), test.count.numpy(), num_classes=data.num_classes
-        )
+        write_test(run_dir, evaluations["test"], data)
         record.write_result(run_dir, result)
     return result
 
@@ -111,21 +102,6 @@ def _best(
         "chosen_on_test": on_test,
         "value": callback.best_value,
         "metrics": metrics,
-    }
-
-
-def _worst(evaluations: Mapping[str, Evaluation], data: LongTailDataModule) -> dict[str, Any]:
-    """The test split's worst class by name, the rarest one where several are equally bad."""
-    accuracy = {name: class_accuracy(e.correct, e.total) for name, e in evaluations.items()}
-    test, counts = accuracy["test"], data.class_counts
-    worst = (test == test[~test.isnan()].min()).nonzero().flatten()
-    label = int(worst[counts[worst].argmin()])
-    return {
-        "class_id": label,
-        "name": data.class_names[label],
-        "train_count": int(counts[label]),
-        "test_accuracy": float(test[label]),
-        "train_accuracy": float(accuracy["train"][label]),
     }
 
 
