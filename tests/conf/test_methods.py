@@ -99,6 +99,19 @@ def test_what_works_with_car_works_without(aug: str) -> None:
         assert refusal(loss=loss, aug=aug) == refusal(loss=loss, aug=aug, reg="car"), loss
 
 
+@pytest.mark.parametrize("name", options("stage"))
+def test_every_stage_trains_a_classifier_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembly, "LongTailClassifier", Silent)
+    assert {composed(f"stage={name}").optim.schedule, composed(f"stage={name}").optim.warmup_epochs} == {"cosine", 0}
+    config = combined(stage=name, reg="car")
+    data = assembly.build_data(config)
+    module = assembly.build_module(config, data)
+    module.training_step(next(iter(data.train_dataloader())), 0)["loss"].backward()
+    trained = [place for place, parameter in module.named_parameters() if parameter.requires_grad]
+    assert all(place.startswith(("model.classifier.", "loss.")) for place in trained)
+    assert all(module.get_parameter(place).grad.isfinite().all() for place in trained)
+
+
 def paper(group: str, option: str) -> str | None:
     """The method of an option and where it is from, "name (authors, venue year)"."""
     folder = group_dir(group)
