@@ -1,5 +1,6 @@
 """Every YAML of every group composes, fits its constructors and builds; new files are found by themselves."""
 
+import functools
 from typing import Any
 
 import pytest

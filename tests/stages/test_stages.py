@@ -115,6 +115,7 @@ def test_a_new_classifier_is_of_the_same_kind(stage: stages.Stage, scale: float 
     assert getattr(new, "scale", None) == scale
 
 
+@torch.no_grad()
 def test_scales_and_calibration_against_loops() -> None:
     linear, seen = nn.Linear(3, C), torch.randn(5, 3)
     scaled, calibrated = Scaled(linear), Calibrated(linear)

@@ -1,0 +1,205 @@
+"""A second stage as a run: from its first run's folder to a folder that stands by itself."""
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from carlt import paths, train
+from carlt.config import compose_config
+from carlt.errors import CarltError
+from carlt.evaluate import evaluate
+from carlt.identity import run_hash
+from carlt.reporting.groups import data_sets
+from carlt.reporting.runs import read_runs
+from carlt.second_stage import check_overrides, staged
+
+pytestmark = pytest.mark.usefixtures("no_plots")
+
+
+def config_of(folder: Path, stage: str, *overrides: str) -> Any:
+    """As the command composes it."""
+    given = [f"stage={stage}", f"init_run={folder}", *overrides]
+    checked = [o for o in check_overrides("train", given) if not o.startswith("hydra.")]
+    composed = compose_config("train", checked)
+    OmegaConf.set_struct(composed, False)
+    composed.choices = {"stage": stage, "data": "wrong", "loss": "of the stage"}
+    return staged(composed, checked)
+
+
+@pytest.fixture(scope="module")
+def first(run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A first stage unlike the defaults: network, mixing, epochs."""
+    folder = tmp_path_factory.mktemp("first") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("carlt.reporting.plots.draw_run", lambda run_dir: {})
+        run(folder, "model.width=8", "reg=none", "aug=mixup", "data.val_per_class=10", "trainer.max_epochs=2", "seed=3")
+    return folder
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(paths.checkpoint(folder, "last"), weights_only=True)["state_dict"]
+
+
+def test_the_config_is_the_first_run_s_but_for_what_the_stage_and_the_command_choose(first: Path) -> None:
+    config = config_of(first, "los", "loss.smoothing=0.9", "data.batch_size=32", "reg=car", "reg.weight=2")
+    assert (config.model.width, config.data.val_per_class, config.seed) == (8, 10, 3)
+    assert (config.trainer.max_epochs, config.trainer.accelerator) == (20, "cpu")
+    assert (config.optim.lr, config.loss.smoothing, config.data.batch_size) == (5e-4, 0.9, 32)
+    assert (config.reg._target_, config.reg.weight) == ("carlt.reg.CAR", 2)
+    assert config.aug.mix is None
+    assert config.aug.view == OmegaConf.load(first / paths.CONFIG).aug.view
+    assert (config.choices.stage, config.choices.loss) == ("los", "of the stage")
+    assert "data" not in config.choices or config.choices.data != "wrong"
+    assert config.init.epochs == 2
+    assert "seed" not in config.init
+
+
+def test_it_is_a_run_that_needs_its_first_no_more(first: Path, tmp_path: Path) -> None:
+    begun, folder = tmp_path / "first", tmp_path / "second"
+    shutil.copytree(first, begun)
+    result = train.run(config_of(begun, "crt", "trainer.max_epochs=2"), folder)
+    shutil.rmtree(begun)
+    again = evaluate(folder)["metrics"]
+    assert again == {name: value for name, value in result["metrics"].items() if name in again}
+    trained, init = weights(folder), weights(first)
+    backbone = {name.replace("model.", "model.backbone."): v for name, v in init.items() if "model.features" in name}
+    assert backbone
+    assert all(torch.equal(trained[name], value) for name, value in backbone.items())
+    assert not torch.equal(trained["model.classifier.weight"], init["model.classifier.weight"])
+    more = train.run(train.resumed_config(folder, ["trainer.max_epochs=3"]), folder)
+    assert more["epochs"] == 3
+
+
+@pytest.mark.parametrize("stage", ["wb", "mislas"])
+def test_resumed_it_ends_as_if_nothing_had_happened(
+    stage: str, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, kills, move = tmp_path / "whole", [], Path.replace
+
+    def copy_then_move(file: Path, target: Path) -> Path:
+        if target.name == "last.ckpt" and target.exists():
+            kills.append(tmp_path / f"kill{len(kills)}")
+            shutil.copytree(whole, kills[-1])
+        return move(file, target)
+
+    config = config_of(first, stage, "reg=car", "trainer.max_epochs=2", "callbacks.checkpoints.every_n_steps=3")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", copy_then_move)
+        train.run(config, whole)
+    assert len(kills) >= 3
+    expected = weights(whole)
+    for kill in (kills[0], kills[-1]):
+        train.run(train.resumed_config(kill, []), kill)
+        found = weights(kill)
+        assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+
+
+def test_identity_follows_the_weights_it_begins_with_not_where_they_lie(first: Path, tmp_path: Path) -> None:
+    moved, other = tmp_path / "moved", tmp_path / "other"
+    shutil.copytree(first, moved)
+    shutil.copytree(first, other)
+    checkpoint = torch.load(paths.checkpoint(other, "last"), weights_only=True)
+    checkpoint["state_dict"]["model.classifier.bias"] += 1
+    torch.save(checkpoint, paths.checkpoint(other, "last"))
+    one, same, another = (run_hash(config_of(folder, "crt"), "d") for folder in (first, moved, other))
+    assert one == same != another
+    assert run_hash(config_of(first, "lws"), "d") != one
+
+
+def test_a_report_shows_it_as_a_configuration_of_its_own(first: Path, tmp_path: Path) -> None:
+    for stage in ("crt", "lws"):
+        train.run(config_of(first, stage, "trainer.max_epochs=1"), tmp_path / stage)
+    runs, left_out = read_runs([first, tmp_path])
+    assert not left_out
+    (data,) = data_sets(runs)
+    labels = [group.label for group in data.groups]
+    assert len(labels) == 3
+    assert sum("stage=crt" in label for label in labels) == sum("stage=lws" in label for label in labels) == 1
+
+
+def test_an_older_run_without_options_names_and_newer_keys_will_do(first: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    shutil.copytree(first, folder)
+    stored = OmegaConf.load(folder / paths.CONFIG)
+    for key in ("choices", "init_run"):
+        stored.pop(key, None)
+    for key in ("transforms", "contrast", "paste", "relabel"):
+        stored.aug.pop(key)
+    OmegaConf.save(stored, folder / paths.CONFIG)
+    config = config_of(folder, "disalign", "trainer.max_epochs=1")
+    assert "data" not in config.choices
+    assert config.choices.init == "CrossEntropy+NoRegularizer"
+    assert train.run(config, tmp_path / "second")["epochs"] == 1
+
+
+def without(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def as_stage(folder: Path) -> None:
+    stored = OmegaConf.load(folder / paths.CONFIG)
+    stored.stage = {"_target_": "carlt.stages.CRT"}
+    stored.init_run = "elsewhere"
+    OmegaConf.save(stored, folder / paths.CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("damage", "overrides", "message"),
+    [
+        (without("config.yaml"), ("stage=crt",), r"init_run=.* is no run folder: it has no config\.yaml"),
+        (without("checkpoints/last.ckpt"), ("stage=crt",), r"is no run folder: it has no checkpoints/last\.ckpt"),
+        (as_stage, ("stage=crt",), r"is a second stage itself; .* its first: elsewhere"),
+        (lambda _: None, (), r"init_run= is for a stage: add stage=\.\.\., one of crt"),
+        (lambda _: None, ("stage=crx",), r"stage=crx: no such stage; did you mean crt"),
+        (lambda _: None, ("stage=crt", "model=resnet20"), r"model=resnet20: a stage has the model of its first run"),
+        (lambda _: None, ("stage=crt", "model.depth=8"), r"model\.depth: carlt\.models\.SmallCNN takes no 'depth'"),
+        (lambda _: None, ("stage=wb", "stage.treshold=1"), r"takes no 'treshold'; did you mean threshold"),
+    ],
+)
+def test_mistakes_are_told_before_anything_runs(
+    damage: Callable[[Path], None], overrides: tuple[str, ...], message: str, first: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(first, folder)
+    damage(folder)
+    with pytest.raises(CarltError, match=message) as error:
+        check_overrides("train", [f"init_run={folder}", *overrides])
+    assert "\n" not in str(error.value)
+
+
+def test_a_stage_without_a_first_run_and_one_of_other_classes(first: Path, tmp_path: Path) -> None:
+    with pytest.raises(CarltError, match=r"give init_run=<run folder>"):
+        check_overrides("train", ["stage=crt"])
+    folder = tmp_path / "other"
+    shutil.copytree(first, folder)
+    checkpoint = torch.load(paths.checkpoint(folder, "last"), weights_only=True)
+    for name in ("weight", "bias"):
+        key = f"model.classifier.{name}"
+        checkpoint["state_dict"][key] = checkpoint["state_dict"][key][:7]
+    torch.save(checkpoint, paths.checkpoint(folder, "last"))
+    with pytest.raises(CarltError, match=r"of classes: classifier\.weight is \(7, 16\) there and \(10, 16\) here"):
+        train.run(config_of(folder, "crt"), tmp_path / "second")
+    with pytest.raises(CarltError, match=r"a contrastive loss trains features.*choose another loss"):
+        train.run(config_of(first, "crt", "loss=bcl"), tmp_path / "third")
+
+
+def test_a_sweep_over_stages(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "-m", "stage=crt,lws", f"init_run={first}", "trainer.max_epochs=1", "optim.lr=0.05"]
+    for again in (False, True):
+        monkeypatch.setattr(sys, "argv", list(command))
+        with pytest.raises(SystemExit) as end:
+            train.main()
+        assert end.value.code == 0
+        output = capsys.readouterr().out
+        assert f"2 of 2 jobs finished, {2 if again else 0} of them before" in output
+        assert "stage=crt" in output
+    results = sorted(tmp_path.glob("runs/sweeps/*/*/result.json"))
+    assert len(results) == 2
+    assert all(OmegaConf.load(path.parent / paths.CONFIG).optim.lr == 0.05 for path in results)
