@@ -1,5 +1,6 @@
 """Post-hoc methods: tau comes from the validation split, and what is reported is the test split with it."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def trained(run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_records_are_rows_of_their_own(trained: Path) -> None:
-    plain, folder = evaluate_posthoc(trained, "tau_norm", tau=0.0)
+    _, folder = evaluate_posthoc(trained, "tau_norm", tau=0.0)
     assert folder == trained / "posthoc" / "tau_norm_0"
     chosen, other = evaluate_posthoc(trained, "logit_adjusted")
     assert other == trained / "posthoc" / "logit_adjusted"
@@ -125,11 +126,11 @@ def test_other_images_are_refused(trained: Path) -> None:
 
 
 def test_what_a_method_cannot_change_is_said() -> None:
-    config = compose_config("train", ["model.width=4", "loss=ldam"])
+    config = compose_config("train", ["++model.width=4", "loss=ldam"])
     module = assembly.build_module(config, assembly.build_data(config))
     with pytest.raises(CarltError, match=r"posthoc=tau_norm changes nothing here"):
         posthoc.tau_norm(module)
-    config = compose_config("train", ["model.width=4", "stage=lws"])
+    config = compose_config("train", ["++model.width=4", "stage=lws"])
     module = assembly.build_module(config, assembly.build_data(config))
     with pytest.raises(CarltError, match=r"needs a linear classifier, not Scaled"):
         posthoc.tau_norm(module)
@@ -152,4 +153,4 @@ def test_mistakes_are_one_line(
         main()
     captured = capsys.readouterr().err
     assert captured.count("\n") == 1
-    assert __import__("re").search(message, captured)
+    assert re.search(message, captured)
