@@ -82,7 +82,11 @@ def test_it_trains_what_it_says_and_nothing_else_moves(stage: type, network: str
 def test_car_s_gradient_reaches_what_trains(stage: type, images: Tensor) -> None:
     retrained = stage().retrained(SmallCNN(C, width=4))
     CAR(COUNTS)(retrained(images), LABELS).backward()
-    assert all(p.grad is not None and p.grad.any() for p in retrained.parameters() if p.requires_grad)
+    gradients = {name: p.grad for name, p in retrained.named_parameters() if p.requires_grad}
+    # DisAlign's share is of a calibration that changes nothing yet.
+    assert {name for name, gradient in gradients.items() if not gradient.any()} == {
+        name for name in gradients if "confidence" in name
+    }
     assert all(p.grad is None for p in retrained.backbone.parameters())
 
 
@@ -94,7 +98,7 @@ def test_a_frozen_backbone_keeps_no_graph(images: Tensor) -> None:
 @pytest.mark.parametrize("scale", [None, 30.0])
 @torch.no_grad()
 def test_it_begins_where_the_trained_network_ended(network: str, scale: float | None, images: Tensor) -> None:
-    for stage in (stages.LWS(), stages.MiSLAS(), stages.LOS()):
+    for stage in (stages.LWS(), stages.MiSLAS(), stages.LOS(), stages.DisAlign()):
         trained = NETWORKS[network](cosine_scale=scale).eval()
         logits, seen = trained(images), features(trained, images)
         retrained = stage.retrained(trained).eval()
@@ -103,7 +107,7 @@ def test_it_begins_where_the_trained_network_ended(network: str, scale: float | 
         assert feature_dim(retrained) == seen.shape[1]
 
 
-@pytest.mark.parametrize("stage", [stages.CRT(), stages.GMLNOLB(), stages.LOS(new_head=True)])
+@pytest.mark.parametrize("stage", [stages.CRT(), stages.GMLNOLB()])
 @pytest.mark.parametrize("scale", [None, 30.0])
 def test_a_new_classifier_is_of_the_same_kind(stage: stages.Stage, scale: float | None) -> None:
     trained = SmallCNN(C, width=4, cosine_scale=scale)
@@ -127,7 +131,7 @@ def test_scales_and_calibration_against_loops() -> None:
         for c in range(C):
             z = float(linear.weight[c] @ f + linear.bias[c])
             assert scaled(seen)[q, c].item() == pytest.approx(float(scaled.scale[c]) * z, rel=1e-4, abs=1e-5)
-            expected = (1 + confidence * float(calibrated.a[c])) * z + confidence * float(calibrated.b[c])
+            expected = (1 - confidence) * z + confidence * (float(calibrated.a[c]) * z + float(calibrated.b[c]))
             assert calibrated(seen)[q, c].item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
     assert Calibrated(linear).a.eq(1).all()
     assert Calibrated(linear).b.eq(0).all()

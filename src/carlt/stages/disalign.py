@@ -19,9 +19,10 @@ class DisAlign(Stage):
 
 
 class Calibrated(nn.Module):
-    """z'_c = (1 + s(f) a_c) z_c + s(f) b_c, s(f) = sigmoid(v f + d): features (N, D) to logits (N, C).
+    """z'_c = (1 - s(f)) z_c + s(f) (a_c z_c + b_c), s(f) = sigmoid(v f + d): features (N, D) to logits (N, C).
 
-    a = 1 and b = 0 at first. So their released code; the paper writes (1 - s + s a) z + s b, its a larger by one.
+    a = 1 and b = 0 at first, which leaves the logits as they are. The released code has (1 + s a) z + s b there, which
+    enlarges all of them at first; on a small network s then falls to 0, for good (stage 2 learns nothing).
     """
 
     def __init__(self, linear: Trained):
@@ -33,4 +34,4 @@ class Calibrated(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         share = self.confidence(features).sigmoid()
-        return (1 + share * self.a) * self.linear(features) + share * self.b
+        return (1 - share + share * self.a) * self.linear(features) + share * self.b
