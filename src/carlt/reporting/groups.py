@@ -22,6 +22,7 @@ IGNORED = (
     "data.num_workers",
 )
 CHECKSUM = "data checksum"
+OF_STAGE = ("choices.loss", "choices.sampler", "choices.optim")  # told by the name of a second stage
 
 
 @dataclass(frozen=True)
@@ -158,23 +159,30 @@ def _labels(configs: Sequence[Mapping[str, str]]) -> list[str]:
     labels = [_label(config, [name for name in differing if _tells(name, config, configs)]) for config in configs]
     twice = {label for label in labels if labels.count(label) > 1}
     labels = [_label(c, differing) if label in twice else label for c, label in zip(configs, labels, strict=True)]
+    labels = [label or ("plain" if len(configs) > 1 else "all runs") for label in labels]
     return [f"{label} ({labels[:i].count(label) + 1})" if labels.count(label) > 1 else label
             for i, label in enumerate(labels)]  # fmt: skip
 
 
 def _label(config: Mapping[str, str], names: Sequence[str]) -> str:
-    known = [name for name in names if name in config]
-    return ", ".join(f"{name.removeprefix('choices.')}={config[name]}" for name in known) or "all runs"
+    known = [name for name in names if name in config and not (name.startswith("choices.") and config[name] == "None")]
+    return ", ".join(f"{name.removeprefix('choices.')}={config[name]}" for name in known)
 
 
 def _tells(name: str, config: Mapping[str, str], configs: Sequence[Mapping[str, str]]) -> bool:
-    """Whether a value sets ``config`` apart from others that chose the same option of its group."""
+    """Whether a value sets ``config`` apart from others of its stage that chose the same option of its group."""
     group = name.split(".")[0]
     if group == "recipe" or name == CHECKSUM:  # other values tell the same
         return False
     choice = f"choices.{group}"
-    same = [other for other in configs if other.get(choice) == config.get(choice)]
-    return len({other.get(name) for other in same}) > 1 or group == "choices"
+    peers = [other for other in configs if _stage(other) == _stage(config)]
+    if group == "choices":
+        return name not in OF_STAGE or len({other.get(name) for other in peers}) > 1
+    return len({other.get(name) for other in peers if other.get(choice) == config.get(choice)}) > 1
+
+
+def _stage(config: Mapping[str, str]) -> str:
+    return config.get("choices.stage", "None")
 
 
 def _ignored(name: str) -> bool:
