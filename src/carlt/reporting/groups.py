@@ -69,7 +69,7 @@ class DataSet:
     def baseline(self, wanted: str | None = None) -> Group:
         """The group that others are compared with: by label (or a part that only one has), else the plain one.
 
-        Plain is the first without regularizer, with cross-entropy if there is such a one; else the first of all.
+        Plain is the first that is no second stage, without regularizer, with cross-entropy if there is such a one; else the first of all.
 
         Raises:
             CarltError: no label has ``wanted`` in it, or several have.
@@ -82,8 +82,10 @@ class DataSet:
                 raise CarltError(f"baseline={wanted}: {'several have it' if found else 'no such label'} among {labels}")
             return found[0]
 
-        def plain(group: Group) -> tuple[bool, bool]:
-            return group.config.get("choices.reg") == "none", group.config.get("choices.loss") == "ce"
+        def plain(group: Group) -> tuple[bool, bool, bool]:
+            config = group.config
+            first_stage = _stage(config) == "None" and "choices.posthoc" not in config
+            return first_stage, config.get("choices.reg") == "none", config.get("choices.loss") == "ce"
 
         return max(self.groups, key=plain)  # the first of equals
 
