@@ -69,7 +69,8 @@ class DataSet:
     def baseline(self, wanted: str | None = None) -> Group:
         """The group that others are compared with: by label (or a part that only one has), else the plain one.
 
-        Plain is the first that is no second stage, without regularizer, with cross-entropy if there is such a one; else the first of all.
+        Plain is the first that is no second stage, without regularizer, with cross-entropy, as far as there is such a
+        one; else the first of all.
 
         Raises:
             CarltError: no label has ``wanted`` in it, or several have.
