@@ -66,10 +66,8 @@ def build_module(
     model = build(config, "model", in_channels=data.channels, image_size=data.image_size, **known)
     contrasts = getattr(part_class(config, "loss"), "contrast_views", 0)
     if config.get("stage"):
-        if contrasts:
-            raise CarltError(
-                "a contrastive loss trains features, and a stage leaves them as they are: choose another loss"
-            )
+        if hasattr(part_class(config, "loss"), "learn"):
+            raise CarltError("loss: this one trains features, and a stage leaves them as they are; choose another loss")
         if init is not None:
             _load(model, init, config.init_run)
         stage: Stage = build(config, "stage")
