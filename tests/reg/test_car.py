@@ -34,6 +34,7 @@ class Oracle:
         self.beta, self.debias, self.absent, self.gradient, self.surrogate = beta, debias, absent, gradient, surrogate
         self.mean = torch.zeros(len(counts), len(counts)).double()  # before debiasing
         self.steps = torch.zeros(len(counts), 1).double()
+        self.drawn, self.seen = 0, torch.zeros(len(counts), 1).double()
 
     def __call__(self, logits, targets):
         new, mass = batch_confusion(logits, targets, 0.1, self.surrogate)
@@ -41,7 +42,8 @@ class Oracle:
         self.steps += touched
         if self.gradient == "class":  # as large as if the class's mean of this batch were the whole row
             gain = (1 - self.beta) / (1 - self.beta**self.steps if self.debias else 1)
-            chance = 1 - (1 - self.m[:, None]) ** len(targets)
+            chance = (100 * (1 - (1 - self.m[:, None]) ** len(targets)) + self.seen) / (100 + self.drawn)
+            self.drawn, self.seen = self.drawn + 1, self.seen + (mass > 0)[:, None]
             new = new.detach() + (new - new.detach()) / (gain * chance)
         mixed = self.beta * self.mean + (1 - self.beta) * new
         if self.surrogate == "released":
@@ -118,7 +120,8 @@ def test_the_gradient_by_class_is_unbiased():
     """Its mean over all batches that can be drawn is the gradient of || Lambda C ||_2, C of the whole set."""
     labels, size = torch.tensor([0, 0, 0, 0, 1, 1, 2]), 2
     counts = labels.bincount()
-    logits = torch.randn(len(labels), 3, dtype=torch.float64, requires_grad=True)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(len(labels), 3, generator=generator, dtype=torch.float64).requires_grad_()
     whole, _ = batch_confusion(logits, labels)
     norm = torch.linalg.svdvals((counts / counts.sum() + 0.2)[:, None] ** -0.5 * whole)[0]
     (expected,) = torch.autograd.grad(norm, logits)
@@ -134,6 +137,19 @@ def test_the_gradient_by_class_is_unbiased():
     torch.testing.assert_close(means["class"], expected, rtol=1e-6, atol=1e-9)
     chance = (1 - (1 - counts / len(labels)) ** size)[labels, None].double()  # and the paper's is that times this:
     torch.testing.assert_close(means["batch"] / 1e-9, expected * chance, rtol=1e-5, atol=1e-7)
+
+
+def test_the_gradient_by_class_follows_the_sampler():
+    """Classes drawn alike are soon pushed as the norm asks, though one has a hundred times the images."""
+    car = CAR([1000, 10, 10], weight=1.0, absent="hold", gradient="class")
+    pushed = torch.zeros(3)
+    for step in range(3000):
+        logits = torch.zeros(1, 3, requires_grad=True)
+        (gradient,) = torch.autograd.grad(car(logits, torch.tensor([step % 3])), logits)
+        pushed[step % 3] = gradient[0, step % 3].abs()
+    u, _, v = torch.linalg.svd(car.row_weight[:, None] * car.confusion)
+    asked = car.row_weight * u[:, 0].abs() * (v[0].abs().sum() - v[0].abs())  # by both rivals alike
+    torch.testing.assert_close(pushed / pushed.sum(), asked / asked.sum(), rtol=0.12, atol=0)
 
 
 def test_many_classes_are_the_oracle_too(monkeypatch):

@@ -14,6 +14,7 @@ from carlt.functional.prior import frequency_weights, relative_frequency
 
 Absent = Literal["decay", "hold"]
 Gradient = Literal["batch", "class"]
+COUNTED = 100
 
 
 class CAR(nn.Module):
@@ -41,8 +42,8 @@ class CAR(nn.Module):
         absent: what the rows of classes missing from a batch do: ``"decay"`` by beta (the paper) or ``"hold"``.
         gradient: ``"batch"``, of the norm of C^_t, which pushes a class as often as batches hold it (the paper); or
             ``"class"``, an unbiased estimate of the gradient of the whole training set's norm, which pushes every class
-            alike: a class's part is divided by the chance that a batch drawn by image holds it, 1 - (1 - m_j)^N, and
-            not multiplied by 1 - beta.
+            alike: a class's part is divided by the chance that a batch holds it and not multiplied by 1 - beta. The
+            chance is counted, so any sampler will do; the count begins as if ``COUNTED`` batches were drawn by image.
         max_skipped: this many non-finite batches in a row raise.
 
     Raises:
@@ -54,6 +55,7 @@ class CAR(nn.Module):
     confusion: Tensor  # (C, C) C^_t, rows true classes
     direction: Tensor  # (C,) last right singular vector: where the next search starts
     updates: Tensor  # (C,) batches that entered each row
+    seen: Tensor | None  # (C + 1,) batches that held each class, and all batches, where gradient="class" asks for them
     spectral_norm: Tensor  # () last || Lambda C^_t ||_2
     skipped_steps: Tensor  # () batches left out for non-finite logits
     skipped_in_a_row: Tensor  # ()
@@ -106,6 +108,7 @@ class CAR(nn.Module):
         self.register_buffer("updates", torch.zeros(size, dtype=torch.int64))
         self.register_buffer("spectral_norm", torch.zeros(()))
         self.register_buffer("skipped_steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("seen", torch.zeros(size + 1, dtype=torch.int64) if gradient == "class" else None)
         self.register_buffer("skipped_in_a_row", torch.zeros((), dtype=torch.int64))
         self.search_error = 0.0  # of the last direction, about the sine of its angle to the exact one
         self.register_buffer("row_norm", torch.zeros(size) if size > spectral.LARGE else None)
@@ -153,12 +156,12 @@ class CAR(nn.Module):
         self.skipped_in_a_row.zero_()
         self.spectral_norm.copy_(sigma)
         self.direction.copy_(v)
+        if self.gradient == "class":
+            gain = 1 / self._chance(owner, mass)
         if not logits.requires_grad:
             return sigma
 
         # d sigma = u^T d(Lambda C^_t) v, and of C^_t only this rank's contributions are not constants.
-        if self.gradient == "class":
-            gain = -1 / torch.expm1(shares.sum() * torch.log1p(-self.frequency[owner]))
         slope = gain * self.row_weight[owner] * u[owner] * inverse
         scale = world_size() * (slope[slot] * shares)[mine]  # DDP divides gradients by the world size
         gradient = cf.contributions_gradient(gate, rival, label, v, scale, self.surrogate)
@@ -189,6 +192,15 @@ class CAR(nn.Module):
         if self.row_norm is not None:
             self.row_norm[owner] = torch.linalg.vector_norm(self.confusion[owner], dim=1)
         return slope, 1 - gain.max()
+
+    def _chance(self, owner: Tensor, mass: Tensor) -> Tensor:
+        """The chance that a batch holds each slot's class, as known before this batch, which is then counted."""
+        assert self.seen is not None
+        by_image = -torch.expm1(mass.sum() * torch.log1p(-self.frequency[owner]))
+        chance = (COUNTED * by_image + self.seen[owner]) / (COUNTED + self.seen[-1])
+        self.seen.index_add_(0, owner, (mass > 0).long())
+        self.seen[-1] += 1
+        return chance
 
     def _search(self, batch: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Leading triplet of Lambda C^_t, from the last direction, some of the batch's and a little of everything."""
