@@ -149,8 +149,9 @@ def _groups(runs: Sequence[Run]) -> list[Group]:
 
 
 def _configuration(run: Run) -> dict[str, str]:
-    """What may set a run apart from others of its data set, but for the seed."""
-    config = {name: value for name, value in run.config.items() if not _ignored(name)}
+    """What may set a run apart from others of its data set, but for the seed; what is null is as if it were not there,
+    as in runs of a version that did not know it."""
+    config = {name: value for name, value in run.config.items() if not _ignored(name) and value != "None"}
     return config | {CHECKSUM: str(run.result["data"].get("sha256"))[:8]}
 
 
@@ -168,8 +169,7 @@ def _labels(configs: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _label(config: Mapping[str, str], names: Sequence[str]) -> str:
-    known = [name for name in names if name in config and not (name.startswith("choices.") and config[name] == "None")]
-    return ", ".join(f"{name.removeprefix('choices.')}={config[name]}" for name in known)
+    return ", ".join(f"{name.removeprefix('choices.')}={config[name]}" for name in names if name in config)
 
 
 def _tells(name: str, config: Mapping[str, str], configs: Sequence[Mapping[str, str]]) -> bool:

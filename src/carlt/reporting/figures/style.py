@@ -137,8 +137,8 @@ def legend(figure: Any, axes: Any, order: Sequence[int] | None = None) -> None:
 
 
 def wrapped(text: str, width: int = 30) -> str:
-    """A label in lines of at most ``width`` letters."""
-    return "\n".join(textwrap.wrap(text, width)) or text
+    """A label in at most four lines of ``width`` letters; tables have it in full."""
+    return "\n".join(textwrap.wrap(text, width, max_lines=4, placeholder=" ...")) or text
 
 
 def percent_axis(axes: Any, label: str = "test accuracy (%)") -> None:
