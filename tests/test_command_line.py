@@ -61,7 +61,9 @@ def test_recipe_values_reach_the_parts() -> None:
         ("preset=ablation/cifar100_lt_no_emma", ["did you mean ablation/cifar100_lt_no_ema or", "--help lists all"]),
         ("data=", ["data=: no such data", "digits_lt"]),
         ("data=null", ["data=null: no such data", "digits_lt"]),
-        ("data=[digits_lt,cifar10_lt]", ["only aug and logger take several options", "-m data=a,b"]),
+        ("data=[digits_lt,cifar10_lt]", ["only aug, logger, reg take several options", "-m data=a,b"]),
+        ("reg=[car,cra]", ["reg=cra: no such reg", "did you mean car?"]),
+        ("reg=car,[car,none]", ["a sweep tries single options of reg"]),
         ("data=glob(x*)", ["data=glob(x*): nothing fits it", "digits_lt"]),
         ("seed=glob(*)", ["seed=glob(*): nothing fits it", "options of a group"]),
     ],
@@ -88,6 +90,14 @@ def test_every_value_of_a_sweep_is_checked() -> None:
     assert line.startswith("data=imagnet_lt: no such data")
     (line,) = mistakes("seed=0,x")
     assert line.startswith("seed=x: expected an integer")
+
+
+def test_regularizers_that_are_combined_have_their_values_under_their_names() -> None:
+    config = composed("reg=[car,confidence_penalty]", "reg.car.weight=0.3", "reg.confidence_penalty.weight=0.2")
+    assert config.reg._target_ == "carlt.reg.Several"
+    assert (config.reg.car.weight, config.reg.confidence_penalty.weight) == (0.3, 0.2)
+    (line,) = mistakes("reg=[car,confidence_penalty]", "reg.car.weihgt=1")
+    assert line.startswith("reg.car.weihgt: carlt.reg.CAR takes no 'weihgt'; did you mean weight?")
 
 
 @pytest.mark.parametrize("override", ["reg.weight=0.5,abc", "optim.lr=0.1,fast", "reg.surrogate=paper,papr"])

@@ -28,8 +28,11 @@ from carlt.config import (
 )
 from carlt.errors import CarltError
 
-SEVERAL = ("aug", "logger")
+SEVERAL = ("aug", "logger", "reg")
 """Groups whose options may be combined, as in aug=[randaugment,mixup]."""
+
+BY_NAME = ("reg",)
+"""Those of SEVERAL whose options, where there are several, have their values under their names: reg.car.weight."""
 
 OPTIONAL = ("preset", "stage")
 """Groups of which a run need not have an option."""
@@ -44,7 +47,7 @@ def check_overrides(config_name: str, overrides: Sequence[str]) -> list[str]:
         CarltError: lists every mistake: its value, its place and the choices.
     """
     problems: list[str] = []
-    parsed = [override for text in overrides if (override := parse(text, problems))]
+    parsed = [part for text in overrides if (override := parse(text, problems)) for part in by_name(override)]
     # Hydra has no word for no option, which is what these have anyway.
     parsed = [o for o in parsed if o.key_or_group not in OPTIONAL or o.value() is not None]
     hydras = [o for o in parsed if o.key_or_group.startswith("hydra")]
@@ -122,6 +125,15 @@ def parse(text: str, problems: list[str]) -> Override | None:
     return None
 
 
+def by_name(override: Override) -> list[Override]:
+    """``reg=[car,mine]`` as ``reg=several +reg@reg.car=car +reg@reg.mine=mine``; other overrides as they are."""
+    group, names = override.key_or_group, override.value()
+    if group not in BY_NAME or override.is_sweep_override() or not isinstance(names, list):
+        return [override]
+    lines = [f"{group}=several", *(f"+{group}@{group}.{name}={name}" for name in dict.fromkeys(names))]
+    return OverridesParser.create().parse_overrides(lines)
+
+
 def _spelled_out(override: Override, problems: list[str]) -> Override | None:
     """``group=glob(pattern)`` as the options that it stands for."""
     group, pattern = override.key_or_group, override.value()
@@ -136,8 +148,11 @@ def _spelled_out(override: Override, problems: list[str]) -> Override | None:
 def _group_problems(override: Override) -> Iterator[str]:
     group = override.key_or_group
     for choice in choices(override):
+        if isinstance(choice, list) and group in BY_NAME:  # one that is not swept is spelled out by now
+            yield f"{text(override)}: a sweep tries single options of {group}; give each combination its own command"
+            continue
         if isinstance(choice, list) and group not in SEVERAL:
-            yield f"{text(override)}: only {' and '.join(SEVERAL)} take several options; -m {group}=a,b tries each"
+            yield f"{text(override)}: only {', '.join(SEVERAL)} take several options; -m {group}=a,b tries each"
             continue
         for name in choice if isinstance(choice, list) else [choice]:
             word = "null" if name is None else str(name)

@@ -151,6 +151,7 @@ def signature(target: str) -> dict[str, inspect.Parameter]:
 
 def build(config: DictConfig, place: str, /, **context: Any) -> Any:
     """Call the ``_target_`` of the node at ``place``: its values as plain Python, and what it accepts of ``context``.
+    Values that have a ``_target_`` themselves are built first, from the same ``context``.
 
     Raises:
         CarltError: the constructor refused its values; says which node and why.
@@ -158,6 +159,9 @@ def build(config: DictConfig, place: str, /, **context: Any) -> Any:
     node = OmegaConf.select(config, place)
     values = _plain(node)
     target = values.pop("_target_")
+    for name, value in values.items():
+        if isinstance(value, dict) and "_target_" in value:
+            values[name] = build(config, f"{place}.{name}", **context)
     accepted = {name: value for name, value in context.items() if name in signature(target) and name not in values}
     try:
         return _locate(target)(**values, **accepted)

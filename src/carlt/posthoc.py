@@ -59,6 +59,10 @@ def logit_adjusted(module: LongTailClassifier) -> Method:
 
 
 METHODS: dict[str, Callable[[LongTailClassifier], Method]] = {"tau_norm": tau_norm, "logit_adjusted": logit_adjusted}
+PAPERS = {
+    "tau_norm": "tau-normalisation, post hoc (Kang et al., ICLR 2020)",
+    "logit_adjusted": "Logit adjustment, post hoc (Menon et al., ICLR 2021)",
+}
 
 
 def adjusted(

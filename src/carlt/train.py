@@ -205,6 +205,10 @@ def _of_a_run(config: DictConfig) -> tuple[DictConfig, Any]:
     hydras = ("hydra", "launcher", "sweep")
     hydra = HydraConfig.get()
     choices = {group: name for group, name in hydra.runtime.choices.items() if not group.startswith(hydras)}
+    for group in command_line.BY_NAME:
+        places = {name: f"{group}@{group}.{name}" for name in config[group]}
+        if parts := [choices.pop(place) for place in places.values() if place in choices]:
+            choices[group] = "+".join(parts)
     with open_dict(config):
         config.choices = choices
         if config.init_run:

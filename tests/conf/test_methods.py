@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from carlt import assembly
+from carlt import assembly, posthoc
 from carlt.config import compose_config, group_dir, options, part_class, validate
 from carlt.errors import CarltError
 from carlt.module import LongTailClassifier
@@ -112,6 +112,24 @@ def test_every_stage_trains_a_classifier_alone(name: str, monkeypatch: pytest.Mo
     assert all(module.get_parameter(place).grad.isfinite().all() for place in trained)
 
 
+@functools.cache
+def posthoc_refusal(name: str, **choices: str) -> str | None:
+    """None if the method works on a network that learnt with the choices, or the one line that says why not."""
+    config = combined(**choices)
+    data = assembly.build_data(config)
+    module = assembly.build_module(config, data)
+    try:
+        method = posthoc.METHODS[name](module)
+    except CarltError as error:
+        return str(error)
+    images = module.normalise(next(iter(data.train_dataloader())).images)
+    module.eval()
+    logits = method.logits(method.see(images), 1.0)
+    assert logits.shape == (len(images), data.num_classes)
+    assert logits.isfinite().all()
+    return None
+
+
 def paper(group: str, option: str) -> str | None:
     """The method of an option and where it is from, "name (authors, venue year)"."""
     folder = group_dir(group)
@@ -146,6 +164,15 @@ def row(group: str, option: str, said: str, notes: list[str]) -> str:
     return f"| {name or said} | {source if name else ''} | `{command}` | {mixed} | {car} |"
 
 
+def posthoc_row(name: str, notes: list[str]) -> str:
+    """A line for what ``evaluate`` does to a trained network."""
+    method, _, source = posthoc.PAPERS[name].removesuffix(")").rpartition(" (")
+    refused = [posthoc_refusal(name, aug=aug) for aug in MIXING], [posthoc_refusal(name, reg="car")]
+    notes.extend(f"No: {refusal}." for refusals in refused for refusal in refusals if refusal)
+    mixed, car = ("no" if any(refusals) else "yes" for refusals in refused)
+    return f"| {method} | {source} | `carlt.evaluate run=<run folder> posthoc={name}` | {mixed} | {car} |"
+
+
 def table() -> str:
     """The methods of every group in Markdown, and why some do not go together."""
     notes: list[str] = []
@@ -155,6 +182,7 @@ def table() -> str:
             said = paper(group, option)
             if said and said != "No regularizer":
                 lines.append(row(group, option, said, notes))
+    lines += [posthoc_row(name, notes) for name in posthoc.METHODS]
     return "\n".join([*lines, "", *dict.fromkeys(notes)]).strip()
 
 

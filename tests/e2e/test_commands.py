@@ -127,7 +127,7 @@ def test_resume_takes_new_values_but_no_new_parts(finished: Path, tmp_path: Path
         (["data=glob(*)"], "data: several values make a sweep; add -m"),
         (["seed=0,1"], "seed: several values make a sweep; add -m"),
         (["data="], "data=: no such data; choose from"),
-        (["data=[digits_lt,cifar10_lt]"], "data=[digits_lt,cifar10_lt]: only aug and logger take several"),
+        (["data=[digits_lt,cifar10_lt]"], "data=[digits_lt,cifar10_lt]: only aug, logger, reg take several"),
         (["-m", "--cfg", "job", "seed=0,1"], "--cfg shows the config of one run"),
         (["resume={finished}", "seed=0,1"], "seed: several values make a sweep"),
         (["-m", "resume={finished}"], "resume= goes on with one run: leave -m out"),

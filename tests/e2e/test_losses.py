@@ -14,15 +14,16 @@ pytestmark = pytest.mark.usefixtures("no_plots")
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("loss=focal", "loss.gamma=1.0", "loss.reweight=0.9999", "loss.reweight_from=0.8", "aug=mixup"),
+        ("loss=focal", "reg=none", "loss.gamma=1.0", "loss.reweight=0.9999", "loss.reweight_from=0.8", "aug=mixup"),
         ("loss=seesaw", "aug=cutmix", "reg=car", "trainer.max_epochs=8"),
-        ("loss=lade", "aug=mixup", "trainer.precision=bf16-mixed"),
-        ("loss=label_aware_smoothing", "sampler=deferred"),
+        ("loss=lade", "reg=none", "aug=mixup", "trainer.precision=bf16-mixed"),
+        ("loss=label_aware_smoothing", "reg=none", "sampler=deferred"),
+        ("reg=[car,confidence_penalty]", "reg.confidence_penalty.weight=0.01", "loss=ce"),
     ],
     ids=lambda overrides: overrides[0],
 )
 def test_it_trains(run, overrides: tuple[str, ...], tmp_path: Path) -> None:
-    run(tmp_path, "reg=none", *overrides)
+    run(tmp_path, *overrides)
     first, *_, last = (row["train/loss"] for row in read_rows(tmp_path / paths.METRICS))
     assert last < first
 

@@ -20,7 +20,7 @@ class CarDiagnostics(Callback):
 
     ``car/ema_gap`` is ||C^ - C_true||_F / ||C_true||_F, with C_true the surrogate confusion of the whole training set
     under the present weights in eval mode: one forward pass over it. ``car/time_share`` is CAR's part of a training
-    step; CAR finds its gradient in its forward pass, so that is what is timed.
+    step; CAR finds its gradient in its forward pass, so that is what is timed. Of several CARs it is the first.
 
     Args:
         gap_every_n_epochs: epochs between two measurements of the gap; the last epoch is always measured; 0 never.
@@ -30,7 +30,7 @@ class CarDiagnostics(Callback):
         self.gap_every_n_epochs = gap_every_n_epochs
 
     def setup(self, trainer: L.Trainer, module: Any, stage: str) -> None:
-        self.car = module.reg if isinstance(module.reg, CAR) else None
+        self.car = next((part for part in module.reg.modules() if isinstance(part, CAR)), None)
         self.step, self.penalty = Stopwatch(module.device), Stopwatch(module.device)
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:

@@ -1,6 +1,8 @@
 """Regularizers: (logits (N, C), targets) -> a scalar to add to any loss. Needs torch only."""
 
 from carlt.reg.car import CAR
+from carlt.reg.confidence_penalty import ConfidencePenalty
 from carlt.reg.none import NoRegularizer
+from carlt.reg.several import Several
 
-__all__ = ["CAR", "NoRegularizer"]
+__all__ = ["CAR", "ConfidencePenalty", "NoRegularizer", "Several"]

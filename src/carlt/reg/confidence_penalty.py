@@ -1,0 +1,28 @@
+"""Confidence penalty."""
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from carlt.errors import at_least
+
+
+class ConfidencePenalty(nn.Module):
+    """-weight * mean H(p), p = softmax(logits): answers that are too sure cost (Pereyra et al., 2017, eq. 3-4).
+
+    In nats, in [-weight * log C, 0]. Logits (N, C); the targets are not looked at.
+
+    Args:
+        weight: beta of the paper, at least 0; it finds 0.1 good on images.
+    """
+
+    paper: ClassVar[str] = "Confidence penalty (Pereyra et al., ICLR workshop 2017)"
+
+    def __init__(self, *, weight: float = 0.1):
+        super().__init__()
+        at_least(0, weight=weight)
+        self.weight = weight
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        log_p = logits.log_softmax(1)
+        return self.weight * (log_p.exp() * log_p).sum(1).mean()
