@@ -1,0 +1,49 @@
+"""Every loss, second stage and post-hoc method learns the digits: the README says that it runs, this that it works."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from carlt import train
+from carlt.config import options
+from carlt.evaluate import evaluate_posthoc
+from carlt.posthoc import METHODS
+from carlt.reporting.record import read_result
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_plots")]
+
+CHANCE = 0.1
+"""Ten classes, as many test images of each."""
+
+
+@pytest.fixture(scope="module")
+def first(run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("first") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("carlt.reporting.plots.draw_run", lambda run_dir: {})
+        run(folder, "reg=none", "trainer.max_epochs=60")
+    return folder
+
+
+@pytest.mark.parametrize("name", options("loss"))
+def test_every_loss_is_far_above_chance_and_stays_there_with_car(run, name: str, tmp_path: Path) -> None:
+    for reg in ("none", "car"):
+        result = run(tmp_path / reg, f"loss={name}", f"reg={reg}", "trainer.max_epochs=60")
+        assert result["metrics"]["test/balanced_accuracy"] > 5 * CHANCE
+
+
+@pytest.mark.parametrize("name", options("stage"))
+def test_every_stage_keeps_what_the_first_learnt(
+    first: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = [f"stage={name}", f"init_run={first}", f"hydra.run.dir={tmp_path / 'run'}", "trainer.accelerator=cpu"]
+    monkeypatch.setattr(sys, "argv", ["carlt.train", *given])
+    train.main()
+    assert read_result(tmp_path / "run")["metrics"]["test/balanced_accuracy"] > 5 * CHANCE
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_posthoc_method_keeps_it_too(first: Path, name: str) -> None:
+    result, _ = evaluate_posthoc(first, name)
+    assert result["metrics"]["test/balanced_accuracy"] > 5 * CHANCE
