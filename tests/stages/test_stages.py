@@ -168,5 +168,25 @@ def test_what_cannot_work_says_why() -> None:
         stages.CRT().retrained(nn.Sequential())
     network = SmallCNN(C)
     network.classifier = nn.Identity()
-    with pytest.raises(CarltError, match=r"needs a linear or cosine classifier, not Identity"):
+    with pytest.raises(CarltError, match=r"CRT begins with .* Linear or CosineClassifier or ExpertHeads, not Identity"):
         stages.CRT().retrained(network)
+    with pytest.raises(CarltError, match=r"LWS begins with .* Linear or CosineClassifier, not ExpertHeads"):
+        stages.LWS().retrained(SmallCNN(C, experts=2))
+
+
+@pytest.mark.parametrize("stage", [stages.CRT, stages.GMLNOLB])
+def test_experts_have_a_new_classifier_each(stage: type[stages.Stage]) -> None:
+    network = SmallCNN(C, width=4, experts=2, cosine_scale=30.0)
+    old = [head.weight.clone() for head in classifier(network)]
+    images = torch.rand(3, 3, 8, 8)
+    network.eval()
+    joined = features(network, images)
+    second = stage().retrained(network)
+    logits = second(images)
+    own = [head(part) for head, part in zip(second.classifier, joined.chunk(2, 1), strict=True)]
+    torch.testing.assert_close(logits, (own[0] + own[1]) / 2)
+    assert [head.scale for head in second.classifier] == [30.0, 30.0]
+    assert not any(torch.equal(head.weight, before) for head, before in zip(second.classifier, old, strict=True))
+    logits.sum().backward()
+    trained = {name for name, parameter in second.named_parameters() if parameter.grad is not None}
+    assert trained == {"classifier.0.weight", "classifier.1.weight"}

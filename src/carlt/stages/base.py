@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from carlt.errors import CarltError
 from carlt.models.classifier import CosineClassifier, features, take_classifier
+from carlt.models.experts import ExpertHeads
 
 Trained = nn.Linear | CosineClassifier
 
@@ -20,20 +21,25 @@ class Stage(ABC):
     """The method and where it is from, for tables."""
     updates_statistics: ClassVar[bool] = False
     """Whether batch normalisation goes on estimating means and variances; its scale and shift never change."""
+    classifiers: ClassVar[tuple[type[nn.Module], ...]] = (nn.Linear, CosineClassifier)
+    """Those that it can begin with."""
 
     @abstractmethod
-    def head(self, trained: Trained) -> nn.Module:
+    def head(self, trained: Any) -> nn.Module:
         """The classifier to train, features (N, D) to logits (N, C), from the trained one; sets what of it trains."""
 
     def retrained(self, network: nn.Module) -> "Retrained":
         """``network`` with its classifier replaced.
 
         Raises:
-            CarltError: the network has no single linear or cosine classifier.
+            CarltError: the network's classifier is not among ``classifiers``.
         """
         trained = take_classifier(network)
-        if not isinstance(trained, Trained):
-            raise CarltError(f"a second stage needs a linear or cosine classifier, not {type(trained).__name__}")
+        if not isinstance(trained, self.classifiers):
+            kinds = " or ".join(kind.__name__ for kind in self.classifiers)
+            raise CarltError(
+                f"{type(self).__name__} begins with a classifier of kind {kinds}, not {type(trained).__name__}"
+            )
         return Retrained(network.requires_grad_(False), self.head(trained), self.updates_statistics)
 
 
@@ -73,8 +79,10 @@ class Retrained(nn.Module):
             tell()
 
 
-def fresh(trained: Trained) -> nn.Module:
-    """A classifier as ``trained``, linear or cosine, with initial weights."""
+def fresh(trained: Trained | ExpertHeads) -> nn.Module:
+    """A classifier as ``trained``, linear, cosine or one of each expert, with initial weights."""
+    if isinstance(trained, ExpertHeads):
+        return ExpertHeads(fresh(head) for head in trained)  # type: ignore[arg-type]
     width = trained.in_features
     if isinstance(trained, CosineClassifier):
         return CosineClassifier(width, len(trained.weight), trained.scale)

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from carlt.models.experts import ExpertHeads
 from carlt.stages.base import Stage, Trained, fresh
 
 
@@ -12,6 +13,8 @@ class CRT(Stage):
 
     paper: ClassVar[str] = "cRT (Kang et al., ICLR 2020)"
 
-    def head(self, trained: Trained) -> nn.Module:
+    classifiers = (*Stage.classifiers, ExpertHeads)
+
+    def head(self, trained: Trained | ExpertHeads) -> nn.Module:
         """A new one of the same kind."""
         return fresh(trained)

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from carlt.models.experts import ExpertHeads
 from carlt.stages.base import Stage, Trained, fresh
 
 
@@ -15,6 +16,8 @@ class GMLNOLB(Stage):
 
     paper: ClassVar[str] = "GML-NOLB (Du & Wu, CVPR 2023)"
 
-    def head(self, trained: Trained) -> nn.Module:
+    classifiers = (*Stage.classifiers, ExpertHeads)
+
+    def head(self, trained: Trained | ExpertHeads) -> nn.Module:
         """A new one of the same kind."""
         return fresh(trained)
