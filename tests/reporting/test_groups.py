@@ -98,6 +98,14 @@ def test_one_seed_twice_with_another_identity_is_an_error(make_run, tmp_path: Pa
         data_sets(runs)
 
 
+def test_a_class_that_a_choice_brings_along_tells_nothing_more(make_run, tmp_path: Path) -> None:
+    for loss, views in (("ce", "one"), ("glmc", "two")):
+        make_run(loss, config={"choices": {"reg": "none", "loss": loss}, "aug": {"contrast": {"_target_": views}}})
+    assert [group.label for group in found(tmp_path)[0].groups] == ["loss=ce", "loss=glmc"]
+    make_run("by hand", config={"choices": {"reg": "none", "loss": "ce"}, "aug": {"contrast": {"_target_": "mine"}}})
+    assert {group.label for group in found(tmp_path)[0].groups} >= {"loss=ce, aug.contrast._target_=mine", "loss=glmc"}
+
+
 def test_the_default_baseline_is_the_plain_one(make_run, tmp_path: Path) -> None:
     make_run("1", reg="car")
     make_run("2", config={"choices": {"reg": "none", "loss": "balanced_softmax"}})

@@ -181,7 +181,13 @@ def _tells(name: str, config: Mapping[str, str], configs: Sequence[Mapping[str, 
     peers = [other for other in configs if _stage(other) == _stage(config)]
     if group == "choices":
         return name not in OF_STAGE or len({other.get(name) for other in peers}) > 1
+    if name.endswith("._target_"):  # a class that another choice brings along, as a contrastive loss its views
+        peers = [other for other in peers if _choices(other) == _choices(config)]
     return len({other.get(name) for other in peers if other.get(choice) == config.get(choice)}) > 1
+
+
+def _choices(config: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in config.items() if name.startswith("choices.")}
 
 
 def _stage(config: Mapping[str, str]) -> str:
