@@ -40,7 +40,7 @@ def test_every_stage_keeps_what_the_first_learnt(
     given = [f"stage={name}", f"init_run={first}", f"hydra.run.dir={tmp_path / 'run'}", "trainer.accelerator=cpu"]
     monkeypatch.setattr(sys, "argv", ["carlt.train", *given])
     train.main()
-    assert read_result(tmp_path / "run")["metrics"]["test/balanced_accuracy"] > 5 * CHANCE
+    assert read_result(tmp_path / "run")["metrics"]["test/balanced_accuracy"] > 3 * CHANCE
 
 
 @pytest.mark.parametrize("name", METHODS)
