@@ -32,6 +32,7 @@ TABLES = {
     "hyper-parameters": "Hyper-parameters (the paper's Figure 3), CIFAR100-LT",
     "released recipes": "Recipes of other papers, ResNets; not in CAR's paper",
     "digits": "The bundled digits; not in CAR's paper",
+    "tiny": "100 classes of Tiny-ImageNet, 32 x 32; not in CAR's paper",
 }
 METRICS = {
     "worst class": ("test/worst_class", "test/worst_ratio"),
@@ -69,7 +70,7 @@ class Preset:
         measured = f"{result} ([how](../{file}))" if file else "not measured"
         shown = METRICS.get(table, METRICS[""])
         known = [_number(row) for metric in shown for row in self.published if row["metric"] == metric]
-        theirs = ", ".join(known) or ("" if table in ("released recipes", "digits") else UNKNOWN)
+        theirs = ", ".join(known) or ("" if table in ("released recipes", "digits", "tiny") else UNKNOWN)
         return f"| {self.title} | [{self.name}]({self.name}.yaml) | {command} | {measured} | {theirs} |"
 
 
