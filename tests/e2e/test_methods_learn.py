@@ -27,10 +27,9 @@ def first(run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", options("loss"))
-def test_every_loss_is_far_above_chance_and_stays_there_with_car(run, name: str, tmp_path: Path) -> None:
-    for reg in ("none", "car"):
-        result = run(tmp_path / reg, f"loss={name}", f"reg={reg}", "trainer.max_epochs=60")
-        assert result["metrics"]["test/balanced_accuracy"] > 5 * CHANCE
+def test_every_loss_is_far_above_chance_with_car(run, name: str, tmp_path: Path) -> None:
+    result = run(tmp_path, f"loss={name}", "reg=car", "trainer.max_epochs=30")
+    assert result["metrics"]["test/balanced_accuracy"] > 5 * CHANCE
 
 
 @pytest.mark.parametrize("name", options("stage"))
