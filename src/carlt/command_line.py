@@ -47,7 +47,7 @@ def check_overrides(config_name: str, overrides: Sequence[str]) -> list[str]:
         CarltError: lists every mistake: its value, its place and the choices.
     """
     problems: list[str] = []
-    parsed = [part for text in overrides if (override := parse(text, problems)) for part in by_name(override)]
+    parsed = parse_all(overrides, problems)
     # Hydra has no word for no option, which is what these have anyway.
     parsed = [o for o in parsed if o.key_or_group not in OPTIONAL or o.value() is not None]
     hydras = [o for o in parsed if o.key_or_group.startswith("hydra")]
@@ -125,7 +125,12 @@ def parse(text: str, problems: list[str]) -> Override | None:
     return None
 
 
-def by_name(override: Override) -> list[Override]:
+def parse_all(overrides: Sequence[str], problems: list[str]) -> list[Override]:
+    """The overrides as Hydra composes them, several options of a group ``BY_NAME`` one by one."""
+    return [part for text in overrides if (override := parse(text, problems)) for part in _by_name(override)]
+
+
+def _by_name(override: Override) -> list[Override]:
     """``reg=[car,mine]`` as ``reg=several +reg@reg.car=car +reg@reg.mine=mine``; other overrides as they are."""
     group, names = override.key_or_group, override.value()
     if group not in BY_NAME or override.is_sweep_override() or not isinstance(names, list):

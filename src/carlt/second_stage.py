@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from carlt import command_line, paths
-from carlt.command_line import by_name, first, parse, text
+from carlt.command_line import first, parse, parse_all, text
 from carlt.config import compose_config, group_dir, options, report
 from carlt.errors import CarltError
 
@@ -32,7 +32,7 @@ def check_overrides(config_name: str, overrides: Sequence[str]) -> list[str]:
         CarltError: lists what is wrong, of a sweep with the first of its values.
     """
     problems: list[str] = []
-    parsed = [part for each in overrides if (override := parse(each, problems)) for part in by_name(override)]
+    parsed = parse_all(overrides, problems)
     values = [o for o in parsed if _is_value(o.key_or_group)]
     others = [o for o in parsed if o not in values]
     keys = {o.key_or_group for o in others}
