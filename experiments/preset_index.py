@@ -14,7 +14,7 @@ import csv
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from carlt.config import compose_config, group_dir, options
+from carlt.config.schema import compose_config, group_dir, options
 from carlt.reporting.published import FILE
 from carlt.reporting.summary import COLUMNS
 

@@ -1,17 +1,23 @@
-"""Shared by all tests: short runs on the bundled digits, in this process."""
+"""Shared by all tests: short runs on the bundled digits in this process, and made-up run folders."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 
 from carlt import train
-from carlt.command_line import check_overrides
-from carlt.config import compose_config
+from carlt.config.command_line import check_overrides
+from carlt.config.schema import compose_config
 from carlt.reporting import plots
+from carlt.reporting.summary import COLUMNS
+from carlt.runs import paths
+from carlt.runs.record import write_confusion, write_per_class, write_result
 
 Run = Callable[..., dict[str, Any]]
+MakeRun = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +53,62 @@ def finished(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "run"
     run(folder, "reg=car")
     return folder
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    """``make_run(name, seed, accuracy, reg, ...)``: the folder ``tmp_path / name`` of a finished run."""
+
+    def make(
+        name: str,
+        seed: int = 0,
+        accuracy: float | None = 0.5,
+        reg: str = "none",
+        *,
+        classes: int = 3,
+        class_names: list[str] | None = None,
+        data: str = "ponds",
+        sha: str = "0" * 64,
+        factor: float | None = 10,
+        best: dict[str, Any] | None = None,
+        calibration: bool = True,
+        metrics: dict[str, Any] | None = None,
+        config: dict[str, Any] | None = None,
+        **values: Any,
+    ) -> Path:
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        written = {
+            "seed": seed,
+            "choices": {"reg": reg, "loss": "ce"},
+            "reg": {"_target_": reg, **values},
+            "data": {"root": str(folder)} | ({} if factor is None else {"imbalance_factor": factor}),
+            "callbacks": {"x": str(folder)},
+            **(config or {}),
+        }
+        (folder / paths.CONFIG).write_text(yaml.safe_dump(written))
+        counts = np.geomspace(200, 2, classes).astype(int).tolist()
+        right = [round(10 * (accuracy or 0) * (1 - c / classes / 2)) for c in range(classes)]
+        names = class_names or [f"class {c}" for c in range(classes)]
+        write_per_class(folder, names, counts, [10] * classes, right)
+        true = np.repeat(np.arange(classes), 2)
+        predicted = np.stack([np.arange(classes), np.zeros(classes, dtype=int)], 1).flatten()
+        count = np.array([n for k in right for n in (k, 10 - k)])
+        write_confusion(folder, true[count > 0], predicted[count > 0], count[count > 0], classes)
+        rows = ["epoch,step,train/loss,train_batches/worst_class,car/ema_gap", "0,5,2.5,0.1,", "1,10,1.5,0.2,0.7"]
+        (folder / paths.METRICS).write_text("\n".join(rows) + "\n")
+        bins = {"images": [4, 0, 6], "confidence": [0.2, None, 0.9], "accuracy": [0.25, None, 0.5]}
+        result = {
+            "schema": 1,
+            "seed": seed,
+            "epochs": 2,
+            "num_classes": classes,
+            "class_counts": counts,
+            "data": {"name": data, "sha256": sha},
+            "metrics": {column.metric: accuracy for column in COLUMNS} | (metrics or {}),
+            "best": best,
+        }
+        write_result(folder, result | ({"calibration": {"test": bins, "train": bins}} if calibration else {}))
+        return folder
+
+    return make

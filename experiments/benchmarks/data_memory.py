@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from carlt.data.images import FileImages, Split
 from carlt.data.loaders import FileTrainLoader
-from carlt.data.samplers import BatchSchedule, Instance
+from carlt.samplers import BatchSchedule, Instance
 
 BATCH = 1024
 

@@ -25,12 +25,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 from torchvision import transforms as usual
 
-from carlt import command_line, run_record
-from carlt.assembly import build_data
-from carlt.config import compose_config
+from carlt.config import command_line
+from carlt.config.schema import compose_config
 from carlt.data import LongTailDataModule, decode
 from carlt.data.batch import Batch
 from carlt.data.images import FileImages
+from carlt.evaluation import result as run_record
+from carlt.training.build import build_data
 
 ROUNDS = 3
 END = [usual.ToTensor(), usual.Normalize(MEAN, STD)]

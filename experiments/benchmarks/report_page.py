@@ -15,8 +15,8 @@ import matplotlib as mpl
 import numpy as np
 import yaml
 
-from carlt import paths
-from carlt.reporting.record import write_confusion, write_per_class, write_result
+from carlt.runs import paths
+from carlt.runs.record import write_confusion, write_per_class, write_result
 
 CLASSES, TEST_IMAGES, EPOCHS, SEEDS = 1000, 50, 200, 5
 WEIGHTS = [round(0.05 * 1.25**k, 4) for k in range(20)]

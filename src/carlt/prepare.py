@@ -10,7 +10,7 @@ from carlt.errors import CarltError
 if TYPE_CHECKING:
     from carlt.data import LongTailDataModule
     from carlt.data.images import Splits
-    from carlt.module import LongTailClassifier
+    from carlt.training.module import LongTailClassifier
 
 USAGE = """usage: python -m carlt.prepare data=<set> [data.root=<folder>] [verify=lists|files|full] [key=value ...]
        python -m carlt.prepare data=<set> aug=<augmentation> [loss=bcl] show=augmentations
@@ -56,7 +56,7 @@ def prepare(data: "LongTailDataModule", verify: str = "files") -> "Splits":
 
 def show_augmentations(data: "LongTailDataModule", module: "LongTailClassifier") -> Path:
     """Draw what training sees as ``<name>_augmentations.png`` in the data's root, or here if it has none."""
-    from carlt import picture_sheet
+    from carlt.training import augmentation_grid as picture_sheet
 
     path = Path(getattr(data, "root", None) or ".") / f"{data.name}_augmentations.png"
     try:
@@ -123,7 +123,7 @@ def _obtain(download: Any) -> None:
     """Fetch with a progress bar where somebody watches."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-    from carlt.data.download import obtain
+    from carlt.data.io.download import obtain
 
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not sys.stderr.isatty()) as bar:
@@ -133,8 +133,8 @@ def _obtain(download: Any) -> None:
 
 def main() -> None:
     """The command."""
-    from carlt.command_line import check_overrides, exit_with
-    from carlt.config import compose_config, validate
+    from carlt.config.command_line import check_overrides, exit_with
+    from carlt.config.schema import compose_config, validate
 
     if not sys.argv[1:] or {"-h", "--help"} & set(sys.argv[1:]):
         print(USAGE)
@@ -147,7 +147,7 @@ def main() -> None:
             raise CarltError(f"verify={config.verify}: choose from lists, files, full")
         if config.show not in ("profile", "augmentations"):
             raise CarltError(f"show={config.show}: choose from profile, augmentations")
-        from carlt.assembly import build_data, build_module
+        from carlt.training.build import build_data, build_module
 
         data = build_data(config)
         if config.show == "profile":

@@ -6,17 +6,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from carlt import dashboard
-from carlt.command_line import exit_with
+from carlt.config.command_line import exit_with
 from carlt.errors import CarltError
-from carlt.paths import replace_text
 from carlt.reporting import formats, plots
+from carlt.reporting import wandb_workspace as dashboard
 from carlt.reporting.figures import drawings
 from carlt.reporting.groups import DataSet, Group, data_sets, without_repeats
 from carlt.reporting.page import Section, page
 from carlt.reporting.published import published
-from carlt.reporting.runs import read_runs
 from carlt.reporting.summary import tables
+from carlt.runs.paths import write_text_atomic
+from carlt.runs.reading import read_runs
 
 USAGE = """usage: python -m carlt.report <run or sweep folder> ... [option=value] ...
        python -m carlt.report dashboard <entity>/<project>    (a W&B workspace; --help says more)
@@ -85,9 +85,9 @@ def report(arguments: Arguments) -> None:
     everything = [table for tables_of in found for table in tables_of]
     text = "\n".join(map(formats.markdown, everything)) + f"\n{formats.NOTE}\n"
     print(text, end="", flush=True)
-    replace_text(arguments.out / "tables.md", text)
-    replace_text(arguments.out / "tables.tex", "\n".join(map(formats.latex, everything)))
-    replace_text(arguments.out / "tables.csv", formats.as_csv(everything))
+    write_text_atomic(arguments.out / "tables.md", text)
+    write_text_atomic(arguments.out / "tables.tex", "\n".join(map(formats.latex, everything)))
+    write_text_atomic(arguments.out / "tables.csv", formats.as_csv(everything))
     if arguments.figure:
         if len(data) > 1:
             raise CarltError(f"figure= draws one data set, not {len(data)}: {'; '.join(d.title for d in data)}")
@@ -99,7 +99,7 @@ def report(arguments: Arguments) -> None:
         f"Written on {datetime.now():%Y-%m-%d %H:%M} from {len(runs)} runs in {', '.join(map(str, arguments.folders))}."
     )
     path = arguments.out / "report.html"
-    replace_text(path, page(sections, left_out, written))
+    write_text_atomic(path, page(sections, left_out, written))
     print(f"\nPage: {path} (beside it tables.md, tables.tex, tables.csv)")
 
 

@@ -12,15 +12,17 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from carlt import command_line, paths, second_stage, sweep
-from carlt.config import conf_dir, searched, validate
+from carlt.config import command_line, second_stage
+from carlt.config.schema import conf_dir, searched, validate
 from carlt.errors import CarltError
-from carlt.identity import run_hash
-from carlt.sweep_job import run_job
+from carlt.runs import paths
+from carlt.runs.hash import run_hash
+from carlt.sweeps import plan as sweep
+from carlt.sweeps.job import run_job
 
 if TYPE_CHECKING:
-    from carlt.callbacks.progress import Place
     from carlt.data import LongTailDataModule
+    from carlt.training.callbacks.progress import Place
 
 NAME = "carlt.train"
 TERMINATED, INTERRUPTED = 128 + 15, 128 + 2
@@ -37,7 +39,9 @@ def run(
     # torch and Lightning take seconds that a wrong config need not pay.
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-    from carlt import assembly, loggers, run_record
+    from carlt.evaluation import result as run_record
+    from carlt.training import build as assembly
+    from carlt.training import loggers
 
     run_record.commit()
     assembly.quiet_libraries()
@@ -50,7 +54,7 @@ def run(
     outlets = assembly.build_loggers(config, run_dir, place)
     trainer = assembly.build_trainer(config, run_dir, outlets, place)
     if trainer.is_global_zero:
-        paths.replace_text(run_dir / paths.CONFIG, OmegaConf.to_yaml(config, resolve=True))
+        paths.write_text_atomic(run_dir / paths.CONFIG, OmegaConf.to_yaml(config, resolve=True))
     more = {"sweep": place.sweep} if place else {}
     began = time.monotonic()
     try:

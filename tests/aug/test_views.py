@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from carlt.aug import CifarAutoAugment, CropFlip, Cutout, Resize, ResizedCropFlip, SimCLR, Then
+from carlt.aug import CifarAutoAugment, Compose, CropFlip, Cutout, Resize, ResizedCropFlip, SimCLR
 
 VIEWS = {
     "Resize": Resize(8),
@@ -14,7 +14,7 @@ VIEWS = {
     "CropFlip": CropFlip(8, padding=2),
     "ResizedCropFlip": ResizedCropFlip(8, scale=(0.3, 1.0), jitter=0.4),
     "SimCLR": SimCLR(8),
-    "Then": Then(CropFlip(8, padding=2), [CifarAutoAugment(), Cutout()]),
+    "Compose": Compose(CropFlip(8, padding=2), [CifarAutoAugment(), Cutout()]),
 }
 
 
@@ -56,7 +56,7 @@ def test_a_single_image_is_a_function_of_the_global_generator(view: Resize, imag
     assert torch.equal(view.image(images[0]), first)
 
 
-@pytest.mark.parametrize("name", ["CropFlip", "ResizedCropFlip", "SimCLR", "Then"])
+@pytest.mark.parametrize("name", ["CropFlip", "ResizedCropFlip", "SimCLR", "Compose"])
 def test_every_image_has_draws_of_its_own(name: str, images: Tensor) -> None:
     same = images[:1].repeat(32, 1, 1, 1)
     assert len({tuple(view.flatten().tolist()) for view in VIEWS[name](same, generator(0))}) > 16

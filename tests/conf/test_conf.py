@@ -7,8 +7,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from carlt.config import build, compose_config, conf_dir, options, signature, validate
-from carlt.losses.step import Step
+from carlt.config.schema import build, compose_config, conf_dir, options, signature, validate
+from carlt.losses.step import StepInput
 from carlt.models.classifier import feature_dim
 
 GROUPS = sorted(folder.name for folder in conf_dir().iterdir() if folder.is_dir() and folder.name != "preset")
@@ -93,11 +93,11 @@ def test_every_loss_and_regularizer_has_a_gradient(group: str, name: str) -> Non
     network = build(config, "model", in_channels=1, image_size=8, **known)
     module = build(config, group, feature_dim=feature_dim(network), network=network, **known)
     images, labels = torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
-    if hasattr(module, "learn"):
+    if hasattr(module, "compute_loss"):
         views = getattr(module, "contrast_views", 0)
         contrast, second = torch.randn(views, 4, 1, 8, 8) if views else None, (torch.randn(4, 1, 8, 8), labels.roll(1))
         getattr(module, "set_progress", lambda _: None)(0.5)  # some parts learn from later on
-        value = module.learn(network, Step(images, labels, labels, contrast, second=second)).loss
+        value = module.compute_loss(network, StepInput(images, labels, labels, contrast, second=second)).loss
     else:
         value = module(network(images), labels)
     value.backward()
@@ -113,7 +113,7 @@ def test_the_main_command_is_the_documented_recipe() -> None:
         "trainer.max_epochs": 200,
         "data.batch_size": 128,
         "data.image_size": 224,
-        "optim._target_": "carlt.optim.SGD",
+        "optim._target_": "carlt.training.optim.SGD",
         "optim.lr": 0.05,
         "optim.weight_decay": 5e-4,
         "optim.schedule": "cosine",
@@ -132,7 +132,7 @@ def test_the_main_command_is_the_documented_recipe() -> None:
 def test_the_paper_trains_vit_small_with_adamw(data: str, epochs: int) -> None:
     config = compose(f"data={data}", "model=vit_small")
     assert (config.trainer.max_epochs, config.data.batch_size) == (epochs, 128)
-    assert config.optim._target_ == "carlt.optim.AdamW"
+    assert config.optim._target_ == "carlt.training.optim.AdamW"
 
 
 def test_the_combination_of_the_paper_takes_concutmix_recipe() -> None:
@@ -159,4 +159,4 @@ def test_cifar_resnets_follow_ldam() -> None:
 
 def test_any_timm_transformer_takes_its_family_s_recipe() -> None:
     config = compose("data=imagenet_lt", "model=timm", "family=vit")
-    assert config.optim._target_ == "carlt.optim.AdamW"
+    assert config.optim._target_ == "carlt.training.optim.AdamW"

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from carlt import assembly, posthoc
-from carlt.config import compose_config, group_dir, options, part_class, validate
+from carlt.config.schema import compose_config, group_dir, options, part_class, validate
 from carlt.errors import CarltError
-from carlt.module import LongTailClassifier
+from carlt.evaluation import posthoc
+from carlt.training import build as assembly
+from carlt.training.module import LongTailClassifier
 
 README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- methods: written by `make methods` -->", "<!-- end of methods -->"

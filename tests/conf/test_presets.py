@@ -6,8 +6,8 @@ from types import ModuleType
 
 import pytest
 
-from carlt.command_line import check_overrides, presets
-from carlt.config import conf_dir, options
+from carlt.config.command_line import check_overrides, presets
+from carlt.config.schema import conf_dir, options
 
 EXPERIMENTS = conf_dir().parent / "experiments"
 

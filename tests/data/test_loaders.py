@@ -8,7 +8,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from carlt.aug import CropFlip, Paste, ResizedCropFlip, SimCLR
 from carlt.data import ImageFolder
-from carlt.data.decode import decode
+from carlt.data.io.decode import decode
 
 
 @pytest.fixture(params=["files", "array"])

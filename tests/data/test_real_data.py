@@ -12,9 +12,9 @@ import torch
 
 from carlt import prepare
 from carlt.data import CIFAR100LT, ImageFolder, ImageNetLT, INaturalist2018, PlacesLT, TinyImageNetLT
+from carlt.data.datasets.in_memory import decode_all
 from carlt.data.facts import check_digest
-from carlt.data.in_memory import decode_all
-from carlt.data.lists import read_list
+from carlt.data.io.lists import read_list
 
 OFFICIAL = [(ImageNetLT, "val"), (ImageNetLT, "test"), (PlacesLT, "train"), (PlacesLT, "val"), (PlacesLT, "test")]
 

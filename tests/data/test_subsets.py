@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from carlt.data.subsets import thin
+from carlt.data.subsets import make_long_tailed
 from carlt.errors import CarltError
 
 TARGETS = torch.from_numpy(np.random.default_rng(0).permutation(np.repeat(np.arange(4), 20)))
@@ -17,31 +17,32 @@ def test_ldam_is_numpys_global_generator_class_after_class():
         indices = np.where(TARGETS.numpy() == label)[0]
         generator.shuffle(indices)
         expected += indices[:n].tolist()
-    train, _ = thin(TARGETS, 4, imbalance_factor=4)
+    train, _ = make_long_tailed(TARGETS, 4, imbalance_factor=4)
     assert train.tolist() == expected
 
 
 def test_first_takes_the_first():
-    train, _ = thin(TARGETS, 4, imbalance_factor=20, rule="first")
+    train, _ = make_long_tailed(TARGETS, 4, imbalance_factor=20, rule="first")
     expected = [i for label, n in enumerate((20, 7, 2, 1)) for i in np.where(TARGETS.numpy() == label)[0][:n]]
     assert train.tolist() == expected
 
 
 def test_rules_differ_and_a_seed_is_a_rule():
     chosen = {
-        rule: thin(TARGETS, 4, imbalance_factor=4, rule=rule)[0].tolist() for rule in ("ldam", "concutmix", "first")
+        rule: make_long_tailed(TARGETS, 4, imbalance_factor=4, rule=rule)[0].tolist()
+        for rule in ("ldam", "concutmix", "first")
     }
     assert len(set(map(tuple, chosen.values()))) == 3
-    assert thin(TARGETS, 4, imbalance_factor=4, rule=10)[0].tolist() == chosen["concutmix"]
+    assert make_long_tailed(TARGETS, 4, imbalance_factor=4, rule=10)[0].tolist() == chosen["concutmix"]
 
 
 def test_a_smaller_subset_is_part_of_a_larger_one():
-    small, large = (set(thin(TARGETS, 4, imbalance_factor=4, largest=n)[0].tolist()) for n in (12, 20))
+    small, large = (set(make_long_tailed(TARGETS, 4, imbalance_factor=4, largest=n)[0].tolist()) for n in (12, 20))
     assert small < large
 
 
 def test_validation_comes_from_the_unused_images():
-    train, val = thin(TARGETS, 4, imbalance_factor=4, largest=15, val_per_class=5)
+    train, val = make_long_tailed(TARGETS, 4, imbalance_factor=4, largest=15, val_per_class=5)
     assert not set(train.tolist()) & set(val.tolist())
     assert TARGETS[val].bincount().tolist() == [5] * 4
 
@@ -59,4 +60,4 @@ def test_validation_comes_from_the_unused_images():
 )
 def test_mistakes(options, message):
     with pytest.raises(CarltError, match=message):
-        thin(TARGETS, 4, **({"imbalance_factor": 4} | options))
+        make_long_tailed(TARGETS, 4, **({"imbalance_factor": 4} | options))

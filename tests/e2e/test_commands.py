@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from carlt.reporting.record import read_result
+from carlt.runs.record import read_result
 from carlt.train import main
 
 SHORT = ("trainer.accelerator=cpu", "trainer.max_epochs=1", "reg=none")
@@ -169,7 +169,7 @@ def test_a_wrong_group_is_told_without_loading_torch(tmp_path: Path) -> None:
 
 
 def test_reporting_needs_no_torch(tmp_path: Path) -> None:
-    modules = "carlt.reporting.plots, carlt.reporting.record, carlt.reporting.table"
+    modules = "carlt.reporting.plots, carlt.runs.record, carlt.reporting.table"
     program = f"import sys, {modules}; print('torch' in sys.modules)"
     assert python("-c", program, home=tmp_path).stdout == "False\n"
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from carlt import paths
-from carlt.evaluate import evaluate, load_config
-from carlt.reporting.record import read_result
+from carlt.evaluation.evaluate import evaluate, load_config
+from carlt.runs import paths
+from carlt.runs.record import read_result
 
 pytestmark = pytest.mark.slow  # six commands of two processes
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from carlt import paths
-from carlt.callbacks import read_rows
 from carlt.errors import CarltError
+from carlt.runs import paths
+from carlt.training.callbacks import read_rows
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -14,7 +14,14 @@ pytestmark = pytest.mark.usefixtures("no_plots")
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("loss=focal", "reg=none", "loss.gamma=1.0", "loss.reweight=0.9999", "loss.reweight_from=0.8", "aug=mixup"),
+        (
+            "loss=focal",
+            "reg=none",
+            "loss.gamma=1.0",
+            "loss.effective_number_beta=0.9999",
+            "loss.drw_start=0.8",
+            "aug=mixup",
+        ),
         ("loss=seesaw", "aug=cutmix", "reg=car", "trainer.max_epochs=8"),
         ("loss=lade", "reg=none", "aug=mixup", "trainer.precision=bf16-mixed"),
         ("loss=label_aware_smoothing", "reg=none", "sampler=deferred"),
@@ -29,15 +36,15 @@ def test_it_trains(run, overrides: tuple[str, ...], tmp_path: Path) -> None:
 
 
 def test_an_option_of_another_loss_is_refused_with_those_it_has(run, tmp_path: Path) -> None:
-    with pytest.raises(CarltError, match=r"loss\.tau.*reweight, reweight_from"):
+    with pytest.raises(CarltError, match=r"loss\.tau.*drw_start, effective_number_beta"):
         run(tmp_path, "loss=balanced_softmax", "loss.tau=2.0")
-    with pytest.raises(CarltError, match=r"reweight=2\.0 is out of range"):
-        run(tmp_path, "loss=ce", "loss.reweight=2.0")
+    with pytest.raises(CarltError, match=r"effective_number_beta=2\.0 is out of range"):
+        run(tmp_path, "loss=ce", "loss.effective_number_beta=2.0")
 
 
 def test_deferred_weights_set_in_at_their_epoch(run, tmp_path: Path) -> None:
     rows = []
-    for name, options in (("plain", ()), ("deferred", ("loss.reweight=1.0", "loss.reweight_from=0.6"))):
+    for name, options in (("plain", ()), ("deferred", ("loss.effective_number_beta=1.0", "loss.drw_start=0.6"))):
         run(tmp_path / name, "reg=none", "loss=ce", *options)
         rows.append([row["train/loss"] for row in read_rows(tmp_path / name / paths.METRICS)])
     same = [plain == deferred for plain, deferred in zip(*rows, strict=True)]

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from carlt import train
-from carlt.config import options
-from carlt.evaluate import evaluate_posthoc
-from carlt.posthoc import METHODS
-from carlt.reporting.record import read_result
+from carlt.config.schema import options
+from carlt.evaluation.evaluate import evaluate_posthoc
+from carlt.evaluation.posthoc import METHODS
+from carlt.runs.record import read_result
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_plots")]
 

@@ -11,10 +11,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from carlt import evaluate, paths
-from carlt.config import validate
+from carlt import evaluate
+from carlt.config.schema import validate
 from carlt.errors import CarltError
-from carlt.reporting.record import read_result
+from carlt.evaluation.evaluate import evaluate as evaluate_checkpoint
+from carlt.runs import paths
+from carlt.runs.record import read_result
 
 COUNTS = [104, 69, 45, 30, 20, 13, 8, 5, 3, 2]
 
@@ -103,7 +105,7 @@ def test_the_config_is_complete_and_plain(finished: Path) -> None:
 def test_evaluate_finds_the_same_test_metrics(which: str, finished: Path) -> None:
     result = read_result(finished)
     recorded = result["metrics"] if which == "last" else result["best"]["metrics"]
-    found = evaluate.evaluate(finished, which)
+    found = evaluate_checkpoint(finished, which)
     assert found["metrics"] == {name: recorded[name] for name in found["metrics"]}
     assert found["metrics"].keys() >= {"test/accuracy", "test/worst_class", "test/ece"}
     assert found["epoch"] == (2 if which == "last" else result["best"]["epoch"])
@@ -146,7 +148,7 @@ def test_evaluate_s_mistakes(
 def test_a_checkpoint_of_another_network_is_refused(finished: Path, run, tmp_path: Path) -> None:
     run(tmp_path, "model.width=8", "reg=none", "trainer.max_epochs=1")
     with pytest.raises(CarltError, match="does not fit the network of"):
-        evaluate.evaluate(finished, str(paths.checkpoint(tmp_path, "last")))
+        evaluate_checkpoint(finished, str(paths.checkpoint(tmp_path, "last")))
 
 
 def test_a_weight_of_zero_is_the_baseline(run, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from carlt import paths, report
-from carlt.reporting.record import read_result
+from carlt import report
+from carlt.runs import paths
+from carlt.runs.record import read_result
 
 FILES = ("report.html", "tables.md", "tables.tex", "tables.csv")
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import torch
 
-from carlt import paths
-from carlt.callbacks import Progress, read_rows
 from carlt.errors import CarltError
-from carlt.reporting.record import read_result
+from carlt.runs import paths
+from carlt.runs.record import read_result
+from carlt.training.callbacks import Progress, read_rows
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 

@@ -10,14 +10,15 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from carlt import paths, train
-from carlt.config import compose_config
+from carlt import train
+from carlt.config.schema import compose_config
+from carlt.config.second_stage import check_overrides, staged
 from carlt.errors import CarltError
-from carlt.evaluate import evaluate
-from carlt.identity import run_hash
+from carlt.evaluation.evaluate import evaluate
 from carlt.reporting.groups import data_sets
-from carlt.reporting.runs import read_runs
-from carlt.second_stage import check_overrides, staged
+from carlt.runs import paths
+from carlt.runs.hash import run_hash
+from carlt.runs.reading import read_runs
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 

@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
-from carlt import paths, run_record, train
-from carlt.callbacks import Progress
+from carlt import train
 from carlt.data import LongTailDataModule
+from carlt.evaluation import result as run_record
 from carlt.reporting import plots
-from carlt.reporting.record import read_result
+from carlt.runs import paths
+from carlt.runs.record import read_result
+from carlt.training.callbacks import Progress
 
 SHORT = ("trainer.accelerator=cpu", "trainer.max_epochs=2", "reg=none")
 Command = Callable[..., int]

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from carlt import paths
-from carlt.callbacks import read_checkpoint
 from carlt.errors import CarltError
+from carlt.runs import paths
+from carlt.training.callbacks import read_checkpoint
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from carlt import paths
-from carlt.callbacks import read_rows
-from carlt.config import conf_dir
-from carlt.reporting.record import read_per_class, read_result
+from carlt.config.schema import conf_dir
+from carlt.runs import paths
+from carlt.runs.record import read_per_class, read_result
+from carlt.training.callbacks import read_rows
 
 SHORT = ("trainer.accelerator=cpu", "logger=wandb", "callbacks.checkpoints.every_n_steps=3")
 CURVES = ("train/loss", "val/worst_class", "val/few", "train_batches/worst_class", "train_batches/many", "car/ema_gap",
@@ -141,7 +141,7 @@ def test_nothing_secret_is_logged(sweep: Path) -> None:
 
 @pytest.mark.slow
 def test_an_interrupted_run_goes_on_in_its_wandb_run(tmp_path: Path) -> None:
-    stop = "import os, signal, sys; from carlt import train; from carlt.callbacks import Progress; "
+    stop = "import os, signal, sys; from carlt import train; from carlt.training.callbacks import Progress; "
     stop += (
         "Progress.on_train_batch_end = lambda s, t, *a: t.global_step == 7 and os.kill(os.getpid(), signal.SIGTERM); "
     )

@@ -99,7 +99,10 @@ def test_against_loops(loss: Loss, formula: Callable[[Row, int], float], logits:
     ("loss", "weights"),
     [
         (losses.ClassBalanced(COUNTS), [(1 - 0.9999) / (1 - 0.9999**n) for n in COUNTS]),
-        (losses.ClassBalancedFocal(COUNTS, reweight=0.99, gamma=1.0), [(1 - 0.99) / (1 - 0.99**n) for n in COUNTS]),
+        (
+            losses.ClassBalancedFocal(COUNTS, effective_number_beta=0.99, gamma=1.0),
+            [(1 - 0.99) / (1 - 0.99**n) for n in COUNTS],
+        ),
         (losses.InverseFrequency(COUNTS), [1 / n for n in COUNTS]),
         (losses.GeneralizedReweight(COUNTS), [n**-1.2 for n in COUNTS]),
     ],
@@ -183,9 +186,9 @@ EQUAL = [7] * C
     ("loss", "same"),
     [
         (losses.Focal(COUNTS, gamma=0.0), losses.CrossEntropy(COUNTS)),
-        (losses.ClassBalanced(COUNTS, reweight=0.0), losses.CrossEntropy(COUNTS)),
-        (losses.ClassBalanced(COUNTS, reweight=1.0), losses.InverseFrequency(COUNTS)),
-        (losses.ClassBalancedFocal(COUNTS, reweight=0.0), losses.Focal(COUNTS)),
+        (losses.ClassBalanced(COUNTS, effective_number_beta=0.0), losses.CrossEntropy(COUNTS)),
+        (losses.ClassBalanced(COUNTS, effective_number_beta=1.0), losses.InverseFrequency(COUNTS)),
+        (losses.ClassBalancedFocal(COUNTS, effective_number_beta=0.0), losses.Focal(COUNTS)),
         (losses.LDAM(COUNTS, max_margin=0.0), losses.CrossEntropy(COUNTS)),
         (losses.LabelAwareSmoothing(COUNTS, head=0.0, tail=0.0), losses.CrossEntropy(COUNTS)),
         (losses.VectorScaling(COUNTS, gamma=0.0), losses.LogitAdjusted(COUNTS)),

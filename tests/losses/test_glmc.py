@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from carlt.assembly import build_data
-from carlt.config import compose_config
+from carlt.config.schema import compose_config
 from carlt.errors import CarltError
 from carlt.losses import GLMC
-from carlt.losses.step import Step
+from carlt.losses.step import StepInput
 from carlt.models import SmallCNN
+from carlt.training.build import build_data
 
 COUNTS = torch.tensor([50, 9, 2])
 N, C, D = 4, 3, 6
@@ -104,9 +104,9 @@ def test_large_logits_stay_finite(dtype: torch.dtype, loss: GLMC, parts: tuple[T
     assert all(g.isfinite().all() for g in torch.autograd.grad(value, large))
 
 
-def step() -> Step:
+def step() -> StepInput:
     images, views, others = torch.full((N, 1, 8, 8), 1.0), torch.full((1, N, 1, 8, 8), 2.0), torch.zeros(N, 1, 8, 8)
-    return Step(images, LABELS, LABELS, views, second=(others, OTHERS))
+    return StepInput(images, LABELS, LABELS, views, second=(others, OTHERS))
 
 
 def test_one_share_mixes_images_boxes_and_labels(loss: GLMC, network: SmallCNN) -> None:
@@ -114,7 +114,7 @@ def test_one_share_mixes_images_boxes_and_labels(loss: GLMC, network: SmallCNN) 
     network.features.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
     given = step()
     torch.manual_seed(3)
-    learnt = loss.learn(network, given)
+    learnt = loss.compute_loss(network, given)
     mixed, cut = seen[0].unflatten(0, (2, N))
     share = mixed[0, 0, 0, 0]
     assert 0 < share < 1
@@ -127,7 +127,7 @@ def test_one_share_mixes_images_boxes_and_labels(loss: GLMC, network: SmallCNN) 
     assert (given.contrast == 2).all()  # what was given is left as it was
     assert learnt.logits.shape == (N, C)
     torch.manual_seed(3)
-    assert torch.equal(loss.learn(network, given).loss, learnt.loss)
+    assert torch.equal(loss.compute_loss(network, given).loss, learnt.loss)
 
 
 def test_the_tested_classifier_takes_over(loss: GLMC, network: SmallCNN) -> None:
@@ -137,7 +137,7 @@ def test_the_tested_classifier_takes_over(loss: GLMC, network: SmallCNN) -> None
             parameter.grad = None
         images = torch.randn(N, 1, 8, 8)
         given = step()._replace(images=images, contrast=images[None].roll(1, 3))
-        loss.learn(network, given).loss.backward()
+        loss.compute_loss(network, given).loss.backward()
         for module in (network.features, network.classifier, loss.head, loss.projector, loss.predictor):
             assert all(p.grad.any() == (module is not still) for p in module.parameters())
 
@@ -152,7 +152,7 @@ def test_mistakes(loss: GLMC, network: SmallCNN) -> None:
         with pytest.raises(CarltError, match=f"^{name}="):
             GLMC(COUNTS, 6, **options)
     with pytest.raises(CarltError, match=r"leave aug\.second as loss=glmc sets it"):
-        loss.learn(network, step()._replace(second=None))
+        loss.compute_loss(network, step()._replace(second=None))
     for aug in ("mixup", "cmo"):
         with pytest.raises(CarltError, match="mixes each batch with a second one by itself"):
             build_data(compose_config("train", ["loss=glmc", f"aug={aug}"]))

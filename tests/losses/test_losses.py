@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from carlt import losses
-from carlt.config import signature
+from carlt.config.schema import signature
 from carlt.errors import CarltError
 from carlt.losses.base import Loss
 
@@ -19,7 +19,7 @@ N, C = 6, len(COUNTS)
 EXPORTED = [getattr(losses, name) for name in losses.__all__]
 ALL = [loss for loss in EXPORTED if issubclass(loss, Loss)]  # a loss that needs more than logits has tests of its own
 REWEIGHTABLE = [loss for loss in ALL if loss not in (losses.InverseFrequency, losses.GeneralizedReweight)]
-KINDS = [(loss, {}) for loss in ALL] + [(loss, {"reweight": 0.9}) for loss in REWEIGHTABLE]
+KINDS = [(loss, {}) for loss in ALL] + [(loss, {"effective_number_beta": 0.9}) for loss in REWEIGHTABLE]
 every_loss = pytest.mark.parametrize(("loss", "options"), KINDS)
 
 
@@ -44,7 +44,7 @@ def test_every_loss_is_exported_and_says_where_it_is_from() -> None:
     assert {loss for loss in found if issubclass(loss, Loss)} == {Loss, *ALL}
     for loss in ALL:
         assert "paper" in vars(loss)
-        assert {"class_counts", "reweight_from"} <= signature(f"carlt.losses.{loss.__name__}").keys()
+        assert {"class_counts", "drw_start"} <= signature(f"carlt.losses.{loss.__name__}").keys()
 
 
 @every_loss
@@ -79,7 +79,7 @@ def test_weights_are_those_of_the_labels(loss: type[Loss], soft: bool, logits: T
     share = one_hot(labels, C).double()
     if soft:
         share = 0.3 * share + 0.7 * share.roll(1, 0)
-    plain, weighted = loss(COUNTS, reweight=0.0), loss(COUNTS, reweight=0.9)
+    plain, weighted = loss(COUNTS, effective_number_beta=0.0), loss(COUNTS, effective_number_beta=0.9)
     lost = total = 0.0
     for q in range(N):
         for c in range(C):
@@ -91,9 +91,9 @@ def test_weights_are_those_of_the_labels(loss: type[Loss], soft: bool, logits: T
 
 @pytest.mark.parametrize("loss", ALL)
 def test_weights_set_in_when_told(loss: type[Loss], logits: Tensor, labels: Tensor) -> None:
-    more = {"reweight": 0.99} if loss in REWEIGHTABLE else {}
+    more = {"effective_number_beta": 0.99} if loss in REWEIGHTABLE else {}
     plain, always, deferred = (
-        loss(COUNTS, reweight_from=1.0, **more), loss(COUNTS, **more), loss(COUNTS, reweight_from=0.8, **more)
+        loss(COUNTS, drw_start=1.0, **more), loss(COUNTS, **more), loss(COUNTS, drw_start=0.8, **more)
     )  # fmt: skip
     for progress in (None, 0.0, 159 / 200):
         if progress is not None:
@@ -161,7 +161,7 @@ def test_a_class_without_images_has_no_prior(loss: type[Loss]) -> None:
     if loss in (losses.CrossEntropy, losses.Focal, losses.LabelSmoothing):  # these ask for no counts unless they weigh
         loss([3, 0, 2])
         with pytest.raises(CarltError, match="class 1: 0"):
-            loss([3, 0, 2], reweight=0.9)
+            loss([3, 0, 2], effective_number_beta=0.9)
     else:
         with pytest.raises(CarltError, match="class 1: 0"):
             loss([3, 0, 2])
@@ -170,9 +170,9 @@ def test_a_class_without_images_has_no_prior(loss: type[Loss]) -> None:
 @pytest.mark.parametrize(
     ("loss", "options"),
     [
-        (losses.CrossEntropy, {"reweight": -0.1}),
-        (losses.CrossEntropy, {"reweight": 1.1}),
-        (losses.CrossEntropy, {"reweight_from": 160}),
+        (losses.CrossEntropy, {"effective_number_beta": -0.1}),
+        (losses.CrossEntropy, {"effective_number_beta": 1.1}),
+        (losses.CrossEntropy, {"drw_start": 160}),
         (losses.Focal, {"gamma": -1.0}),
         (losses.LDAM, {"scale": 0.0}),
         (losses.LDAM, {"max_margin": -0.5}),

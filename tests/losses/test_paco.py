@@ -10,7 +10,7 @@ from torch.nn.functional import one_hot
 from carlt.errors import CarltError
 from carlt.functional.contrastive import parametric_contrastive
 from carlt.losses import PaCo
-from carlt.losses.step import Step
+from carlt.losses.step import StepInput
 from carlt.models import SmallCNN
 
 COUNTS = torch.tensor([50, 9, 2])
@@ -39,8 +39,8 @@ def made(network: SmallCNN, **options: object) -> PaCo:
     return PaCo(COUNTS, network, 6, dim=D, **options)
 
 
-def step() -> Step:
-    return Step(IMAGES[0], LABELS, LABELS, IMAGES[1:])
+def step() -> StepInput:
+    return StepInput(IMAGES[0], LABELS, LABELS, IMAGES[1:])
 
 
 def cosine(a: list[float], b: list[float]) -> float:
@@ -114,7 +114,7 @@ def test_large_scores_stay_finite(dtype: torch.dtype, parts: tuple[Tensor, ...])
 def test_everything_but_the_momentum_encoder_learns(network: SmallCNN) -> None:
     loss = made(network, momentum=0.9, alpha=0.5)
     before = {key: value.clone() for key, value in loss.encoder.named_parameters()}
-    learnt = loss.learn(network, step())
+    learnt = loss.compute_loss(network, step())
     learnt.loss.backward()
     assert all(p.grad.any() for p in (*network.parameters(), *loss.projector.parameters()))
     assert all(p.grad is None for p in (*loss.encoder.parameters(), *loss.key_projector.parameters()))
@@ -122,7 +122,7 @@ def test_everything_but_the_momentum_encoder_learns(network: SmallCNN) -> None:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(1.0)
-    loss.learn(network, step())
+    loss.compute_loss(network, step())
     for key, parameter in loss.encoder.named_parameters():
         torch.testing.assert_close(parameter, before[key] + 0.1)
 
@@ -147,19 +147,19 @@ def test_the_queue_keeps_the_last_keys_of_all(network: SmallCNN) -> None:
 def test_a_step_contrasts_with_what_the_queue_held_before_it(network: SmallCNN) -> None:
     network.eval()
     loss = made(network, alpha=0.5).eval()
-    first = loss.learn(network, step()).loss
+    first = loss.compute_loss(network, step()).loss
     assert (loss.queue_labels[:N] == LABELS).all()
     assert (loss.queue_labels[N:] == -1).all()
-    second = loss.learn(network, step()).loss
+    second = loss.compute_loss(network, step()).loss
     assert not torch.equal(first, second)
 
 
 def test_a_checkpoint_holds_all_its_state(network: SmallCNN) -> None:
     loss, other = made(network), made(network)
     for _ in range(3):
-        loss.learn(network, step())
+        loss.compute_loss(network, step())
     other.load_state_dict(loss.state_dict())
-    assert torch.equal(loss.learn(network, step()).loss, other.learn(network, step()).loss)
+    assert torch.equal(loss.compute_loss(network, step()).loss, other.compute_loss(network, step()).loss)
     assert torch.equal(loss.queue, other.queue)
 
 

@@ -10,7 +10,7 @@ from torch.nn.functional import one_hot
 
 from carlt.errors import CarltError
 from carlt.losses import LDAM, RIDE
-from carlt.losses.step import Step
+from carlt.losses.step import StepInput
 from carlt.models import CifarResNet, SmallCNN, timm_model
 from carlt.models.classifier import classifier, features
 
@@ -124,7 +124,7 @@ def test_soft_labels_and_other_numberings(logits: Tensor) -> None:
 def test_a_network_of_experts(name: str, scale: float | None) -> None:
     torch.manual_seed(0)
     network, images = awake(NETWORKS[name](experts=E, cosine_scale=scale)).eval(), torch.randn(N, 3, 64, 64)
-    learnt = RIDE(COUNTS).learn(network, Step(images, LABELS, LABELS))
+    learnt = RIDE(COUNTS).compute_loss(network, StepInput(images, LABELS, LABELS))
     torch.testing.assert_close(learnt.logits, network(images))  # what is tested is the mean that is trained
     assert learnt.targets is LABELS
     head, seen = classifier(network), features(network, images)
@@ -168,12 +168,12 @@ def test_experts_may_be_narrower() -> None:
 
 
 def test_mistakes() -> None:
-    for options in ({"diversity": float("nan")}, {"spread": 2.0}, {"scale": 0.0}, {"reweight": 2.0}):
+    for options in ({"diversity": float("nan")}, {"spread": 2.0}, {"scale": 0.0}, {"effective_number_beta": 2.0}):
         (name,) = options
         with pytest.raises(CarltError, match=f"^{name}="):
             RIDE(COUNTS, **options)
     with pytest.raises(CarltError, match=r"^RIDE needs a network with experts: give model\.experts=3"):
-        RIDE(COUNTS).learn(SmallCNN(C), Step(torch.zeros(2, 3, 8, 8), LABELS[:2], LABELS[:2]))
+        RIDE(COUNTS).compute_loss(SmallCNN(C), StepInput(torch.zeros(2, 3, 8, 8), LABELS[:2], LABELS[:2]))
     with pytest.raises(CarltError, match=r"experts=2 needs a ResNet.*'test_vit' has none"):
         timm_model("test_vit", C, image_size=160, experts=2)
     for network in NETWORKS.values():

@@ -10,7 +10,7 @@ from carlt.reporting.figures import Figure, confusion, drawings, sensitivity, st
 from carlt.reporting.figures.calibration import _bins
 from carlt.reporting.figures.classes import class_table
 from carlt.reporting.groups import DataSet, data_sets
-from carlt.reporting.runs import read_runs
+from carlt.runs.reading import read_runs
 
 
 def found(folder: Path) -> DataSet:

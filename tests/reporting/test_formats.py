@@ -9,8 +9,8 @@ import pytest
 from carlt.reporting import formats
 from carlt.reporting.groups import data_sets
 from carlt.reporting.published import Published
-from carlt.reporting.runs import read_runs
 from carlt.reporting.summary import Table, tables
+from carlt.runs.reading import read_runs
 
 KNOWN = Published("R&D_1", "ViT", "a table", {"test/accuracy": "38.3-38.5", "test/worst_ratio": "0.19"})
 

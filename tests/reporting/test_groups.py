@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from carlt import paths
 from carlt.errors import CarltError
 from carlt.reporting.groups import DataSet, data_sets, without_repeats
-from carlt.reporting.runs import read_runs
+from carlt.runs import paths
+from carlt.runs.reading import read_runs
 
 
 def found(folder: Path) -> list[DataSet]:

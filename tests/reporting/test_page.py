@@ -7,8 +7,8 @@ from carlt.reporting.figures import Figure, Listing
 from carlt.reporting.groups import data_sets
 from carlt.reporting.page import Section, page
 from carlt.reporting.published import Published
-from carlt.reporting.runs import LeftOut, read_runs
 from carlt.reporting.summary import tables
+from carlt.runs.reading import LeftOut, read_runs
 
 VOID = {"meta", "link", "br", "img", "hr"}
 

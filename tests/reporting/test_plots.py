@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from carlt.reporting import plots
-from carlt.reporting.record import write_confusion, write_per_class
+from carlt.runs.record import write_confusion, write_per_class
 
 
 @pytest.mark.parametrize("classes", [2, 15, 45, 450])

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from carlt.reporting.groups import data_sets
-from carlt.reporting.runs import read_runs
 from carlt.reporting.summary import COLUMNS, Table, tables
+from carlt.runs.reading import read_runs
 
 PLACE = {column.metric: i for i, column in enumerate(COLUMNS)}
 

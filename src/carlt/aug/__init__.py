@@ -1,13 +1,14 @@
 """Augmentation: views of an image, and mixing of a batch (torchvision's MixUp and CutMix, and what it has not)."""
 
+from carlt.aug.compose import CifarAutoAugment, Compose, Cutout
 from carlt.aug.mixing import Paste, Remix, SecondBatch
 from carlt.aug.semantic_labels import SemanticLabels
 from carlt.aug.simclr import SimCLR
-from carlt.aug.then import CifarAutoAugment, Cutout, Then
 from carlt.aug.views import CropFlip, Resize, ResizedCropFlip
 
 __all__ = [
     "CifarAutoAugment",
+    "Compose",
     "CropFlip",
     "Cutout",
     "Paste",
@@ -17,5 +18,4 @@ __all__ = [
     "SecondBatch",
     "SemanticLabels",
     "SimCLR",
-    "Then",
 ]

@@ -1,13 +1,13 @@
 """Long-tailed image sets: they read bytes, know counts and serve resumable batches; they never augment or log."""
 
-from carlt.data.base import LongTailDataModule
-from carlt.data.cifar import CIFAR10LT, CIFAR100LT
-from carlt.data.digits import DigitsLT
-from carlt.data.image_folder import ImageFolder
-from carlt.data.imagenet import ImageNetLT
-from carlt.data.inaturalist import INaturalist2018
-from carlt.data.places import PlacesLT
-from carlt.data.tiny_imagenet import TinyImageNetLT
+from carlt.data.datasets.cifar import CIFAR10LT, CIFAR100LT
+from carlt.data.datasets.digits import DigitsLT
+from carlt.data.datasets.image_folder import ImageFolder
+from carlt.data.datasets.imagenet import ImageNetLT
+from carlt.data.datasets.inaturalist import INaturalist2018
+from carlt.data.datasets.places import PlacesLT
+from carlt.data.datasets.tiny_imagenet import TinyImageNetLT
+from carlt.data.module import LongTailDataModule
 
 __all__ = [
     "CIFAR10LT",

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from carlt.data.decode import decode
+from carlt.data.io.decode import decode
 
 OnError = Literal["raise", "skip"]
 

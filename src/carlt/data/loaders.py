@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from carlt.data.batch import Batch, Pair, View, Views
 from carlt.data.images import ArrayImages, FileImages, Split
-from carlt.data.samplers import BatchSchedule, PowerLaw
 from carlt.errors import CarltError
-from carlt.functional.seeds import fold
+from carlt.functional.seeds import derive_seed
+from carlt.samplers import BatchSchedule, PowerLaw
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class TrainLoader:
             return
         for step, (batch, other) in enumerate(zip(own, self.pasted.batches(epoch, start), strict=True), start):
             # The same on all ranks: a step takes as long as its slowest rank.
-            point = fold(self.pasted.seed, epoch, step) / 2**63
+            point = derive_seed(self.pasted.seed, epoch, step) / 2**63
             yield batch, other if foreground.drawn(epoch, point) else none
 
     def state_dict(self) -> dict[str, int]:
@@ -84,7 +84,7 @@ class ArrayTrainLoader(TrainLoader):
     def _load(self, epoch: int, start: int) -> Iterator[Batch]:
         view, contrast, copies, _ = self.views
         for step, (indices, other) in enumerate(self.indices(epoch, start), start):
-            generator = torch.Generator().manual_seed(fold(self.schedule.seed, epoch, step, self.schedule.rank))
+            generator = torch.Generator().manual_seed(derive_seed(self.schedule.seed, epoch, step, self.schedule.rank))
             indices, other = indices.to(self.pixels.device), other.to(self.pixels.device)
             pixels = self.pixels[indices]
             yield Batch(
@@ -179,7 +179,7 @@ class _EpochPlan:
             # By place in the epoch, not by image: a sampler may show an image twice, and then in two views.
             first = step * schedule.batch_size * schedule.world_size + schedule.rank
             yield [
-                (fold(schedule.seed, self.epoch, first + k * schedule.world_size, pasted), index, bool(pasted))
+                (derive_seed(schedule.seed, self.epoch, first + k * schedule.world_size, pasted), index, bool(pasted))
                 for pasted, indices in enumerate(batch)
                 for k, index in enumerate(indices.tolist())
             ]

@@ -42,7 +42,7 @@ def ranked(targets: Tensor, num_classes: int, rule: Rule | int) -> list[Tensor]:
     return [torch.from_numpy(order) for order in orders]
 
 
-def thin(
+def make_long_tailed(
     targets: Tensor,
     num_classes: int,
     *,

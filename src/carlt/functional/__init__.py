@@ -1,5 +1,6 @@
 """Pure functions on tensors: torch only, no modules, no state, no logging."""
 
+from carlt.functional.adjustment import tau_normalized, without_prior
 from carlt.functional.confusion import (
     accumulate_confusion_,
     batch_confusion,
@@ -7,7 +8,6 @@ from carlt.functional.confusion import (
     mean_confusion,
     relative_gap,
 )
-from carlt.functional.posthoc import tau_normalized, without_prior
 from carlt.functional.prior import (
     effective_number_weights,
     frequency_weights,

@@ -3,7 +3,7 @@
 MASK = (1 << 64) - 1
 
 
-def fold(*parts: int) -> int:
+def derive_seed(*parts: int) -> int:
     """Mix integers into one seed in [0, 2^63), SplitMix64's finaliser after each part; order matters."""
     state = 0x9E3779B97F4A7C15
     for part in parts:

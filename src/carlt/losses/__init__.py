@@ -1,7 +1,7 @@
 """Losses: (logits (N, C), labels (N,) or soft labels (N, C)) to the mean over the batch, a scalar.
 
-A loss that sees more than logits has a method ``learn`` and runs the network itself (``step.py``); ``contrast_views``
-says how many further views of each image it asks for.
+A loss that needs more than logits has a method ``compute_loss`` and runs the network itself (``step.py``);
+``contrast_views`` says how many further views of each image it asks for.
 """
 
 from carlt.losses.balanced_contrastive import BalancedContrastive

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from carlt.errors import CarltError, at_least
 from carlt.functional.contrastive import balanced_contrastive
 from carlt.losses.logit_adjusted import LogitAdjusted
-from carlt.losses.step import Learnt, Step
+from carlt.losses.step import StepInput, StepOutput
 from carlt.models.classifier import classifier, features
 
 
@@ -63,7 +63,7 @@ class BalancedContrastive(nn.Module):
         self.projector = _projector(feature_dim, hidden, dim)
         self.centre_projector = _projector(feature_dim, hidden, dim)
 
-    def learn(self, network: nn.Module, step: Step) -> Learnt:
+    def compute_loss(self, network: nn.Module, step: StepInput) -> StepOutput:
         """All views in one pass through the network."""
         assert step.contrast is not None
         head = classifier(network)
@@ -73,7 +73,7 @@ class BalancedContrastive(nn.Module):
         logits, targets = head(seen[0]), step.targets
         if step.relabel is not None:
             targets = step.relabel(embedding.views[0], embedding.centres, targets)
-        return Learnt(logits, targets, self(logits, targets, embedding, step.labels))
+        return StepOutput(logits, targets, self(logits, targets, embedding, step.labels))
 
     def embed(self, features: Tensor, weight: Tensor) -> Embedding:
         """Features (1 + V, N, D') and the classifier's weights (C, D') in the contrastive space."""

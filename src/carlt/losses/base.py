@@ -15,8 +15,8 @@ from carlt.functional.prior import effective_number_weights
 class Loss(nn.Module, ABC):
     """The mean over a batch of what each sample loses, weighted by class: sum_q w[y_q] l(z_q, y_q) / sum_q w[y_q].
 
-    w_c ~ (1 - reweight) / (1 - reweight^n_c)    effective numbers (Cui et al., CVPR 2019, section 4)
-    w_c = 1 before ``reweight_from``             deferred re-weighting (Cao et al., NeurIPS 2019, algorithm 1)
+    w_c ~ (1 - b) / (1 - b^n_c), b = effective_number_beta    effective numbers (Cui et al., CVPR 2019, section 4)
+    w_c = 1 before ``drw_start``                              deferred re-weighting (Cao et al., NeurIPS 2019, alg. 1)
 
     A soft label is a share of each class: sum_qc t_qc w_c l(z_q, c) / sum_qc t_qc w_c. The papers divide by N; dividing
     by the weights, as torch and LDAM-DRW's code do, keeps the loss's size beside a regularizer when the weights set in.
@@ -25,8 +25,8 @@ class Loss(nn.Module, ABC):
 
     Args:
         class_counts: training images of each class (C,), at least 1 each where they are used.
-        reweight: in [0, 1]: 0 weighs classes alike, 0.9999 is usual, 1 is inverse frequency.
-        reweight_from: fraction of the training in [0, 1] that is done when the weights set in; 0.8 is usual.
+        effective_number_beta: in [0, 1]: 0 weighs classes alike, 0.9999 is usual, 1 is inverse frequency.
+        drw_start: fraction of the training in [0, 1] that is done when the weights set in; 0.8 is usual.
 
     Raises:
         CarltError: an argument outside its range.
@@ -37,14 +37,19 @@ class Loss(nn.Module, ABC):
 
     class_weight: Tensor | None
 
-    def __init__(self, class_counts: Sequence[int] | Tensor, reweight: float = 0.0, reweight_from: float = 0.0):
+    def __init__(
+        self, class_counts: Sequence[int] | Tensor, effective_number_beta: float = 0.0, drw_start: float = 0.0
+    ):
         super().__init__()
-        if not 0 <= reweight <= 1:
-            raise CarltError(f"reweight={reweight} is out of range: it is in [0, 1]")
-        if not 0 <= reweight_from <= 1:
-            raise CarltError(f"reweight_from={reweight_from} is a fraction of the training, in [0, 1]")
-        self.reweight_from, self.progress = reweight_from, 0.0
-        self.constant("class_weight", effective_number_weights(class_counts, reweight) if reweight else None)
+        if not 0 <= effective_number_beta <= 1:
+            raise CarltError(f"effective_number_beta={effective_number_beta} is out of range: it is in [0, 1]")
+        if not 0 <= drw_start <= 1:
+            raise CarltError(f"drw_start={drw_start} is a fraction of the training, in [0, 1]")
+        self.drw_start, self.progress = drw_start, 0.0
+        self.constant(
+            "class_weight",
+            effective_number_weights(class_counts, effective_number_beta) if effective_number_beta else None,
+        )
 
     def constant(self, name: str, value: Tensor | None) -> None:
         """Register a constant of the data: it moves with the module, and no checkpoint needs it."""
@@ -61,7 +66,7 @@ class Loss(nn.Module, ABC):
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The weighted mean, a scalar: logits floating (N, C), targets int64 (N,) or soft labels floating (N, C)."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        if self.class_weight is None or self.progress < self.reweight_from:
+        if self.class_weight is None or self.progress < self.drw_start:
             return self.per_sample(logits, targets).mean()
         if targets.is_floating_point():
             shares = targets * self.class_weight

@@ -10,12 +10,14 @@ from carlt.losses.focal import Focal
 
 
 class ClassBalanced(CrossEntropy):
-    """Cross-entropy with w_c ~ (1 - reweight) / (1 - reweight^n_c) (Cui et al., CVPR 2019, section 4); see ``Loss``."""
+    """Cross-entropy with w_c ~ (1 - b) / (1 - b^n_c) (Cui et al., CVPR 2019, section 4); see ``Loss``."""
 
     paper: ClassVar[str] = "Class-balanced cross-entropy (Cui et al., CVPR 2019)"
 
-    def __init__(self, class_counts: Sequence[int] | Tensor, reweight: float = 0.9999, reweight_from: float = 0.0):
-        super().__init__(class_counts, reweight, reweight_from)
+    def __init__(
+        self, class_counts: Sequence[int] | Tensor, effective_number_beta: float = 0.9999, drw_start: float = 0.0
+    ):
+        super().__init__(class_counts, effective_number_beta, drw_start)
 
 
 class ClassBalancedFocal(Focal):
@@ -23,5 +25,5 @@ class ClassBalancedFocal(Focal):
 
     paper: ClassVar[str] = "Class-balanced focal loss (Cui et al., CVPR 2019)"
 
-    def __init__(self, class_counts: Sequence[int] | Tensor, reweight: float = 0.9999, **others: Any):
-        super().__init__(class_counts, reweight=reweight, **others)
+    def __init__(self, class_counts: Sequence[int] | Tensor, effective_number_beta: float = 0.9999, **others: Any):
+        super().__init__(class_counts, effective_number_beta=effective_number_beta, **others)

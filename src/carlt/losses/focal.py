@@ -16,7 +16,7 @@ class Focal(Loss):
     Args:
         class_counts: training images of each class (C,).
         gamma: at least 0; 0 is cross-entropy, 2 the paper's, 1 what LDAM-DRW's runs took.
-        weighting: ``reweight`` and ``reweight_from``, see ``Loss``.
+        weighting: ``effective_number_beta`` and ``drw_start``, see ``Loss``.
     """
 
     paper: ClassVar[str] = "Focal loss (Lin et al., ICCV 2017)"

@@ -16,13 +16,13 @@ class GeneralizedReweight(CrossEntropy):
     Args:
         class_counts: training images of each class, at least 1 each, (C,).
         power: at least 0: 0 weighs classes alike, 1 is inverse frequency, 1.2 is usual.
-        reweight_from: see ``Loss``.
+        drw_start: see ``Loss``.
     """
 
     paper: ClassVar[str] = "Generalized re-weighting, of DisAlign (Zhang et al., CVPR 2021)"
 
-    def __init__(self, class_counts: Sequence[int] | Tensor, power: float = 1.2, reweight_from: float = 0.0):
-        super().__init__(class_counts, reweight_from=reweight_from)
+    def __init__(self, class_counts: Sequence[int] | Tensor, power: float = 1.2, drw_start: float = 0.0):
+        super().__init__(class_counts, drw_start=drw_start)
         at_least(0, power=power)
         weights = checked_counts(class_counts).double() ** -power
         self.constant("class_weight", weights / weights.mean())

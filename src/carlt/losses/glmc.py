@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from carlt.errors import CarltError, at_least
 from carlt.functional.mixing import random_box, soft_labels
 from carlt.functional.prior import class_counts as checked_counts
-from carlt.losses.step import Learnt, Step
+from carlt.losses.step import StepInput, StepOutput
 from carlt.models.classifier import classifier, features
 
 
@@ -63,7 +63,7 @@ class GLMC(nn.Module):
         """Tell which fraction of the training is done, in [0, 1)."""
         self.progress = progress
 
-    def learn(self, network: nn.Module, step: Step) -> Learnt:
+    def compute_loss(self, network: nn.Module, step: StepInput) -> StepOutput:
         """Mix the batch with the second one in both ways; both pass the network together."""
         if step.contrast is None or step.second is None:
             raise CarltError("GLMC mixes two batches: leave aug.second as loss=glmc sets it")
@@ -76,7 +76,7 @@ class GLMC(nn.Module):
         targets = soft_labels(step.labels, labels, share, len(self.class_weight))
         logits, projections = classifier(network)(seen), self.projector(seen)
         pairs = (part.unflatten(0, (2, -1)) for part in (self.head(seen), logits, projections))
-        return Learnt(logits[: len(targets)], targets, self(*pairs, targets))
+        return StepOutput(logits[: len(targets)], targets, self(*pairs, targets))
 
     def forward(self, instance: Tensor, balanced: Tensor, projections: Tensor, targets: Tensor) -> Tensor:
         """Scalar: h's and the network's logits (2, N, C), projections (2, N, dim) of the views, soft labels (N, C)."""

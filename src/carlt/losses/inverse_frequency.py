@@ -13,5 +13,5 @@ class InverseFrequency(CrossEntropy):
 
     paper: ClassVar[str] = "Inverse-frequency weights (Huang et al., CVPR 2016)"
 
-    def __init__(self, class_counts: Sequence[int] | Tensor, reweight_from: float = 0.0):
-        super().__init__(class_counts, reweight=1.0, reweight_from=reweight_from)
+    def __init__(self, class_counts: Sequence[int] | Tensor, drw_start: float = 0.0):
+        super().__init__(class_counts, effective_number_beta=1.0, drw_start=drw_start)

@@ -26,7 +26,7 @@ class LADE(BalancedSoftmax):
         class_counts: training images of each class, at least 1 each, (C,).
         alpha: of the second term, at least 0; at 0 this is Balanced Softmax.
         penalty: of the squared normaliser, at least 0.
-        weighting: ``reweight`` and ``reweight_from``, see ``Loss``.
+        weighting: ``effective_number_beta`` and ``drw_start``, see ``Loss``.
     """
 
     paper: ClassVar[str] = "LADE (Hong et al., CVPR 2021)"

@@ -15,7 +15,7 @@ class LogitAdjusted(Loss):
     Args:
         class_counts: training images of each class, at least 1 each, (C,).
         tau: strength; 1 is consistent for the balanced error, 0 is plain cross-entropy.
-        weighting: ``reweight`` and ``reweight_from``, see ``Loss``.
+        weighting: ``effective_number_beta`` and ``drw_start``, see ``Loss``.
     """
 
     paper: ClassVar[str] = "Logit adjustment (Menon et al., ICLR 2021)"
@@ -36,5 +36,7 @@ class BalancedSoftmax(LogitAdjusted):
 
     paper: ClassVar[str] = "Balanced Softmax (Ren et al., NeurIPS 2020)"
 
-    def __init__(self, class_counts: Sequence[int] | Tensor, reweight: float = 0.0, reweight_from: float = 0.0):
-        super().__init__(class_counts, tau=1.0, reweight=reweight, reweight_from=reweight_from)
+    def __init__(
+        self, class_counts: Sequence[int] | Tensor, effective_number_beta: float = 0.0, drw_start: float = 0.0
+    ):
+        super().__init__(class_counts, tau=1.0, effective_number_beta=effective_number_beta, drw_start=drw_start)

@@ -11,7 +11,7 @@ from carlt.distributed import gather_ragged
 from carlt.errors import CarltError, at_least
 from carlt.functional.contrastive import parametric_contrastive
 from carlt.functional.prior import logit_adjustment
-from carlt.losses.step import Learnt, Step
+from carlt.losses.step import StepInput, StepOutput
 from carlt.models.classifier import classifier, features
 
 
@@ -80,7 +80,7 @@ class PaCo(nn.Module):
         self.register_buffer("queue_labels", torch.full((queue,), -1))
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
 
-    def learn(self, network: nn.Module, step: Step) -> Learnt:
+    def compute_loss(self, network: nn.Module, step: StepInput) -> StepOutput:
         """A pass through the network, and one without gradient through the momentum encoder."""
         assert step.contrast is not None
         seen = features(network, step.images)
@@ -94,7 +94,7 @@ class PaCo(nn.Module):
             torch.cat([step.labels, self.queue_labels]),
         )
         self._enqueue(keys, step.labels)
-        return Learnt(logits, step.targets, loss)
+        return StepOutput(logits, step.targets, loss)
 
     def forward(self, logits: Tensor, targets: Tensor, queries: Tensor, keys: Tensor, key_labels: Tensor) -> Tensor:
         """Scalar: logits (N, C) and their targets (N,) or (N, C), queries (N, dim), keys (M, dim) and labels (M,)."""

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from carlt.errors import CarltError
 from carlt.functional.prior import relative_frequency
 from carlt.losses.ldam import LDAM
-from carlt.losses.step import Learnt, Step
+from carlt.losses.step import StepInput, StepOutput
 from carlt.models.classifier import classifier, features
 
 
@@ -18,7 +18,7 @@ class RIDE(nn.Module):
     """sum_e LDAM(z_e) + diversity * mean(T)^2 KL(softmax(mean z / T) || softmax(z_e / T)) (Wang et al., ICLR 2021).
 
     Section 3 as the released code reads it: z_e are expert e's logits, and what is predicted is their mean, which is a
-    constant in the divergence. ``diversity`` below 0 pushes experts apart. From ``reweight_from`` on LDAM has class
+    constant in the divergence. ``diversity`` below 0 pushes experts apart. From ``drw_start`` on LDAM has class
     weights, and the divergence a temperature for each class: T_c = (1 - spread + spread C pi_c) over its maximum; T = 1
     before. A step costs one pass through the shared stages and one through each expert's. Experts are not routed to:
     all see every image.
@@ -28,7 +28,7 @@ class RIDE(nn.Module):
         diversity: finite; -0.45 for CIFAR and -0.2 for the large sets in the paper, -0.2 in the released CIFAR config.
         spread: of the temperatures over the classes, in [0, 1].
         scale, max_margin: see ``LDAM``.
-        reweight, reweight_from: see ``Loss``.
+        effective_number_beta, drw_start: see ``Loss``.
     """
 
     paper: ClassVar[str] = "RIDE (Wang et al., ICLR 2021)"
@@ -42,8 +42,8 @@ class RIDE(nn.Module):
         spread: float = 0.05,
         scale: float = 30.0,
         max_margin: float = 0.5,
-        reweight: float = 0.9999,
-        reweight_from: float = 0.8,
+        effective_number_beta: float = 0.9999,
+        drw_start: float = 0.8,
     ):
         super().__init__()
         if not abs(diversity) < float("inf"):
@@ -51,7 +51,9 @@ class RIDE(nn.Module):
         if not 0 <= spread <= 1:
             raise CarltError(f"spread={spread} is out of range: it lies in [0, 1]")
         self.diversity = diversity
-        self.margins = LDAM(class_counts, scale, max_margin, reweight=reweight, reweight_from=reweight_from)
+        self.margins = LDAM(
+            class_counts, scale, max_margin, effective_number_beta=effective_number_beta, drw_start=drw_start
+        )
         pi = relative_frequency(class_counts)
         temperature = 1 - spread + spread * len(pi) * pi
         self.register_buffer("class_temperature", (temperature / temperature.max()).float(), persistent=False)
@@ -60,19 +62,19 @@ class RIDE(nn.Module):
         """Tell which fraction of the training is done, in [0, 1)."""
         self.margins.set_progress(progress)
 
-    def learn(self, network: nn.Module, step: Step) -> Learnt:
+    def compute_loss(self, network: nn.Module, step: StepInput) -> StepOutput:
         """Every expert's logits for the loss, their mean for everything else."""
         head = classifier(network)
         if not hasattr(head, "each"):
             raise CarltError("RIDE needs a network with experts: give model.experts=3, as loss=ride does")
         logits = head.each(features(network, step.images))
-        return Learnt(logits.mean(1), step.targets, self(logits, step.targets))
+        return StepOutput(logits.mean(1), step.targets, self(logits, step.targets))
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Scalar: experts' logits floating (N, E, C), targets int64 (N,) or soft labels floating (N, C)."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         taught = sum((self.margins(z, targets) for z in logits.unbind(1)), logits.new_zeros(()))
-        late = self.margins.progress >= self.margins.reweight_from
+        late = self.margins.progress >= self.margins.drw_start
         temperature = self.class_temperature if late else torch.ones_like(self.class_temperature)
         mean = (logits.detach().mean(1, keepdim=True) / temperature).log_softmax(2).expand_as(logits)
         own = (logits / temperature).log_softmax(2)

@@ -21,7 +21,7 @@ class Seesaw(Loss):
         class_counts: n, training images of each class, at least 1 each, (C,).
         p: of the mitigation, at least 0.
         q: of the compensation, at least 0.
-        weighting: ``reweight`` and ``reweight_from``, see ``Loss``.
+        weighting: ``effective_number_beta`` and ``drw_start``, see ``Loss``.
     """
 
     paper: ClassVar[str] = "Seesaw loss (Wang et al., CVPR 2021)"

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 
-class Step(NamedTuple):
-    """A training batch, images normalised: what ``loss.learn(network, step)`` works on."""
+class StepInput(NamedTuple):
+    """A training batch, images normalised: what ``loss.compute_loss(network, step)`` works on."""
 
     images: Tensor
     """(N, channels, H, W), mixed where the augmentation mixes."""
@@ -23,7 +23,7 @@ class Step(NamedTuple):
     """A further batch and its labels, shaped as ``images`` and ``labels``, where ``aug.second`` asks for it."""
 
 
-class Learnt(NamedTuple):
+class StepOutput(NamedTuple):
     """What came of a step; metrics and the regularizer see ``logits`` and ``targets``."""
 
     logits: Tensor

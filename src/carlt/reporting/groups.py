@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from carlt import paths
 from carlt.errors import CarltError
-from carlt.reporting.runs import LeftOut, Run
+from carlt.runs import paths
+from carlt.runs.reading import LeftOut, Run
 
 # What changes no number of a run: neither a difference nor part of a label.
 IGNORED = (

@@ -8,8 +8,8 @@ from pathlib import Path
 from carlt.reporting import formats
 from carlt.reporting.figures import Figure, Listing
 from carlt.reporting.groups import DataSet
-from carlt.reporting.runs import LeftOut
 from carlt.reporting.summary import Table
+from carlt.runs.reading import LeftOut
 
 PARTS = {
     "difference": "difference to the baseline, paired by seed",

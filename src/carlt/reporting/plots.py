@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from carlt import paths
-from carlt.reporting.record import ClassResult, read_per_class
+from carlt.runs import paths
+from carlt.runs.record import ClassResult, read_per_class
 
 GROUP_COLOURS = {"many": "#0072b2", "medium": "#009e73", "few": "#d55e00"}  # Okabe and Ito
 HEATMAP_CELLS = 200

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from carlt.reporting.groups import DataSet, Group
 from carlt.reporting.published import Published
-from carlt.reporting.runs import Run
 from carlt.reporting.spread import Difference, Spread, paired, spread
+from carlt.runs.reading import Run
 
 
 class Column(NamedTuple):

@@ -6,7 +6,7 @@ import numpy as np
 
 from carlt.reporting.figures.style import Figure, Listing, Shown, canvas, svg, wrapped
 from carlt.reporting.groups import Group
-from carlt.reporting.record import ClassResult
+from carlt.runs.record import ClassResult
 
 BLOCKS = 100
 """Matrices with more classes are summed into so many blocks a side: a pixel a class shows nothing."""

@@ -1,0 +1,1 @@
+"""The configuration: composition, the check of every value, and the command line."""

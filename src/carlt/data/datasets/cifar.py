@@ -1,0 +1,150 @@
+"""CIFAR-10-LT and CIFAR-100-LT: exponential or step subsets of CIFAR (Cao et al., NeurIPS 2019, section 4)."""
+
+import tarfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from carlt.data.facts import Facts, check_digest
+from carlt.data.images import ArrayImages, Split, Splits
+from carlt.data.io.download import Download
+from carlt.data.io.unpickle import read_pickle
+from carlt.data.module import LongTailDataModule, require
+from carlt.data.subsets import Profile, Rule, make_long_tailed
+from carlt.errors import CarltError
+
+
+class _CIFARLT(LongTailDataModule):
+    """What both share. ``largest`` is the size of a training class, ``folder`` the archive's own.
+
+    The data are read from ``root/<folder>/`` or straight out of ``root/<folder>.tar.gz``; nothing in them is executed.
+
+    Args:
+        root: folder with the archive, or with its unpacked folder.
+        imbalance_factor: largest class over smallest, at least 1.
+        profile: shape of the tail (``carlt.functional.profile``).
+        subset: which images of a class stay (``carlt.data.subsets``); the published numbers differ in this.
+        largest_class: training images of class 0; all of them by default.
+        val_per_class: validation images of each class, taken from the images that the tail leaves unused. The official
+            protocol has none. The head class has none left, so give it fewer: ``largest_class=475 val_per_class=25``.
+        official: whether the files must be the published ones.
+    """
+
+    mean, std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+    archive: ClassVar[str]
+    folder: ClassVar[str]  # inside the archive
+    url: ClassVar[str]
+    sha256: ClassVar[str]
+    train_files: ClassVar[list[str]]
+    test_files: ClassVar[list[str]]
+    names_file: ClassVar[str]
+    names_key: ClassVar[bytes]
+    labels_key: ClassVar[bytes]
+    train_facts: ClassVar[Facts]
+    test_facts: ClassVar[Facts]
+
+    def __init__(
+        self,
+        *,
+        root: str | Path = "data/cifar",
+        imbalance_factor: float = 100,
+        profile: Profile = "exponential",
+        subset: Rule | int = "ldam",
+        largest_class: int | None = None,
+        val_per_class: int = 0,
+        official: bool = True,
+        **loading: Any,
+    ):
+        super().__init__(**loading)
+        self.root, self.official = Path(root), official
+        self.imbalance_factor, self.profile, self.subset = imbalance_factor, profile, subset
+        self.largest_class, self.val_per_class = largest_class, val_per_class
+
+    def downloads(self) -> list[Download]:
+        """The archive; it is read as it is, never unpacked."""
+        there = (self.root / self.folder).is_dir()
+        return [] if there else [Download(self.url, self.root / self.archive, (self.sha256,))]
+
+    def load(self) -> Splits:
+        files = self._read([*self.train_files, *self.test_files, self.names_file])
+        names = [name.decode() for name in self._entry(files, self.names_file, self.names_key)]
+        everything, test = self._split(files, self.train_files, names), self._split(files, self.test_files, names)
+        if self.official:
+            self.train_facts.check(
+                everything.targets.bincount(minlength=len(names)), f"{self.name}: {self.train_files}"
+            )
+            self.test_facts.check(test.targets.bincount(minlength=len(names)), f"{self.name}: {self.test_files}")
+        kept, held = make_long_tailed(
+            everything.targets,
+            len(names),
+            profile=self.profile,
+            imbalance_factor=self.imbalance_factor,
+            largest=self.largest_class,
+            rule=self.subset,
+            val_per_class=self.val_per_class,
+        )
+        val = everything.subset(held) if self.val_per_class else None
+        return Splits(train=everything.subset(kept), val=val, test=test, class_names=names)
+
+    def _read(self, names: list[str]) -> dict[str, bytes]:
+        """The archive's files by name, from its unpacked folder if there is one, else straight out of the archive."""
+        folder, archive = self.root / self.folder, self.root / self.archive
+        prepare = f"run `python -m carlt.prepare data={self.name}`"
+        if folder.is_dir():
+            remedy = f"remove {folder} and {prepare}"
+            return {name: require(folder / name, f"{self.name}'s file {name}", remedy).read_bytes() for name in names}
+        require(archive, self.name, f"{prepare}, or point data.root at the folder that holds {self.archive}")
+        if self.official:
+            check_digest(archive, (self.sha256,))
+        try:
+            with tarfile.open(archive) as tar:
+                return {name: tar.extractfile(f"{self.folder}/{name}").read() for name in names}  # type: ignore[union-attr]
+        except (tarfile.TarError, EOFError, OSError, KeyError, AttributeError) as error:
+            raise CarltError(f"{archive} cannot be read ({error}); remove it and {prepare}") from None
+
+    def _entry(self, files: dict[str, bytes], file: str, key: bytes) -> Any:
+        entries = read_pickle(files[file], f"{self.name}'s file {file}")
+        if key not in entries:
+            raise CarltError(f"{self.name}'s file {file} has no entry {key.decode()}; it holds {sorted(entries)}")
+        return entries[key]
+
+    def _split(self, files: dict[str, bytes], batches: list[str], names: list[str]) -> Split:
+        pixels = [self._entry(files, batch, b"data") for batch in batches]
+        labels = [self._entry(files, batch, self.labels_key) for batch in batches]
+        for batch, images, classes in zip(batches, pixels, labels, strict=True):
+            if images.shape != (len(classes), 3 * 32 * 32):
+                raise CarltError(f"{self.name}'s file {batch} has images {images.shape} and {len(classes)} labels")
+            if not all(isinstance(label, int) and 0 <= label < len(names) for label in classes):
+                raise CarltError(f"{self.name}'s file {batch} has a label outside 0 to {len(names) - 1}")
+        return Split(
+            ArrayImages(torch.from_numpy(np.concatenate(pixels)).view(-1, 3, 32, 32)),
+            torch.tensor([label for classes in labels for label in classes]),
+        )
+
+
+class CIFAR10LT(_CIFARLT):
+    """CIFAR-10-LT: 10 classes, 5,000 to 50 images a class at imbalance factor 100; 12,406 in all."""
+
+    name = "cifar10_lt"
+    archive, folder = "cifar-10-python.tar.gz", "cifar-10-batches-py"
+    url = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+    sha256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+    train_files, test_files = [f"data_batch_{i}" for i in range(1, 6)], ["test_batch"]
+    names_file, names_key, labels_key = "batches.meta", b"label_names", b"labels"
+    train_facts = Facts(images=50_000, classes=10, smallest=5_000, largest=5_000)
+    test_facts = Facts(images=10_000, classes=10, smallest=1_000, largest=1_000)
+
+
+class CIFAR100LT(_CIFARLT):
+    """CIFAR-100-LT: 100 classes, 500 to 5 images a class at imbalance factor 100; 10,847 in all."""
+
+    name = "cifar100_lt"
+    archive, folder = "cifar-100-python.tar.gz", "cifar-100-python"
+    url = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
+    sha256 = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
+    train_files, test_files = ["train"], ["test"]
+    names_file, names_key, labels_key = "meta", b"fine_label_names", b"fine_labels"
+    train_facts = Facts(images=50_000, classes=100, smallest=500, largest=500)
+    test_facts = Facts(images=10_000, classes=100, smallest=100, largest=100)

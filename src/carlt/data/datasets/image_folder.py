@@ -1,0 +1,172 @@
+"""Anyone's images: a folder a class."""
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carlt.data.datasets.in_memory import decode_all
+from carlt.data.images import FileImages, Split, Splits
+from carlt.data.io.decode import EXTENSIONS
+from carlt.data.io.verify import Verify, usable
+from carlt.data.module import LongTailDataModule, require
+from carlt.data.subsets import Profile, Rule, make_long_tailed, ranked
+from carlt.errors import CarltError
+
+log = logging.getLogger(__name__)
+
+
+class ImageFolder(LongTailDataModule):
+    """``root/train/<class>/*`` with ``root/test/`` and perhaps ``root/val/``, or ``root/<class>/*`` split by ratio.
+
+    Classes are the sub-folders of the training folder in alphabetical order, images all files below them with a usual
+    extension. Where only ``val/`` stands beside ``train/``, it is the test split and nothing validates. Where no split
+    stands beside the training images, each class gives ``test_ratio`` of them to the test and ``val_ratio`` to the
+    validation split, rounded, and always keeps one to train on.
+
+    Args:
+        imbalance_factor: thin the training images to a long tail of this factor; by default they are used as they are.
+        profile, subset, largest_class: how, see CIFAR-LT; ``largest_class`` is by default the size of the smallest.
+        test_ratio, val_ratio, split_seed: shares of each class split off where there are no such folders.
+        in_memory: decode once to ``image_size`` squares and hold them, for sets of small images.
+        verify: see ``datasets.listed``; the files were just listed, so ``files`` finds nothing more than ``lists``.
+        on_error: whether an empty class or an undecodable image is an error, or logged and left out.
+    """
+
+    name = "image_folder"
+
+    def __init__(
+        self,
+        *,
+        root: str | Path = "data/images",
+        imbalance_factor: float | None = None,
+        profile: Profile = "exponential",
+        subset: Rule | int = "ldam",
+        largest_class: int | None = None,
+        test_ratio: float = 0.2,
+        val_ratio: float = 0.1,
+        split_seed: int = 0,
+        in_memory: bool = False,
+        verify: Verify = "files",
+        **loading: Any,
+    ):
+        super().__init__(**loading)
+        if test_ratio <= 0 or val_ratio < 0 or test_ratio + val_ratio >= 1:
+            raise CarltError(
+                f"data.test_ratio ({test_ratio}) and data.val_ratio ({val_ratio}) must leave images to train on"
+            )
+        self.root, self.in_memory = Path(root), in_memory
+        self.verify: Verify = "full" if self.on_error == "skip" else verify  # counts must be of what is trained on
+        self.imbalance_factor, self.profile, self.subset, self.largest_class = (
+            imbalance_factor,
+            profile,
+            subset,
+            largest_class,
+        )
+        self.test_ratio, self.val_ratio, self.split_seed = test_ratio, val_ratio, split_seed
+
+    def load(self) -> Splits:
+        remedy = "point it at a folder with train/<class>/ or <class>/ in it"
+        if not require(self.root, "data.root", remedy).is_dir():
+            raise CarltError(f"data.root={self.root} is a file: {remedy}")
+        base = self.root / "train" if (self.root / "train").is_dir() else self.root
+        classes = self._classes(base)
+        train = self._split(base, classes)
+        assert train is not None  # every class has an image
+        val, test = (self._split(self.root / part, classes) for part in ("val", "test"))
+        if test is None and val is None:
+            train, val, test = self._by_ratio(train, len(classes))
+        elif test is None:
+            log.warning("%s has val/ but no test/: val/ is the test split and no split validates", self.root)
+            val, test = None, val
+        assert test is not None
+        if self.imbalance_factor is not None:
+            kept, _ = make_long_tailed(
+                train.targets,
+                len(classes),
+                profile=self.profile,
+                imbalance_factor=self.imbalance_factor,
+                largest=self.largest_class,
+                rule=self.subset,
+            )
+            train = train.subset(kept)
+        return Splits(self._ready(train), self._ready(val) if val else None, self._ready(test), classes)
+
+    def _classes(self, base: Path) -> list[str]:
+        """The class folders of ``base``, sorted; CarltError if there are none or two that read the same."""
+        found = sorted(entry.name for entry in os.scandir(base) if entry.is_dir() and not entry.name.startswith("."))
+        if base == self.root and (stray := sorted({"val", "test"} & set(found))):
+            raise CarltError(f"{self.root} has {stray[0]}/ but no train/; put the training images in train/<class>/")
+        if not found:
+            raise CarltError(f"{base} has no class folders; images belong in {base}/<class>/")
+        seen: dict[str, str] = {}
+        for name in found:
+            other = seen.setdefault(" ".join(name.split()).casefold(), name)
+            if other != name:
+                raise CarltError(
+                    f"classes {other!r} and {name!r} in {base} have one name but for case and spaces; rename one"
+                )
+        empty = [name for name in found if next(_images(base / name), None) is None]
+        if empty and self.on_error == "raise":
+            raise CarltError(
+                f"class folder {base / empty[0]} has no image ({len(empty)} such); fill or remove it, or leave such "
+                f"classes out with data.on_error=skip. Images end in {' '.join(sorted(EXTENSIONS))}"
+            )
+        if empty:
+            log.warning("left out %d classes without images, the first: %s", len(empty), base / empty[0])
+        return [name for name in found if name not in set(empty)]
+
+    def _split(self, base: Path, classes: list[str]) -> Split | None:
+        """All images of ``base/<class>/``, if ``base`` exists and has any."""
+        if not base.is_dir():
+            return None
+        unknown = sorted({entry.name for entry in os.scandir(base) if entry.is_dir()} - set(classes))
+        unknown = [name for name in unknown if not name.startswith(".")]
+        if unknown and self.on_error == "raise":
+            raise CarltError(
+                f"{base / unknown[0]} is no class of the training images ({len(unknown)} such folders); "
+                "add training images of it, remove it, or leave it out with data.on_error=skip"
+            )
+        if unknown:
+            log.warning(
+                "left out %d folders that are no training class, the first: %s", len(unknown), base / unknown[0]
+            )
+        names = [sorted(_images(base / name)) for name in classes]
+        targets = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(files) for files in names]))
+        paths = [os.path.relpath(file, self.root) for files in names for file in files]
+        return Split(FileImages(self.root, paths, self.on_error), targets) if paths else None
+
+    def _by_ratio(self, everything: Split, num_classes: int) -> tuple[Split, Split | None, Split]:
+        """Training, validation and test split of ``everything``, the same shares of every class."""
+        parts: list[list[Tensor]] = [[], [], []]
+        for order in ranked(everything.targets, num_classes, self.split_seed):
+            n = len(order)
+            test = min(max(1, round(n * self.test_ratio)), n - 1)
+            val = min(round(n * self.val_ratio), n - 1 - test)
+            for part, indices in zip(parts, order.split([n - test - val, val, test]), strict=True):
+                part.append(indices)
+        if not any(map(len, parts[2])):
+            raise CarltError(f"{self.root} has one image a class, none to spare for testing; add test/<class>/")
+        train, val_split, test_split = (everything.subset(torch.cat(part).sort().values) for part in parts)
+        return train, val_split if len(val_split) else None, test_split
+
+    def _ready(self, split: Split) -> Split:
+        """Verified, and decoded if it is to be held in memory."""
+        if self.in_memory:
+            return decode_all(split, self.image_size, self.num_workers)
+        if self.verify != "full":
+            return split
+        assert isinstance(split.images, FileImages)
+        return split.subset(usable(split.images, self.verify, self.num_workers, lambda index: "in its class folder"))
+
+
+def _images(folder: Path) -> Iterator[str]:
+    """Paths of the image files anywhere below ``folder``; hidden files and other extensions are no images."""
+    for parent, _, files in os.walk(folder, followlinks=True):
+        for file in files:
+            if os.path.splitext(file)[1].lower() in EXTENSIONS and not file.startswith("."):
+                yield os.path.join(parent, file)

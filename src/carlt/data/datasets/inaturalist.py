@@ -1,0 +1,86 @@
+"""iNaturalist 2018: a naturally long-tailed set of species (Van Horn et al., CVPR 2018)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from carlt.data.datasets.listed import ListedLT, SplitName
+from carlt.data.facts import Facts
+from carlt.data.io.lists import Records
+from carlt.errors import CarltError
+
+JSON = {"train": "train2018.json", "test": "val2018.json"}
+
+
+class INaturalist2018(ListedLT):
+    """iNaturalist 2018: 8,142 species, 437,513 training images, 2 to 1,000 a class; its validation split is the test.
+
+    There is no third split, so the best epoch cannot be chosen honestly and ``validation`` had better be ``none``.
+    ``root`` holds ``train_val2018/<kingdom>/<id>/*.jpg``, ``lists`` either the two list files or the competition's
+    ``train2018.json`` and ``val2018.json``, and perhaps its ``categories.json`` with the species' names.
+    Arguments: see ``ListedLT``.
+    """
+
+    name = "inaturalist2018"
+    mean, std = (0.466, 0.471, 0.380), (0.195, 0.194, 0.192)
+    classes = 8_142
+    files = {"train": "iNaturalist18_train.txt", "test": "iNaturalist18_val.txt"}
+    facts = {
+        "train": Facts(images=437_513, classes=8_142, smallest=2, largest=1_000, groups=(842, 3_701, 3_599)),
+        "test": Facts(images=24_426, classes=8_142, smallest=3, largest=3),
+    }
+    sha256 = {
+        "test": ("efaeff65f80641b60864470e6f255aa69453406ef5717eec8c6681748f3a61f3",)
+    }  # of train none is published
+    _layouts = [(r"^train_val2018/", "train_val2018/"), (r"^train_val2018/", "")]
+    layouts = {"train": _layouts, "test": _layouts}
+    lists_folder = "iNaturalist18"
+    layout_help = (
+        "Get train_val2018.tar.gz (120 GB) as https://github.com/visipedia/inat_comp/tree/master/2018 says and unpack "
+        "it there."
+    )
+
+    def __init__(self, *, root: str | Path = "data/inaturalist2018", **options: Any):
+        super().__init__(root=root, **options)
+
+    def records(self, split: SplitName) -> Records:
+        """From the list file, or from the competition's JSON where only that is there."""
+        path = self.lists / JSON[split]
+        if (self.lists / self.files[split]).exists() or not path.exists():
+            return super().records(split)
+        records = read_coco(path, self.classes)
+        self.check(split, records)
+        return records
+
+    def canonical(self, split: SplitName, records: Records, folders: list[str]) -> Records:
+        """Paths begin with ``train_val2018/``, whatever folder the list puts before it."""
+        if all(path.startswith(b"train_val2018/") for path in records.paths.tolist()):
+            return records
+        return records.rewritten(r"^(?:.*/)?(?:train_val2018/)?(?=[^/\n]+/\d+/[^/\n]+$)", "train_val2018/")
+
+    def names(self, folders: list[str]) -> list[str]:
+        """The species' names if ``categories.json`` is there, else kingdom and number."""
+        categories = self.lists / "categories.json"
+        if not categories.exists():
+            return [" ".join(folder.split("/")[-2:]) for folder in folders]
+        names = {entry["id"]: entry["name"] for entry in json.loads(categories.read_bytes())}
+        return [names.get(label, f"class {label}") for label in range(self.classes)]
+
+
+def read_coco(path: Path, num_classes: int) -> Records:
+    """Records of a COCO-style JSON: ``images`` with id and file_name, ``annotations`` with image_id and category_id."""
+    try:
+        content = json.loads(path.read_bytes())
+        names = {image["id"]: image["file_name"] for image in content["images"]}
+        pairs = [(names[entry["image_id"]].encode(), entry["category_id"]) for entry in content["annotations"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CarltError(
+            f"{path} is not the competition's JSON ({type(error).__name__}: {error}); get it again"
+        ) from None
+    labels = np.array([label for _, label in pairs], dtype=np.int64)
+    if len(labels) == 0 or labels.min() < 0 or labels.max() >= num_classes:
+        raise CarltError(f"{path} has a category_id outside 0 to {num_classes - 1}, or no annotations")
+    paths = np.array([name for name, _ in pairs], dtype=np.bytes_)
+    return Records(str(path), paths, labels, np.arange(1, len(labels) + 1, dtype=np.int32))

@@ -1,0 +1,133 @@
+"""Tiny-ImageNet-LT: exponential or step subsets of Tiny-ImageNet-200, held in memory as uint8."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from carlt.data.datasets.in_memory import decode_all
+from carlt.data.facts import Facts
+from carlt.data.images import FileImages, OnError, Split, Splits
+from carlt.data.io.download import Download
+from carlt.data.module import LongTailDataModule, require
+from carlt.data.subsets import Profile, Rule, make_long_tailed
+from carlt.errors import CarltError
+
+FOLDER = "tiny-imagenet-200"
+SIDE = 64  # pixels
+
+
+class TinyImageNetLT(LongTailDataModule):
+    """Tiny-ImageNet-LT: 200 classes of 64 x 64 images, 500 to 5 a class at imbalance factor 100, 21,549 in all.
+
+    There is no official list; this is the CIFAR-LT rule on Tiny-ImageNet's training images, sorted by name within the
+    classes of ``wnids.txt``, and the official validation split (10,000 images) is the test split. The images asked for
+    are decoded once and kept at ``min(image_size, 64)`` pixels.
+
+    Args:
+        root: folder with ``tiny-imagenet-200/``, or that folder.
+        num_classes: how many classes ``wnids.txt`` should list; the official 200 by default.
+        on_error: whether an undecodable image is an error, or counted, logged and left out.
+        official: whether counts must be the published ones (500 training and 50 test images a class).
+        imbalance_factor, profile, subset, largest_class, val_per_class: as for CIFAR-LT.
+    """
+
+    name = "tiny_imagenet_lt"
+    url = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+    sha256 = "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821"
+
+    def __init__(
+        self,
+        *,
+        root: str | Path = "data/tiny_imagenet",
+        num_classes: int = 200,
+        imbalance_factor: float = 100,
+        profile: Profile = "exponential",
+        subset: Rule | int = "ldam",
+        largest_class: int | None = None,
+        val_per_class: int = 0,
+        on_error: OnError = "raise",
+        official: bool = True,
+        **loading: Any,
+    ):
+        super().__init__(on_error=on_error, **loading)
+        self.root, self.expected_classes, self.official = Path(root), num_classes, official
+        self.imbalance_factor, self.profile, self.subset = imbalance_factor, profile, subset
+        self.largest_class, self.val_per_class = largest_class, val_per_class
+
+    @property
+    def folder(self) -> Path:
+        nested = self.root / FOLDER
+        return nested if nested.is_dir() else self.root
+
+    def downloads(self) -> list[Download]:
+        """The official zip, unpacked."""
+        there = (self.folder / "wnids.txt").exists()
+        return [] if there else [Download(self.url, self.root / f"{FOLDER}.zip", (self.sha256,), unpacked=FOLDER)]
+
+    def load(self) -> Splits:
+        wnids = self._wnids()
+        train, test = self._train(wnids), self._test(wnids)
+        if self.official:
+            n = len(wnids)
+            for split, each, where in ((train, 500, "train/"), (test, 50, "val/")):
+                facts = Facts(images=each * n, classes=n, smallest=each, largest=each)
+                facts.check(split.targets.bincount(minlength=n), f"{self.name}: {self.folder / where}")
+        kept, held = make_long_tailed(
+            train.targets,
+            len(wnids),
+            profile=self.profile,
+            imbalance_factor=self.imbalance_factor,
+            largest=self.largest_class,
+            rule=self.subset,
+            val_per_class=self.val_per_class,
+        )
+        side = min(self.image_size, SIDE)
+        return Splits(
+            train=decode_all(train.subset(kept), side, self.num_workers),
+            val=decode_all(train.subset(held), side, self.num_workers) if self.val_per_class else None,
+            test=decode_all(test, side, self.num_workers),
+            class_names=self._names(wnids),
+        )
+
+    def _wnids(self) -> list[str]:
+        remedy = f"run `python -m carlt.prepare data={self.name}`, or set data.root"
+        wnids = require(self.folder / "wnids.txt", self.name, remedy).read_text().split()
+        if len(wnids) != self.expected_classes:
+            raise CarltError(
+                f"{self.folder / 'wnids.txt'} lists {len(wnids)} classes, expected {self.expected_classes}; "
+                f"if you mean to use them, say data.num_classes={len(wnids)}"
+            )
+        return wnids
+
+    def _names(self, wnids: list[str]) -> list[str]:
+        words = dict(
+            line.split("\t", 1) for line in (self.folder / "words.txt").read_text().splitlines() if "\t" in line
+        )
+        return [f"{wnid} {words[wnid].split(',')[0]}" if wnid in words else wnid for wnid in wnids]
+
+    def _train(self, wnids: list[str]) -> Split:
+        paths, targets = [], []
+        for label, wnid in enumerate(wnids):
+            images = require(self.folder / "train" / wnid / "images", f"{self.name}'s class {wnid}", "prepare it again")
+            names = sorted(path.name for path in images.iterdir() if path.suffix == ".JPEG")
+            paths += [f"train/{wnid}/images/{name}" for name in names]
+            targets += [label] * len(names)
+        return Split(FileImages(self.folder, paths, self.on_error), torch.tensor(targets))
+
+    def _test(self, wnids: list[str]) -> Split:
+        annotations = require(
+            self.folder / "val" / "val_annotations.txt", f"{self.name}'s test split", "prepare it again"
+        )
+        label_of = {wnid: label for label, wnid in enumerate(wnids)}
+        paths, targets = [], []
+        for line, row in enumerate(annotations.read_text().splitlines(), 1):
+            name, _, rest = row.partition("\t")
+            wnid = rest.split("\t")[0]
+            if wnid not in label_of or "/" in name:
+                raise CarltError(
+                    f"{annotations}, line {line}: {row!r} is not `<file> <wnid> <box>` with a class of wnids.txt"
+                )
+            paths.append(f"val/images/{name}")
+            targets.append(label_of[wnid])
+        return Split(FileImages(self.folder, paths, self.on_error), torch.tensor(targets))

@@ -1,0 +1,1 @@
+"""Reading, decoding, downloading and checking files."""

@@ -1,0 +1,158 @@
+"""The data module that every data set extends: it loads splits once, knows the counts and serves the loaders."""
+
+import hashlib
+from pathlib import Path
+from typing import ClassVar
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from carlt.data.batch import Foreground, View, Views
+from carlt.data.images import ArrayImages, OnError, Split, Splits
+from carlt.data.io.download import Download
+from carlt.data.loaders import (
+    ArrayEvalLoader,
+    ArrayTrainLoader,
+    FileEvalLoader,
+    FileTrainLoader,
+    default_num_workers,
+    eval_loader,
+)
+from carlt.errors import CarltError, at_least
+from carlt.samplers import BatchSchedule, Instance, Sampler
+
+
+class LongTailDataModule(L.LightningDataModule):
+    """Loads splits and serves batches (``batch.Batch``; evaluation: images and labels); never augments by itself.
+
+    Args:
+        view, eval_view: the looks at an image that training and evaluation take (``carlt.aug``).
+        contrast_view, contrast_copies: the look that contrastive losses take besides, and how often.
+        foreground: which batches come with images to paste from, and which images (``carlt.aug.Paste``).
+        sampler: the rule that orders an epoch (``carlt.samplers``).
+        seed: decides order and draws.
+        image_size: side in pixels of what the network sees; views made by ``carlt.train`` get the same number.
+        batch_size: images a step and device; ``eval_batch_size`` likewise without gradients.
+        num_workers: decoding processes a device for sets of files; by default one a core, eight at most.
+        validation: ``split`` takes the held-out split, ``test`` the test split (best-epoch numbers are then labelled as
+            chosen on test), ``none`` neither.
+        on_error: ``raise`` stops at bad input with one error that names it, ``skip`` counts, logs and leaves it out.
+
+    A data set extends it with ``name``, ``mean``, ``std``, ``channels`` and ``load()``.
+    """
+
+    name: str
+    channels: ClassVar[int] = 3
+    mean: ClassVar[tuple[float, ...]] = (0.485, 0.456, 0.406)
+    std: ClassVar[tuple[float, ...]] = (0.229, 0.224, 0.225)
+
+    def __init__(
+        self,
+        *,
+        view: View,
+        eval_view: View,
+        contrast_view: View | None = None,
+        contrast_copies: int = 0,
+        foreground: Foreground | None = None,
+        sampler: Sampler | None = None,
+        seed: int = 0,
+        image_size: int = 32,
+        batch_size: int = 128,
+        eval_batch_size: int = 512,
+        num_workers: int | None = None,
+        validation: str = "split",
+        on_error: OnError = "raise",
+    ):
+        super().__init__()
+        at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size, image_size=image_size)
+        at_least(0, num_workers=num_workers or 0)
+        if validation not in ("split", "test", "none"):
+            raise CarltError(f"data.validation is split, test or none, not {validation!r}")
+        if on_error not in ("raise", "skip"):
+            raise CarltError(f"data.on_error is raise or skip, not {on_error!r}")
+        self.on_error: OnError = on_error
+        self.views = Views(view, contrast_view, contrast_copies, foreground)
+        self.eval_view, self.sampler, self.seed = eval_view, sampler or Instance(), seed
+        self.image_size, self.batch_size, self.eval_batch_size = image_size, batch_size, eval_batch_size
+        self.num_workers = default_num_workers() if num_workers is None else num_workers
+        self.validation = validation
+        self._splits: Splits | None = None
+
+    def load(self) -> Splits:
+        """Read the data set; called once a process."""
+        raise NotImplementedError
+
+    def downloads(self) -> list[Download]:
+        """What ``python -m carlt.prepare`` may fetch for this data set."""
+        return []
+
+    @property
+    def splits(self) -> Splits:
+        if self._splits is None:
+            self._splits = self.load()
+        return self._splits
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.splits.class_names
+
+    @property
+    def num_classes(self) -> int:
+        return self.splits.num_classes
+
+    @property
+    def class_counts(self) -> Tensor:
+        """Training images of each class, int64 (C,)."""
+        return self.splits.class_counts
+
+    @property
+    def val_split(self) -> Split | None:
+        """The split that chooses the best epoch, if any."""
+        return {"split": self.splits.val, "test": self.splits.test, "none": None}[self.validation]
+
+    def checksum(self) -> str:
+        """sha256 over the training and test images (pixels, or paths) and their classes: which data a number is of."""
+        digest = hashlib.sha256()
+        for split in (self.splits.train, self.splits.test):
+            images = split.images
+            digest.update((images.pixels.numpy() if isinstance(images, ArrayImages) else images.paths).tobytes())
+            digest.update(split.targets.numpy().tobytes())
+        return digest.hexdigest()
+
+    def schedule(self) -> BatchSchedule:
+        """This rank's training batches; its length is the batches of an epoch."""
+        targets, (rank, world_size) = self.splits.train.targets, self._rank()
+        schedule = BatchSchedule(targets, self.sampler, self.batch_size, self.seed, rank, world_size)
+        if len(schedule) == 0:
+            raise CarltError(f"{self.name} has {len(targets)} training images: too few for {world_size} device(s)")
+        return schedule
+
+    def train_dataloader(self) -> ArrayTrainLoader | FileTrainLoader:
+        train, schedule = self.splits.train, self.schedule()
+        if isinstance(train.images, ArrayImages):
+            return ArrayTrainLoader(train, schedule, self.views, self._device())
+        return FileTrainLoader(train, schedule, self.views, self.num_workers, self._device().type == "cuda")
+
+    def evaluation_loader(self, split: Split) -> ArrayEvalLoader | FileEvalLoader:
+        """``split`` seen through ``eval_view``, each image once over all ranks."""
+        return eval_loader(split, self.eval_view, self.eval_batch_size, self.num_workers, self._device(), *self._rank())
+
+    def val_dataloader(self) -> ArrayEvalLoader | FileEvalLoader | list:
+        return [] if self.val_split is None else self.evaluation_loader(self.val_split)
+
+    def test_dataloader(self) -> ArrayEvalLoader | FileEvalLoader:
+        return self.evaluation_loader(self.splits.test)
+
+    def _rank(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+
+def require(path: Path, what: str, remedy: str) -> Path:
+    """``path`` if it exists; otherwise one error that says what is missing and what to do."""
+    if not path.exists():
+        raise CarltError(f"{what} not found at {path.absolute()}: {remedy}")
+    return path

@@ -1,0 +1,1 @@
+"""Evaluation of trained networks: metrics of each split, post-hoc methods, the final result."""

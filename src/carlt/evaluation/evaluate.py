@@ -1,0 +1,157 @@
+"""The metrics of trained networks: of a finished fit, of a checkpoint, or with an adjusted classifier."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from omegaconf import OmegaConf
+
+from carlt.config import command_line
+from carlt.data import LongTailDataModule
+from carlt.errors import CarltError
+from carlt.evaluation import posthoc
+from carlt.functional.accuracy import class_accuracy
+from carlt.metrics import Evaluation
+from carlt.runs import paths, record
+from carlt.training import build
+from carlt.training.callbacks import read_checkpoint
+from carlt.training.module import LongTailClassifier
+
+
+def evaluate_splits(
+    trainer: L.Trainer, module: LongTailClassifier, data: LongTailDataModule, names: tuple[str, ...]
+) -> dict[str, Evaluation]:
+    """One pass in eval mode over each named split (``test``, ``val``, ``train``) that the data has."""
+    splits = {"test": data.splits.test, "val": data.splits.val, "train": data.splits.train}
+    data.trainer = trainer
+    found = {}
+    for name in names:
+        split = splits[name]
+        if split is not None:
+            trainer.test(module, data.evaluation_loader(split), verbose=False)
+            assert module.evaluation is not None
+            found[name] = module.evaluation
+    return found
+
+
+def summaries(evaluations: dict[str, Evaluation], module: LongTailClassifier) -> dict[str, float]:
+    """``test/accuracy``, ``train/worst_class`` and so on, of all evaluated splits."""
+    return {
+        f"{split}/{name}": value
+        for split, evaluation in evaluations.items()
+        for name, value in evaluation.summary(module.class_counts.cpu()).items()
+    }
+
+
+def evaluate(run_dir: Path, which: str = "last") -> dict[str, Any]:
+    """The test metrics of a checkpoint of ``run_dir``, and what they are of."""
+    config = load_config(run_dir)
+    module, data, path, epoch = load(run_dir, config, which)
+
+    trainer = build.evaluate_trainer(config, run_dir)
+    metrics = summaries(evaluate_splits(trainer, module, data, ("test",)), module)
+    chosen_on_test = which == "best" and data.validation == "test"
+    return {"checkpoint": str(path), "epoch": epoch, "chosen_on_test": chosen_on_test, "metrics": metrics}
+
+
+def evaluate_posthoc(
+    run_dir: Path, method: str, tau: float | None = None, which: str = "last", overrides: Sequence[str] = ()
+) -> tuple[dict[str, Any], Path | None]:
+    """The result of a run under a post-hoc method (``carlt.evaluation.posthoc``), and the folder of its record.
+
+    Only the last epoch's is recorded. ``overrides`` change values of ``data``, but neither training nor test images.
+    """
+
+    if method not in posthoc.METHODS:
+        raise CarltError(f"posthoc={method}: choose from {', '.join(posthoc.METHODS)}, none")
+    config = load_config(run_dir)
+    result = record.read_result(run_dir)
+    with_values = config.copy()
+    command_line.apply_values(with_values, overrides)
+    module, data, path, epoch = load(run_dir, with_values, which)
+    if data.checksum() != result["data"]["sha256"]:
+        raise CarltError(f"{run_dir} was trained or tested on other images than {' '.join(overrides) or 'these'}")
+    OmegaConf.update(with_values, "trainer.devices", 1)
+    OmegaConf.update(with_values, "trainer.num_nodes", 1)
+    with_values.trainer.pop("strategy", None)
+    trainer = build.evaluate_trainer(with_values, run_dir)
+    outcome = posthoc.adjusted(trainer, module, data, posthoc.METHODS[method](module), tau)
+    result |= {
+        "metrics": summaries(outcome.evaluations, module),
+        "best": None,
+        "worst_class": worst_class(outcome.evaluations, data),
+        "calibration": {name: evaluation.calibration() for name, evaluation in outcome.evaluations.items()},
+        "epochs": epoch + 1,
+        "posthoc": {
+            "method": method,
+            "checkpoint": str(path),
+            "tau": outcome.tau,
+            "chosen_on": "validation" if tau is None else None,
+            "curve": outcome.curve,
+            "overrides": list(overrides),
+        },
+    }
+    if which != "last":
+        return result, None
+    folder = run_dir / "posthoc" / (method if tau is None else f"{method}_{tau:g}")
+    # Which tau a seed chose is a result; that it was chosen is the configuration.
+    config.posthoc = {"method": method, "tau": "chosen on validation" if tau is None else tau}
+    config.choices = {**(config.get("choices") or {}), "posthoc": method}
+    paths.write_text_atomic(folder / paths.CONFIG, OmegaConf.to_yaml(config))
+    paths.write_text_atomic(folder / paths.METRICS, (run_dir / paths.METRICS).read_text())  # the same training
+    write_test(folder, outcome.evaluations["test"], data)
+    record.write_result(folder, result)
+    return result, folder
+
+
+def worst_class(evaluations: Mapping[str, Evaluation], data: LongTailDataModule) -> dict[str, Any]:
+    """The test split's worst class by name, the rarest one where several are equally bad."""
+
+    accuracy = {name: class_accuracy(e.correct, e.total) for name, e in evaluations.items()}
+    test, counts = accuracy["test"], data.class_counts
+    worst = (test == test[~test.isnan()].min()).nonzero().flatten()
+    label = int(worst[counts[worst].argmin()])
+    return {
+        "class_id": label,
+        "name": data.class_names[label],
+        "train_count": int(counts[label]),
+        "test_accuracy": float(test[label]),
+        "train_accuracy": float(accuracy["train"][label]) if "train" in accuracy else math.nan,
+    }
+
+
+def write_test(folder: Path, test: Evaluation, data: LongTailDataModule) -> None:
+    """``per_class.csv`` and ``confusion.npz`` of the test split."""
+
+    record.write_per_class(
+        folder, data.class_names, data.class_counts.tolist(), test.total.tolist(), test.correct.tolist()
+    )
+    record.write_confusion(
+        folder, test.true.numpy(), test.predicted.numpy(), test.count.numpy(), num_classes=data.num_classes
+    )
+
+
+def load(run_dir: Path, config: Any, which: str) -> tuple[LongTailClassifier, LongTailDataModule, Path, int]:
+    """The network of a checkpoint, its data, the checkpoint's path and its epoch."""
+
+    build.quiet_libraries()
+    path = paths.checkpoint(run_dir, which) if which in ("last", "best") else Path(which)
+    checkpoint = read_checkpoint(path)
+    data = build.build_data(config)
+    module = build.build_module(config, data)
+    try:
+        module.load_state_dict(checkpoint["state_dict"])
+    except (KeyError, RuntimeError) as error:
+        raise CarltError(f"{path} does not fit the network of {run_dir}: {str(error).splitlines()[0]}") from None
+    return module, data, path, checkpoint["epoch"]
+
+
+def load_config(run_dir: Path) -> Any:
+    """The resolved config a run was made with; CarltError if the folder is no run folder."""
+
+    path = run_dir / paths.CONFIG
+    if not path.is_file():
+        raise CarltError(f"{run_dir} is no run folder: it has no {paths.CONFIG}")
+    return OmegaConf.load(path)

@@ -1,0 +1,128 @@
+"""Classifiers changed after training: tau-normalisation and logit adjustment, tau chosen on the validation split."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from carlt.data import LongTailDataModule
+from carlt.data.batch import Pair
+from carlt.data.images import Split
+from carlt.errors import CarltError
+from carlt.functional import tau_normalized, without_prior
+from carlt.metrics import ConfusionCounts, Evaluation
+from carlt.models.classifier import CosineClassifier, classifier, features
+from carlt.training.module import LongTailClassifier
+
+GRID = tuple(step / 10 for step in range(21))
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is kept of normalised images, once, and the logits that a tau makes of it."""
+
+    see: Callable[[Tensor], Tensor]
+    logits: Callable[[Tensor, float], Tensor]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The strength ``tau``, the evaluations with it, and the validation metrics of each tau tried (none if given)."""
+
+    tau: float
+    evaluations: dict[str, Evaluation]
+    curve: list[dict[str, float]]
+
+
+def tau_norm(module: LongTailClassifier) -> Method:
+    """w_c / ||w_c||^tau without a bias (Kang et al., ICLR 2020, section 4); CarltError if it can do nothing."""
+    head = classifier(module.model)
+    if isinstance(head, CosineClassifier):
+        raise CarltError(
+            "posthoc=tau_norm changes nothing here: the weights of a cosine classifier count as of length 1"
+        )
+    if not isinstance(head, nn.Linear):
+        raise CarltError(f"posthoc=tau_norm needs a linear classifier, not {type(head).__name__}")
+    weight = head.weight.detach().float().cpu()
+    return Method(
+        lambda images: features(module.model, images), lambda seen, tau: F.linear(seen, tau_normalized(weight, tau))
+    )
+
+
+def logit_adjusted(module: LongTailClassifier) -> Method:
+    """z - tau log pi (Menon et al., ICLR 2021, eq. 9)."""
+    return Method(module.model, lambda seen, tau: without_prior(seen, module.class_counts.cpu(), tau))
+
+
+METHODS: dict[str, Callable[[LongTailClassifier], Method]] = {"tau_norm": tau_norm, "logit_adjusted": logit_adjusted}
+PAPERS = {
+    "tau_norm": "tau-normalisation, post hoc (Kang et al., ICLR 2020)",
+    "logit_adjusted": "Logit adjustment, post hoc (Menon et al., ICLR 2021)",
+}
+
+
+def adjusted(
+    trainer: L.Trainer,
+    module: LongTailClassifier,
+    data: LongTailDataModule,
+    method: Method,
+    tau: float | None = None,
+    grid: Sequence[float] = GRID,
+) -> Outcome:
+    """Evaluate the test split with ``tau``, or with the one of ``grid`` that has the best balanced accuracy on the
+    validation split, the smallest of equals. The test split is looked at once, after tau is known.
+
+    Raises:
+        CarltError: tau has to be chosen, and there is no validation split.
+    """
+    counts = module.class_counts.cpu()
+    val = data.splits.val if data.validation == "split" else None
+    if tau is None and val is None:
+        where = "validates on its test split" if data.validation == "test" else "has no validation split"
+        raise CarltError(
+            f"tau is chosen on validation images, and this run {where} (data.validation={data.validation}): "
+            "add data.validation=split data.val_per_class=<images> if the data set has some left, or tau=<number>"
+        )
+    evaluations, curve = {}, []
+    if val is not None:
+        seen, labels = _seen(trainer, module, data, method, val)
+        if tau is None:
+            tried = [(each, _evaluate(method.logits(seen, each), labels, len(counts))) for each in grid]
+            curve = [{"tau": each, **evaluation.summary(counts)} for each, evaluation in tried]
+            tau = max(curve, key=lambda row: row["balanced_accuracy"])["tau"]
+        assert tau is not None
+        evaluations["val"] = _evaluate(method.logits(seen, tau), labels, len(counts))
+    assert tau is not None
+    seen, labels = _seen(trainer, module, data, method, data.splits.test)
+    evaluations["test"] = _evaluate(method.logits(seen, tau), labels, len(counts))
+    return Outcome(tau, evaluations, curve)
+
+
+def _evaluate(logits: Tensor, labels: Tensor, num_classes: int) -> Evaluation:
+    confusion = ConfusionCounts(num_classes)
+    confusion.update(logits, labels)
+    return confusion.evaluation()
+
+
+def _seen(
+    trainer: L.Trainer, module: LongTailClassifier, data: LongTailDataModule, method: Method, split: Split
+) -> tuple[Tensor, Tensor]:
+    """What the method keeps of every image of a split, and the labels, on the CPU."""
+    data.trainer = trainer
+    batches: Any = trainer.predict(_Seen(module, method), data.evaluation_loader(split))
+    seen, labels = zip(*batches, strict=True)
+    return torch.cat(seen), torch.cat(labels)
+
+
+class _Seen(L.LightningModule):
+    def __init__(self, module: LongTailClassifier, method: Method):
+        super().__init__()
+        self.module, self.method = module, method
+
+    def predict_step(self, batch: Pair, batch_idx: int) -> tuple[Tensor, Tensor]:
+        images, labels = batch
+        return self.method.see(self.module.normalise(images)).float().cpu(), labels.cpu()

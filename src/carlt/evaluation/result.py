@@ -1,0 +1,124 @@
+"""What a finished run leaves behind: metrics of every split, tables and plots, and what it takes to trust them."""
+
+import functools
+import importlib.metadata
+import math
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from carlt.data import LongTailDataModule
+from carlt.evaluation.evaluate import evaluate_splits, summaries, worst_class, write_test
+from carlt.runs import paths, record
+from carlt.training.callbacks import Checkpoints, read_checkpoint, read_rows
+from carlt.training.module import LongTailClassifier
+
+PACKAGES = ("carlt", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "timm", "numpy")
+
+
+def evaluate_and_record(
+    run_dir: Path,
+    trainer: L.Trainer,
+    module: LongTailClassifier,
+    data: LongTailDataModule,
+    seed: int,
+    fit_seconds: float,
+    run_hash: str,
+) -> dict[str, Any]:
+    """Evaluate the last epoch (the headline) and, if validation chose one, the best; write the run folder's records.
+
+    Returns the content of ``result.json``. On several ranks all take part and the first one writes.
+    """
+    evaluations = evaluate_splits(trainer, module, data, ("test", "val", "train"))
+    metrics = summaries(evaluations, module)
+    metrics["test/worst_ratio"] = _ratio(metrics["test/worst_class"], metrics["train/worst_class"])
+    result = {
+        "schema": 1,
+        "metrics": metrics,
+        "best": _best(run_dir, trainer, module, data),
+        "worst_class": worst_class(evaluations, data),
+        "calibration": {name: evaluation.calibration() for name, evaluation in evaluations.items()},
+        "epochs": trainer.current_epoch,
+        "seed": seed,
+        "num_classes": data.num_classes,
+        "class_counts": data.class_counts.tolist(),
+        "data": {
+            "name": data.name,
+            "sha256": data.checksum(),
+            "images": {k: int(e.total.sum()) for k, e in evaluations.items()},
+        },
+        "timings": {"fit_s": round(fit_seconds, 2), "steps": trainer.global_step},
+        "versions": {"python": platform.python_version(), **_versions()},
+        "hardware": _hardware(trainer),
+        "commit": commit(),
+        "run_hash": run_hash,
+    }
+    if trainer.is_global_zero:
+        # From the file: trainer.callback_metrics knows nothing of a training that an earlier process finished.
+        last_epoch = read_rows(run_dir / paths.METRICS)[-1]
+        metrics |= {name: value for name, value in last_epoch.items() if name.startswith("car/")}
+        write_test(run_dir, evaluations["test"], data)
+        record.write_result(run_dir, result)
+    return result
+
+
+@functools.cache
+def commit() -> str | None:
+    """The checkout's commit at the first call, ``+changes`` if files differ from it; None outside a checkout.
+
+    ``carlt.train`` calls it first of all: what it runs is what was there at its start.
+    """
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True, stderr=subprocess.DEVNULL).strip()
+        changed = subprocess.check_output([*git, "status", "--porcelain", "-uno"], text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("+changes" if changed.strip() else "")
+
+
+def _best(
+    run_dir: Path, trainer: L.Trainer, module: LongTailClassifier, data: LongTailDataModule
+) -> dict[str, Any] | None:
+    """The best epoch's test metrics and how it was chosen; ``module`` has the last epoch's weights again afterwards."""
+    callback = next((c for c in trainer.callbacks if isinstance(c, Checkpoints)), None)  # type: ignore[attr-defined]
+    path = paths.checkpoint(run_dir, "best")
+    if callback is None or callback.best_epoch < 0 or not path.is_file():
+        return None
+    last = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    module.load_state_dict(read_checkpoint(path)["state_dict"])
+    metrics = summaries(evaluate_splits(trainer, module, data, ("test",)), module)
+    module.load_state_dict(last)
+    on_test = data.validation == "test"
+    return {
+        "epoch": callback.best_epoch,
+        "chosen_by": f"{callback.monitor} on the {'TEST' if on_test else 'validation'} split",
+        "chosen_on_test": on_test,
+        "value": callback.best_value,
+        "metrics": metrics,
+    }
+
+
+def _ratio(test: float, train: float) -> float:
+    return test / train if train > 0 else math.nan
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _hardware(trainer: L.Trainer) -> dict[str, Any]:
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {"device": device.type, "name": name, "devices": trainer.world_size, "cpu_cores": os.cpu_count()}

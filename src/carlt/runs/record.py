@@ -1,0 +1,99 @@
+"""The record of a run: result.json, per_class.csv and confusion.npz, written once and read by every report."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from carlt.errors import CarltError
+from carlt.runs import paths
+
+
+class ClassResult(NamedTuple):
+    """One class on the test split; ``accuracy`` is empty where it has no test image."""
+
+    class_id: int
+    class_name: str
+    train_count: int
+    group: str
+    test_count: int
+    correct: int
+    accuracy: float
+
+
+def group_name(train_count: int) -> str:
+    """many (> 100 training images), medium (20 to 100) or few (< 20)."""
+    return "many" if train_count > 100 else "few" if train_count < 20 else "medium"
+
+
+def write_result(run_dir: Path, result: dict[str, Any]) -> None:
+    """``result.json``; a number that is not finite (the mean of an empty group) becomes null."""
+    paths.write_text_atomic(run_dir / paths.RESULT, json.dumps(_finite(result), indent=2) + "\n")
+
+
+def read_result(run_dir: Path) -> dict[str, Any]:
+    """``result.json`` of a finished run; CarltError if there is none."""
+    path = run_dir / paths.RESULT
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CarltError(
+            f"{path} does not exist: no finished run; python -m carlt.train resume={run_dir} finishes it"
+        ) from None
+    except ValueError as error:
+        raise CarltError(f"{path} is not valid JSON ({error})") from None
+
+
+def write_per_class(
+    run_dir: Path, names: Sequence[str], train_counts: Sequence[int], total: Sequence[int], correct: Sequence[int]
+) -> list[ClassResult]:
+    """``per_class.csv``, a row a class."""
+    rows = [
+        ClassResult(i, name, n, group_name(n), seen, right, right / seen if seen else math.nan)
+        for i, (name, n, seen, right) in enumerate(zip(names, train_counts, total, correct, strict=True))
+    ]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(ClassResult._fields)
+    writer.writerows([*row[:-1], "" if math.isnan(row.accuracy) else row.accuracy] for row in rows)
+    paths.write_text_atomic(run_dir / paths.PER_CLASS, text.getvalue())
+    return rows
+
+
+def read_per_class(run_dir: Path) -> list[ClassResult]:
+    """The rows of ``per_class.csv``."""
+    with open(run_dir / paths.PER_CLASS, newline="") as file:
+        return [
+            ClassResult(
+                int(row["class_id"]),
+                row["class_name"],
+                int(row["train_count"]),
+                row["group"],
+                int(row["test_count"]),
+                int(row["correct"]),
+                float(row["accuracy"] or "nan"),
+            )
+            for row in csv.DictReader(file)
+        ]
+
+
+def write_confusion(
+    run_dir: Path, true: np.ndarray, predicted: np.ndarray, count: np.ndarray, num_classes: int
+) -> None:
+    """``confusion.npz``: the non-zero test cells; ``count[k]`` images of class ``true[k]`` seen as ``predicted[k]``."""
+    np.savez_compressed(
+        run_dir / paths.CONFUSION, true=true, predicted=predicted, count=count, num_classes=np.array(num_classes)
+    )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,148 @@
+"""Rules that order the images of an epoch."""
+
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from carlt.errors import CarltError
+
+
+class Sampler(Protocol):
+    """A rule that orders an epoch."""
+
+    def order(self, targets: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
+        """Indices (N,) of one epoch's images, a function of ``targets`` (N,), ``epoch`` and ``generator`` alone."""
+        ...
+
+
+class Instance:
+    """Every image once an epoch, shuffled: classes appear as often as they have images."""
+
+    def order(self, targets: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
+        """A permutation of all images."""
+        return torch.randperm(len(targets), generator=generator)
+
+
+class PowerLaw:
+    """N draws with replacement an epoch: class c with probability proportional to n_c^power, then one of its images.
+
+    Kang et al., ICLR 2020, section 3.1, equation 1: power 1 draws images uniformly, 1/2 is square-root sampling and 0
+    class-balanced sampling; -1 draws the rarer classes the more often (CMO's patches; Park et al., CVPR 2022).
+    """
+
+    def __init__(self, power: float):
+        if not -1 <= power <= 1:
+            raise CarltError(f"power={power} is out of range: -1 (rare first), 0 (classes alike) to 1 (images alike)")
+        self.power = power
+
+    def order(self, targets: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
+        """Drawn images."""
+        counts = targets.bincount()
+        return draw(targets, torch.where(counts > 0, counts.double() ** self.power, 0.0), generator)
+
+
+class ClassBalanced(PowerLaw):
+    """Every class equally often: ``PowerLaw`` with power 0."""
+
+    paper: ClassVar[str] = "Class-balanced sampling (Kang et al., ICLR 2020)"
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+
+class SquareRoot(PowerLaw):
+    """Every class as often as the root of its count: ``PowerLaw`` with power 1/2."""
+
+    paper: ClassVar[str] = "Square-root sampling (Kang et al., ICLR 2020)"
+
+    def __init__(self) -> None:
+        super().__init__(0.5)
+
+
+class ProgressivelyBalanced:
+    """From instance to class-balanced sampling in ``epochs``: p_c = (1 - t) n_c / N + t / C, t = epoch / (epochs - 1).
+
+    Kang et al., ICLR 2020, section 3.1, equation 2, with the last epoch fully balanced; later epochs stay so.
+    """
+
+    paper: ClassVar[str] = "Progressively balanced sampling (Kang et al., ICLR 2020)"
+
+    def __init__(self, epochs: int):
+        if epochs < 1:
+            raise CarltError(f"sampler.epochs is the number of epochs until balance, at least 1, not {epochs}")
+        self.epochs = epochs
+
+    def order(self, targets: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
+        """Drawn images."""
+        counts = targets.bincount().double()
+        t = min(epoch / max(self.epochs - 1, 1), 1.0)
+        return draw(targets, (1 - t) * counts / counts.sum() + t * (counts > 0) / (counts > 0).sum(), generator)
+
+
+class Deferred:
+    """``Instance`` until ``start`` of ``epochs`` epochs are done, then ``PowerLaw(power)``.
+
+    Deferred re-sampling, DRS (Cao et al., NeurIPS 2019, section 4). Deferred re-weighting, DRW, is a loss's
+    ``drw_start``.
+    """
+
+    paper: ClassVar[str] = "Deferred re-sampling, DRS (Cao et al., NeurIPS 2019)"
+
+    def __init__(self, epochs: int, start: float = 0.8, power: float = 0.0):
+        if epochs < 1:
+            raise CarltError(f"epochs={epochs} is out of range: it is the length of the training, at least 1")
+        if not 0 <= start <= 1:
+            raise CarltError(f"start={start} is a fraction of the epochs, in [0, 1]")
+        self.epochs, self.start, self.before, self.after = epochs, start, Instance(), PowerLaw(power)
+
+    def order(self, targets: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
+        """The order of the rule that holds in this epoch."""
+        rule = self.before if epoch / self.epochs < self.start else self.after
+        return rule.order(targets, epoch, generator)
+
+
+class ClassAware:
+    """Classes in shuffled rounds, ``per_class`` images of a class in a row, each class's images in shuffled rounds too.
+
+    So every class has equally many draws an epoch (up to one group), and an image comes again only after all others of
+    its class (Shen et al., ECCV 2016, section 2.2). N draws an epoch.
+    """
+
+    paper: ClassVar[str] = "Class-aware sampling (Shen et al., ECCV 2016)"
+
+    def __init__(self, per_class: int = 4):
+        if per_class < 1:
+            raise CarltError(f"sampler.per_class is at least 1, not {per_class}")
+        self.per_class = per_class
+
+    def order(self, targets: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
+        """Images in groups of ``per_class``."""
+        counts = targets.bincount()
+        classes = counts.nonzero().squeeze(1)
+        rounds = -(-len(targets) // (len(classes) * self.per_class))
+        order = torch.cat([classes[torch.randperm(len(classes), generator=generator)] for _ in range(rounds)])
+        drawn = order.repeat_interleave(self.per_class)[: len(targets)]
+        # The k-th draw of class c takes the k-th image of its reel, which repeats shuffled rounds of its images.
+        result = torch.empty_like(drawn)
+        images = targets.argsort(stable=True).split(counts.tolist())
+        places = drawn.argsort(stable=True).split(drawn.bincount(minlength=len(counts)).tolist())
+        for own, place in zip(images, places, strict=True):
+            if len(place):
+                turns = -(-len(place) // len(own))
+                reel = torch.cat([own[torch.randperm(len(own), generator=generator)] for _ in range(turns)])
+                result[place] = reel[: len(place)]
+        return result
+
+
+def draw(targets: Tensor, weights: Tensor, generator: torch.Generator) -> Tensor:
+    """len(targets) draws with replacement: a class by ``weights`` (C,), 0 for empty classes, then one of its images."""
+    n, counts = len(targets), targets.bincount()
+    # By inverting the distribution function: torch.multinomial's draws differ between versions and devices.
+    cumulative = weights.double().cumsum(0)
+    point = torch.rand(n, generator=generator, dtype=torch.float64) * cumulative[-1]
+    drawn = torch.searchsorted(cumulative, point, right=True).clamp(max=len(counts) - 1)
+    # Images sorted by class: class c owns the run that starts at start[c].
+    by_class, start = targets.argsort(stable=True), counts.cumsum(0) - counts
+    offset = (torch.rand(n, generator=generator, dtype=torch.float64) * counts[drawn]).long()
+    return by_class[start[drawn] + offset]

@@ -1,0 +1,40 @@
+"""The batches of an epoch: a sampler's order, cut into batches and shared out over the ranks."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from carlt.functional.seeds import derive_seed
+from carlt.samplers.rules import Sampler
+
+
+class BatchSchedule:
+    """Cuts each epoch's order into batches: a pure function of (seed, epoch), the same batches on any world size.
+
+    Global batch b is a run of ``batch_size * world_size`` indices and rank r takes every world_size-th of it, so all
+    ranks have equally many batches and sizes that differ by one at most. A remainder of fewer than two images a rank is
+    left out, because batch normalisation cannot train on one image.
+    """
+
+    def __init__(
+        self, targets: Tensor, sampler: Sampler, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+    ):
+        self.targets, self.sampler, self.batch_size, self.seed = targets, sampler, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.targets), self.batch_size * self.world_size)
+        return full + (rest >= 2 * self.world_size)
+
+    def drawn_by(self, sampler: Sampler) -> "BatchSchedule":
+        """As many batches of the same sizes, in another order."""
+        seed = derive_seed(self.seed, 1)
+        return BatchSchedule(self.targets, sampler, self.batch_size, seed, self.rank, self.world_size)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Tensor]:
+        """Index batches ``start``, ``start + 1``, ... of ``epoch`` for this rank."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
+        order = self.sampler.order(self.targets, epoch, generator)
+        for batch in order.split(self.batch_size * self.world_size)[start : len(self)]:
+            yield batch[self.rank :: self.world_size]

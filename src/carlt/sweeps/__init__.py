@@ -1,0 +1,1 @@
+"""Sweeps: the folder that the same command finds again, and the jobs in it."""

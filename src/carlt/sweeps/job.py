@@ -1,0 +1,174 @@
+"""A job of a sweep: skipped if it is finished, gone on with if it was interrupted, noted if it fails."""
+
+import fcntl
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from carlt.config.schema import validate
+from carlt.errors import CarltError
+from carlt.runs import paths
+from carlt.runs.hash import run_hash
+from carlt.runs.record import read_result
+from carlt.sweeps.plan import JOBS, Record, Sweep, seconds_a_job
+
+ERROR = "error.txt"
+
+
+def run_job(
+    sweep: Sweep,
+    config: DictConfig,
+    objective: Any,
+    first: bool,
+    execute: Callable[[DictConfig, Path, Any, Any], dict[str, Any]],
+) -> float | list[float] | None:
+    """Run this process's job unless it is finished; returns what a search maximises, None without one or on failure.
+
+    A job's folder ends in the first digits of its ``run_hash``: that is how it is found again, under any number.
+
+    Args:
+        objective: a metric of the validation split, or several.
+        first: whether this is the process of a job that writes.
+        execute: ``(config, run folder, data, place in the sweep) -> result``.
+    """
+    hydra = HydraConfig.get()
+    jobs = hydra.sweeper.get("n_trials") or sweep.jobs
+    label = " ".join(text for text in _texts(hydra.overrides.task) if text.split("=")[0] in sweep.keys)
+    record = Record(hydra.job.num + 1, jobs, label or "no values varied")
+    objectives = [objective] if isinstance(objective, str) else list(objective)
+    hydras_folder = Path(hydra.runtime.output_dir)
+
+    def note(**changes: Any) -> None:
+        nonlocal record
+        record = replace(record, **changes)
+        if first:
+            record.write(sweep)
+
+    def say(what: str) -> None:
+        if first:
+            print(f"job {record.number} of {jobs} ({record.label}): {what}", flush=True)
+
+    note()
+    try:
+        validate(config)
+        from carlt.evaluation import result as run_record
+        from carlt.training import build as assembly
+        from carlt.training.callbacks.progress import Place, about
+
+        commit = run_record.commit()
+        data = assembly.build_data(config)
+        if sweep.search:
+            check_objectives(objectives, data)
+        identity = run_hash(config, data.checksum())
+        folder = job_folder(hydras_folder, identity)
+        with suppress(OSError):  # another rank may have been faster
+            hydras_folder.rmdir()
+        note(folder=str(folder))
+        with alone(sweep.folder / JOBS / f"{identity[:8]}.lock", folder) if first else nullcontext():
+            check_same(folder, identity, data.checksum())
+            if (folder / paths.RESULT).exists():
+                result = read_result(folder)
+                say(f"finished before{_of_commit(result.get('commit'), commit)}, in {folder}")
+                note(state="skipped")
+            else:
+                if resumed := paths.checkpoint(folder, "last").is_file():
+                    config.resume = str(folder)
+                place = Place(sweep.folder.name, record.number, jobs, _at_once(hydra), seconds_a_job(sweep))
+                left = place.seconds_left()
+                say(
+                    ("goes on where it was interrupted" if resumed else "begins")
+                    + (f"; {about(left)} left" if left else "")
+                )
+                (folder / ERROR).unlink(missing_ok=True)
+                began = time.monotonic()
+                result = execute(config, folder, data, place)
+                note(state="finished", seconds=time.monotonic() - began)
+        values = objective_values(result, objectives) if sweep.search else []
+        return values if len(values) > 1 else values[0] if values else None
+    except CarltError as error:
+        reason = str(error)
+    except Exception as error:
+        where = Path(record.folder or hydras_folder) / ERROR
+        paths.write_text_atomic(where, traceback.format_exc())
+        said = (str(error).strip() or "no message").splitlines()[0]
+        reason = f"{type(error).__name__}: {said} (see {where.parent.name}/{ERROR})"
+    # The other jobs go on; the sweep's end names this one.
+    print(f"carlt.train: error in job {record.number} ({record.label}): {reason}", file=sys.stderr)
+    note(state="failed", error=reason.replace("\n", "; "))
+    return None
+
+
+def job_folder(hydras_folder: Path, identity: str) -> Path:
+    """The folder of the job with this identity: the one that an earlier command made, or Hydra's with the hash."""
+    mark = f"_{identity[:8]}"
+    found = sorted(hydras_folder.parent.glob(f"*{mark}"))
+    return found[0] if found else hydras_folder.with_name(hydras_folder.name + mark)
+
+
+def check_same(folder: Path, identity: str, data_checksum: str) -> None:
+    """CarltError if somebody went on with the run in ``folder`` under other values."""
+    if (folder / paths.CONFIG).exists():
+        stored = OmegaConf.load(folder / paths.CONFIG)
+        if not isinstance(stored, DictConfig) or run_hash(stored, data_checksum) != identity:
+            raise CarltError(f"{folder} was gone on with under other values; move it away, and this job starts anew")
+
+
+def check_objectives(objectives: Sequence[str], data: Any) -> None:
+    """CarltError unless a search would be led by a validation split, and not by the test split."""
+    wrong = [str(name) for name in objectives if not str(name).startswith("val/")]
+    if wrong or not objectives:
+        raise CarltError(f"objective={','.join(wrong)}: a search is led by the validation split, e.g. val/worst_class")
+    if data.val_split is None or data.validation == "test":
+        raise CarltError(
+            f"objective={','.join(objectives)}: {data.name} has no validation split here "
+            f"(data.validation={data.validation}); a search that sees the test split would be led by it"
+        )
+
+
+def objective_values(result: dict[str, Any], objectives: Sequence[str]) -> list[float]:
+    """What a finished run's last epoch has of the objectives."""
+    known = sorted(name for name in result["metrics"] if name.startswith("val/"))
+    values = []
+    for name in objectives:
+        if name not in known:
+            raise CarltError(f"objective={name} is not measured; choose from {', '.join(known)}")
+        value = result["metrics"][name]
+        if value is None or value != value:
+            raise CarltError(f"objective={name} has no value: its group of classes is empty")
+        values.append(float(value))
+    return values
+
+
+@contextmanager
+def alone(lock: Path, folder: Path) -> Iterator[None]:
+    """Hold ``lock`` for as long as this process lives in the block; CarltError if another process does."""
+    with open(lock, "w") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise CarltError(f"another process is at {folder}") from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+
+
+def _texts(overrides: Sequence[str]) -> list[str]:
+    return [text.lstrip("+") for text in overrides]
+
+
+def _of_commit(then: str | None, now: str | None) -> str:
+    return "" if then == now else f" at commit {(then or 'unknown')[:7]} (now {(now or 'unknown')[:7]})"
+
+
+def _at_once(hydra: Any) -> int | None:
+    """How many jobs run side by side; None where a cluster decides."""
+    launcher = hydra.runtime.choices["hydra/launcher"]
+    return {"basic": 1, "joblib": hydra.launcher.get("n_jobs")}.get(launcher)

@@ -1,0 +1,147 @@
+"""A sweep seen from its start and its end: the folder that the same command finds again, and the table of its jobs."""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import mean
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import setup_globals
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from carlt.errors import CarltError
+from carlt.reporting import formats
+from carlt.reporting.groups import data_sets
+from carlt.reporting.summary import tables
+from carlt.runs import paths
+from carlt.runs.reading import read_runs
+
+JOBS = ".jobs"
+SWEEPERS = ("sweep", "hydra/sweeper")
+# What decides no number of a job names no sweep either: a sweep stopped on one launcher is finished by another.
+UNNAMED = ("hydra", "launcher", "logger", "callbacks.progress", "objective", "data.root", "data.num_workers")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The folder of a sweep, the keys that it varies and its number of jobs; a search has a number of its own."""
+
+    folder: Path
+    keys: tuple[str, ...]
+    jobs: int
+    search: bool
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a job: ``state`` is begun, finished, skipped or failed."""
+
+    number: int
+    jobs: int
+    label: str
+    state: str = "begun"
+    folder: str | None = None
+    error: str | None = None
+    seconds: float | None = None
+
+    def write(self, sweep: Sweep) -> None:
+        paths.write_text_atomic(sweep.folder / JOBS / f"{self.number}.json", json.dumps(asdict(self)))
+
+
+def plan(overrides: Sequence[str]) -> tuple[Sweep, list[str]]:
+    """The sweep that a command line asks for, and ``overrides`` with what Hydra needs to know besides.
+
+    Its folder is ``runs/sweeps/<varied keys>_<hash of the overrides>``, so the same command comes to the same folder,
+    unless ``hydra.sweep.dir`` names another.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    naming = [o for o in parsed if not _under(o.key_or_group, UNNAMED)]
+    varied = [o for o in naming if o.is_sweep_override()]
+    given = [o for o in parsed if o.key_or_group == "hydra.sweep.dir"]
+    text = "\n".join(sorted(_text(o) for o in naming))
+    keys = tuple(o.key_or_group for o in varied)
+    name = "_".join(["+".join(keys)[:60], hashlib.sha256(text.encode()).hexdigest()[:8]]).lstrip("_")
+    folder = Path(_resolved(given[-1]) if given else f"runs/sweeps/{name}")
+    jobs = math.prod(len(list(o.sweep_iterator())) if o.is_discrete_sweep() else 0 for o in varied)
+    told = [o for o in overrides if not o.startswith("hydra.sweep.dir=")] + [f"hydra.sweep.dir='{folder}'"]
+    objectives = [o.value() for o in parsed if o.key_or_group == "objective"]
+    if objectives and isinstance(objectives[-1], list) and "hydra.sweeper.direction" not in str(overrides):
+        told.append(f"hydra.sweeper.direction=[{','.join(['maximize'] * len(objectives[-1]))}]")
+    search = any(o.key_or_group in SWEEPERS and o.value() not in ("grid", "basic") for o in parsed)
+    for o in varied:
+        if not (search or o.is_discrete_sweep()):
+            raise CarltError(f"{_text(o)}: only a search draws from an interval; add sweep=optuna, or list values")
+    return Sweep(folder.absolute(), keys, jobs, search), told
+
+
+def begin(sweep: Sweep) -> None:
+    """Forget what an earlier command noted about its jobs; the runs stay."""
+    for path in (sweep.folder / JOBS).glob("*.json"):
+        path.unlink()
+
+
+def conclude(sweep: Sweep, code: int) -> int:
+    """Print what became of the jobs and the table of the finished ones; the exit code, 1 if not all are finished."""
+    records = sorted(_records(sweep), key=lambda record: record.number)
+    if not records:
+        return code
+    finished = [record for record in records if record.state in ("finished", "skipped")]
+    before = sum(record.state == "skipped" for record in records)
+    total = max(record.jobs for record in records)
+    if finished:
+        print(f"\n{_table(finished, sweep.search)}")
+    print(f"Sweep: {len(finished)} of {total} jobs finished, {before} of them before. Folder: {sweep.folder}")
+    for record in records:
+        if record not in finished:
+            print(f"  job {record.number} ({record.label}) {_trouble(record)}")
+    if len(finished) < total:
+        print("The same command does what is left, and skips what is finished.")
+        return code or 1
+    return code
+
+
+def seconds_a_job(sweep: Sweep) -> float | None:
+    """What a job that this command ran took on average; None before the first one is finished."""
+    times = [record.seconds for record in _records(sweep) if record.seconds is not None]
+    return mean(times) if times else None
+
+
+def _table(finished: Sequence[Record], search: bool) -> str:
+    try:
+        runs, _ = read_runs([Path(folder) for folder in {str(record.folder): None for record in finished}])
+        last_epochs = [tables(data, data.baseline())[0] for data in data_sets(runs)]
+    except CarltError as error:  # jobs that differ in nothing that a table would show
+        return f"no table: {error}\n"
+    if search:  # how each trial differs from one of them tells nothing
+        last_epochs = [replace(t, rows=[replace(row, differences=()) for row in t.rows]) for t in last_epochs]
+    return "\n".join(map(formats.markdown, last_epochs))
+
+
+def _trouble(record: Record) -> str:
+    return f"failed: {record.error}" if record.state == "failed" else "was interrupted"
+
+
+def _records(sweep: Sweep) -> list[Record]:
+    return [Record(**json.loads(path.read_text())) for path in (sweep.folder / JOBS).glob("*.json")]
+
+
+def _under(key: str, places: Sequence[str]) -> bool:
+    return any(key == place or key.startswith((f"{place}.", f"{place}/")) for place in places)
+
+
+def _text(override: Override) -> str:
+    return (override.input_line or "").lstrip("+")
+
+
+def _resolved(override: Override) -> str:
+    setup_globals()  # ${now:...}
+    try:
+        return str(OmegaConf.create([_text(override).partition("=")[2].strip("'\"")])[0])
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise CarltError(f"hydra.sweep.dir must be known before the jobs are, but {reason}") from None

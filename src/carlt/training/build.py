@@ -1,0 +1,155 @@
+"""From a validated config to the parts of a run. Below this, nothing sees a DictConfig."""
+
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from carlt.aug import Compose
+from carlt.config.schema import build, part_class
+from carlt.data import LongTailDataModule
+from carlt.errors import CarltError
+from carlt.models.classifier import feature_dim
+from carlt.runs import paths
+from carlt.stages import Stage
+from carlt.training.callbacks import AtomicCheckpointIO, MetricsCsv, read_checkpoint
+from carlt.training.callbacks.progress import Place
+from carlt.training.module import LongTailClassifier
+
+
+def build_data(config: DictConfig) -> LongTailDataModule:
+    """The data module, with the views and the sampler it serves. Runs of earlier versions lack some keys of ``aug``."""
+    if not 0 <= config.seed < 2**32:
+        raise CarltError(f"seed={config.seed} is out of range: it is at least 0 and below 2^32")
+    size: dict[str, Any] = {"image_size": config.data.image_size}
+    loss = part_class(config, "loss")
+    copies = getattr(loss, "contrast_views", 0)
+    if config.aug.get("relabel") and not hasattr(loss, "embed"):
+        raise CarltError(
+            "aug.relabel (aug=concutmix) takes its labels from the embedding of a contrastive loss: "
+            "add loss=bcl, or choose aug=cmo, which labels by area"
+        )
+    second, paste = config.aug.get("second"), config.aug.get("paste")
+    if second and (config.aug.get("mix") or paste):
+        raise CarltError("loss=glmc mixes each batch with a second one by itself: choose an aug that does not mix")
+    view = build(config, "aug.view", **size)
+    if config.aug.get("transforms"):
+        view = Compose(view, [build(config, f"aug.transforms.{name}") for name in config.aug.transforms])
+    return build(
+        config,
+        "data",
+        view=view,
+        eval_view=build(config, "aug.eval_view", **size),
+        contrast_view=build(config, "aug.contrast", **size) if copies else None,
+        contrast_copies=copies,
+        foreground=build(config, "aug.second" if second else "aug.paste") if second or paste else None,
+        sampler=build(config, "sampler"),
+        seed=config.seed,
+    )
+
+
+def build_module(
+    config: DictConfig, data: LongTailDataModule, init: Mapping[str, Tensor] | None = None
+) -> LongTailClassifier:
+    """The network with its loss and regularizer, for the classes that ``data`` has. Initial weights follow ``seed``.
+
+    ``init`` are the weights that a second stage begins with; a checkpoint of that stage holds everything by itself.
+    """
+    L.seed_everything(config.seed, verbose=False)
+    known: dict[str, Any] = {"num_classes": data.num_classes, "class_counts": data.class_counts}
+    model = build(config, "model", in_channels=data.channels, image_size=data.image_size, **known)
+    contrasts = getattr(part_class(config, "loss"), "contrast_views", 0)
+    if config.get("stage"):
+        if hasattr(part_class(config, "loss"), "compute_loss"):
+            raise CarltError("loss: this one trains features, and a stage leaves them as they are; choose another loss")
+        if init is not None:
+            _load(model, init, config.init_run)
+        stage: Stage = build(config, "stage")
+        model = stage.retrained(model)
+    if contrasts:
+        known |= {"feature_dim": feature_dim(model), "network": model}
+    return LongTailClassifier(
+        model=model,
+        loss=build(config, "loss", **known),
+        reg=build(config, "reg", **known),
+        optim=build(config, "optim"),
+        class_counts=data.class_counts,
+        mean=data.mean,
+        std=data.std,
+        mix=build(config, "aug.mix", **known) if config.aug.mix else None,
+        paste=build(config, "aug.paste") if config.aug.get("paste") else None,
+        relabel=build(config, "aug.relabel", **known) if config.aug.get("relabel") else None,
+        seed=config.seed,
+        channels_last=config.channels_last,
+    )
+
+
+def init_weights(config: DictConfig) -> dict[str, Tensor]:
+    """The weights of the network that a second stage begins with."""
+    state = read_checkpoint(paths.checkpoint(Path(config.init_run), "last"))["state_dict"]
+    return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+
+
+def _load(model: nn.Module, given: Mapping[str, Tensor], folder: str) -> None:
+    wanted = model.state_dict()
+    shapes = [
+        f"{name} is {_shape(given, name)} there and {_shape(wanted, name)} here"
+        for name in {**wanted, **given}
+        if _shape(given, name) != _shape(wanted, name)
+    ]
+    if shapes:
+        raise CarltError(f"init_run={folder} has another network or number of classes: {shapes[0]}")
+    model.load_state_dict(given)
+
+
+def _shape(state: Mapping[str, Tensor], name: str) -> str:
+    return str(tuple(state[name].shape)) if name in state else "missing"
+
+
+def build_loggers(config: DictConfig, run_dir: Path, place: Place | None = None) -> list[Logger]:
+    """The loggers that ``logger=`` names."""
+    known: dict[str, Any] = {"run_dir": run_dir, "place": place, "choices": dict(config.get("choices") or {})}
+    return [build(config, f"logger.{name}", **known) for name in config.logger]
+
+
+def build_trainer(config: DictConfig, run_dir: Path, loggers: list[Logger], place: Place | None = None) -> L.Trainer:
+    """Lightning's trainer with carlt's callbacks; metrics.csv is written whatever the config says."""
+    epochs = config.trainer.max_epochs
+    if not (isinstance(epochs, int) and epochs >= 1):
+        raise CarltError(f"trainer.max_epochs={epochs}: schedules need a number of epochs, at least 1")
+    for name in ("check_val_every_n_epoch", "limit_train_batches"):
+        if (given := config.trainer.get(name)) is not None and given <= 0:
+            raise CarltError(f"trainer.{name}={given} is out of range: it is more than 0")
+    callbacks = [build(config, f"callbacks.{name}", run_dir=run_dir, place=place) for name in config.callbacks]
+    callbacks.append(MetricsCsv(run_dir))
+    return build(
+        config, "trainer", callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO()], default_root_dir=run_dir
+    )
+
+
+def evaluate_trainer(config: DictConfig, run_dir: Path) -> L.Trainer:
+    """A trainer that only evaluates: the same device and precision, no callbacks, no logging."""
+    return build(config, "trainer", callbacks=[], logger=False, default_root_dir=run_dir)
+
+
+def quiet_libraries() -> None:
+    """Lightning's notes about itself are not the user's concern."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for hint in (
+        r".*does not have many workers.*",
+        r".*The number of training batches.*smaller than the logging interval.*",
+        r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
+        r".*Checkpoint directory .* exists and is not empty.*",
+        r".*GPU available but not used.*",
+        r".*Found \d+ module\(s\) in eval mode at the start of training.*",  # what a stage leaves as it is
+        r".*Total length of `list` across ranks is zero.*",  # no validation split
+        r".*It is recommended to use `self.log\(.*sync_dist=True.*",  # what we log is the same on every rank
+    ):
+        warnings.filterwarnings("ignore", message=hint)

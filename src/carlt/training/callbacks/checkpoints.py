@@ -1,0 +1,108 @@
+"""``checkpoints/last.ckpt`` and ``checkpoints/best.ckpt``: the two files that resume and evaluate need."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from carlt.errors import CarltError
+from carlt.runs import paths
+
+
+class Checkpoints(Checkpoint):
+    """Saves ``last`` every epoch, every ``every_n_steps`` steps and on SIGTERM, ``best`` when ``monitor`` improves.
+
+    A training that carlt itself stops (CAR met too many non-finite steps) leaves ``stopped.ckpt`` to be looked at.
+
+    Args:
+        monitor: a validation metric, larger is better. Without a validation split there is no ``best``.
+        every_n_steps: training steps between two saves within an epoch; 0 saves after epochs only.
+    """
+
+    def __init__(self, run_dir: Path, monitor: str = "val/balanced_accuracy", every_n_steps: int = 500):
+        self.run_dir, self.monitor, self.every_n_steps = run_dir, monitor, every_n_steps
+        self.best_value, self.best_epoch = -torch.inf, -1
+        self.begun = False
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.begun = True
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        # Not after an epoch's last batch: from there Lightning would skip its validation. It is saved after that.
+        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0 and not trainer.is_last_batch:
+            self._save(trainer, "last")
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        value = self._monitored(trainer)
+        if value > self.best_value:
+            self.best_value, self.best_epoch = value, trainer.current_epoch
+            self._save(trainer, "best")
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._save(trainer, "last")
+
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+        # Lightning raises this between two batches; any other exception may have left a step half done. In or after
+        # validation the last save stays: the counts of a half-done validation are in no checkpoint.
+        if isinstance(exception, SIGTERMException) and not (trainer.validating or trainer.is_last_batch):
+            self._save(trainer, "last")
+        elif isinstance(exception, CarltError) and self.begun:
+            self._save(trainer, "stopped")
+
+    def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        # Lightning counts a step for its loggers after on_train_batch_end, so a resumed run would log one too low.
+        checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] = trainer.global_step
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_value": float(self.best_value), "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
+
+    def _monitored(self, trainer: L.Trainer) -> float:
+        if self.monitor not in trainer.callback_metrics:
+            known = ", ".join(sorted(name for name in trainer.callback_metrics if name.startswith("val/")))
+            raise CarltError(f"callbacks.checkpoints.monitor={self.monitor} is not logged; choose from {known}")
+        return float(trainer.callback_metrics[self.monitor])
+
+    def _save(self, trainer: L.Trainer, which: str) -> None:
+        trainer.save_checkpoint(paths.checkpoint(self.run_dir, which))
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target and moves: a kill leaves the old file whole, wherever the temporary folder lies."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(target.name + ".part")
+        with open(beside, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(target)
+
+    def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        return read_checkpoint(Path(path))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a checkpoint as data, executing nothing; CarltError if it is missing, damaged or holds more than data."""
+    if not path.is_file():
+        raise CarltError(f"no checkpoint at {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        missing = {"state_dict", "epoch", "pytorch-lightning_version"} - content.keys()
+        reason = f"it has no {', '.join(sorted(missing))}" if missing else None
+    except Exception as error:  # the unpickler and the zip reader have many kinds of error
+        reason = type(error).__name__
+    if reason:
+        raise CarltError(f"{path} is damaged or no carlt checkpoint ({reason}); nothing was run")
+    return content

@@ -1,0 +1,60 @@
+"""``metrics.csv``: what each epoch measured."""
+
+import csv
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_only
+
+from carlt.runs import paths
+
+Row = dict[str, float]
+
+
+class MetricsCsv(Callback):
+    """Writes ``metrics.csv``, a row an epoch. A resumed run keeps the rows of the epochs that it does not repeat.
+
+    A callback and no logger: Lightning hands an epoch to its loggers after ``last.ckpt`` is saved, so a kill between
+    the two would lose a row for good.
+    """
+
+    def __init__(self, run_dir: Path):
+        self.path = run_dir / paths.METRICS
+        self.rows: list[Row] = []
+
+    @rank_zero_only
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        written = read_rows(self.path) if trainer.current_epoch and self.path.exists() else []
+        self.rows = [row for row in written if row["epoch"] < trainer.current_epoch]
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        # Reduces over the ranks, so all of them must ask. NaN is "not measured" and becomes an empty cell.
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if trainer.is_global_zero:
+            measured = {name: value for name, value in metrics.items() if not math.isnan(value)}
+            self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **measured})
+            write_rows(self.path, self.rows)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a ``metrics.csv``, without its empty cells."""
+    with open(path, newline="") as file:
+        return [{name: _number(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Rows as CSV: epoch, step, and every metric that any row has."""
+    names: dict[str, Any] = dict.fromkeys(["epoch", "step", *sorted({name for row in rows for name in row})])
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(names), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    paths.write_text_atomic(path, text.getvalue())
+
+
+def _number(text: str) -> float:
+    return int(text) if text.isdecimal() else float(text)

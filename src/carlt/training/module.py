@@ -1,0 +1,173 @@
+"""One training step, in order: normalise, mix, forward, loss + regularizer. Every formula lives elsewhere."""
+
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from carlt.data.batch import Batch, Pair
+from carlt.functional.mixing import soft_labels
+from carlt.functional.seeds import derive_seed
+from carlt.losses.step import StepInput, StepOutput
+from carlt.metrics import ConfusionCounts, Evaluation
+from carlt.training.optim import Optim
+
+Mix = Callable[[Tensor, Tensor], Pair]
+
+
+class LongTailClassifier(L.LightningModule):
+    """A network trained with ``loss(logits, targets) + reg(logits, targets)`` on uint8 batches.
+
+    Args:
+        model: normalised images (N, channels, H, W) to logits (N, C).
+        loss, reg: (logits, targets) to a scalar; ``reg`` may hold state (CAR does) and is saved with the network. A
+            loss with a method ``compute_loss`` runs the network itself (``carlt.losses.step``).
+        optim: optimizer and schedule.
+        class_counts: training images of each class (C,); they decide many / medium / few.
+        mean, std: of the channels, for images in [0, 1].
+        mix: mixes a batch: (images, labels (N,)) to (images, soft labels (N, C)); None mixes nothing.
+        paste: mixes the batches that come with a foreground: (images, foreground) to (images, share that is left).
+        relabel: corrects the labels of what was pasted: (features, centres, labels (N, C)) to labels.
+        seed: with the step it decides every draw in it (dropout, mixing), so that a resumed run repeats them.
+        channels_last: lay images out with the channels last; convolutions are then faster on most hardware.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        loss: nn.Module,
+        reg: nn.Module,
+        optim: Optim,
+        class_counts: Tensor,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        mix: Mix | None = None,
+        paste: Callable[[Tensor, Tensor], tuple[Tensor, float]] | None = None,
+        relabel: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
+        seed: int = 0,
+        channels_last: bool = False,
+    ):
+        super().__init__()
+        self.model, self.loss, self.reg, self.optim, self.seed = model, loss, reg, optim, seed
+        self.mix, self.paste, self.relabel = mix, paste, relabel
+        self.class_counts = class_counts
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        # A regularizer's state is the same on every rank by itself; DDP need not send a C x C matrix every step.
+        self._ddp_params_and_buffers_to_ignore = [f"reg.{name}" for name, _ in reg.named_buffers()]
+        # Saved with the checkpoint, so that the epoch in which a run was interrupted logs what it would have.
+        self.train_means = nn.ModuleDict({name: MeanMetric() for name in ("loss", "penalty")})
+        for metric in self.train_means.values():
+            cast(MeanMetric, metric).persistent(True)
+        self.counts = ConfusionCounts(len(class_counts))
+        self.evaluation: Evaluation | None = None
+        """Of the last finished validation or test pass."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 images (N, channels, H, W) to logits (N, C)."""
+        return self.model(self.normalise(images))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 images to float32 with mean 0 and deviation 1 per channel."""
+        # Changed in place: no further copies of a large batch.
+        images = images.to(torch.float32, copy=True, memory_format=self.layout)
+        return images.div_(255).sub_(self.mean).div_(self.std)
+
+    def on_train_epoch_start(self) -> None:
+        # Lightning does so after an epoch, but last.ckpt is saved before that.
+        for metric in self.train_means.values():
+            cast(MeanMetric, metric).reset()
+        self._tell_progress()
+
+    def on_train_start(self) -> None:
+        self._tell_progress()  # a run that goes on within an epoch has no start of that epoch
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
+        batch = Batch(*batch)
+        images, targets = self.mixed(batch)
+        learnt = self._learn(images, targets, batch)
+        penalty = self.reg(learnt.logits, learnt.targets)
+        self._log_means(loss=learnt.loss, penalty=penalty, size=len(batch.labels))
+        return {"loss": learnt.loss + penalty, "logits": learnt.logits.detach()}
+
+    def mixed(self, batch: Batch) -> Pair:
+        """Normalised images and their labels, soft where they were mixed."""
+        if batch.foreground is not None and self.paste is not None:
+            foreground, others = batch.foreground
+            images, share = self.paste(batch.images, foreground)
+            return self.normalise(images), soft_labels(batch.labels, others, share, len(self.class_counts))
+        images = self.normalise(batch.images)
+        return (images, batch.labels) if self.mix is None else self.mix(images, batch.labels)
+
+    def _learn(self, images: Tensor, targets: Tensor, batch: Batch) -> StepOutput:
+        """The loss of a batch; a loss with a method ``compute_loss`` is given the network and all there is to see."""
+        learn: Any = getattr(self.loss, "compute_loss", None)
+        if learn is None:
+            logits = self.model(images)
+            return StepOutput(logits, targets, self.loss(logits, targets))
+        views = batch.contrast
+        contrast = None if views is None else self.normalise(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+        step = StepInput(images, targets, batch.labels, contrast)
+        if batch.foreground is not None and self.paste is not None:
+            step = step._replace(relabel=self.relabel)
+        elif batch.foreground is not None:
+            others, labels = batch.foreground
+            step = step._replace(second=(self.normalise(others), labels))
+        return learn(self.model, step)
+
+    def validation_step(self, batch: Pair, batch_idx: int) -> None:
+        images, labels = batch
+        self.counts.update(self(images), labels)
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish_evaluation()
+        assert self.evaluation is not None
+        summary = self.evaluation.summary(self.class_counts)
+        # Every rank has the counts of all ranks, so there is nothing left to reduce.
+        self.log_dict({f"val/{name}": value for name, value in summary.items()})
+
+    def on_test_epoch_end(self) -> None:
+        self._finish_evaluation()
+
+    def configure_optimizers(self) -> Any:
+        trainer: Any = self.trainer
+        # Not trainer.estimated_stepping_batches: it builds the loader before a checkpoint's loader state can reach it.
+        batches, limit = len(trainer.datamodule.schedule()), trainer.limit_train_batches
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        steps = math.ceil(batches / trainer.accumulate_grad_batches)
+        return self.optim.configure(self, trainer.max_epochs or 1, max(1, steps))
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        after: Any = getattr(self.model, "after_step", None)
+        if after is not None:
+            after()
+
+    def _tell_progress(self) -> None:
+        """Tell the parts that change in the course of training which share of it, in [0, 1), is done."""
+        for part in (self.loss, self.reg, self.mix, self.paste, self.relabel):
+            tell: Any = getattr(part, "set_progress", None)
+            if tell is not None:
+                tell(self.current_epoch / (self.trainer.max_epochs or 1))
+
+    def _finish_evaluation(self) -> None:
+        self.evaluation = self.counts.evaluation()
+        self.counts.reset()
+
+    def _log_means(self, size: int, **values: Tensor) -> None:
+        for name, value in values.items():
+            metric = cast(MeanMetric, self.train_means[name])
+            metric.update(value.detach(), size)
+            self.log(f"train/{name}", metric, on_step=False, on_epoch=True)

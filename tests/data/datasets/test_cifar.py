@@ -1,0 +1,125 @@
+"""CIFAR-LT out of archives made here: what is read, and what is refused."""
+
+import io
+import os
+import pickle
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+
+from carlt.data import CIFAR10LT, CIFAR100LT
+from carlt.data.io.unpickle import read_pickle
+from carlt.errors import CarltError
+
+
+@pytest.fixture(scope="module")
+def archive(cifar100_archive, tmp_path_factory):
+    rng = np.random.default_rng(0)
+    labels = [c for c in range(100) for _ in range(6)]
+    images = rng.integers(0, 256, (len(labels), 3, 32, 32), dtype=np.uint8)
+    path = tmp_path_factory.mktemp("cifar") / "cifar-100-python.tar.gz"
+    return cifar100_archive(path, (images, labels), (images[::6], labels[::6])), images
+
+
+def test_pixels_and_counts(archive, loading):
+    path, images = archive
+    data = CIFAR100LT(root=path.parent, official=False, imbalance_factor=6, subset="first", **loading)
+    assert data.class_counts.tolist() == [int(6 * (1 / 6) ** (c / 99)) for c in range(100)]
+    assert data.class_names[99] == "class 99"
+    assert np.array_equal(data.splits.train.images.pixels[:6].numpy(), images[:6])
+    assert len(data.splits.test) == 100
+    assert data.val_split is None
+
+
+def test_an_unpacked_folder_will_do(archive, loading, tmp_path):
+    with tarfile.open(archive[0]) as tar:
+        tar.extractall(tmp_path, filter="data")
+    data = CIFAR100LT(root=tmp_path, official=False, **loading)
+    assert data.checksum() == CIFAR100LT(root=archive[0].parent, official=False, **loading).checksum()
+
+
+def test_validation_from_unused_images(archive, loading):
+    data = CIFAR100LT(root=archive[0].parent, official=False, largest_class=4, val_per_class=2, **loading)
+    assert data.val_split.targets.bincount().tolist() == [2] * 100
+
+
+def test_unofficial_data_are_refused_unless_meant(archive, loading, tmp_path):
+    with pytest.raises(
+        CarltError, match=r"tar.gz is not the official file \(sha256: expected 85cd.*data.official=false"
+    ):
+        _ = CIFAR100LT(root=archive[0].parent, **loading).splits
+    with tarfile.open(archive[0]) as tar:
+        tar.extractall(tmp_path, filter="data")
+    with pytest.raises(CarltError, match=r"images: expected 50000, found 600; smallest: expected 500, found 6"):
+        _ = CIFAR100LT(root=tmp_path, **loading).splits
+
+
+def test_missing_and_damaged_archives(archive, loading, tmp_path):
+    with pytest.raises(CarltError, match=r"cifar10_lt not found at .*python -m carlt.prepare data=cifar10_lt"):
+        _ = CIFAR10LT(root=tmp_path, **loading).splits
+    (tmp_path / "cifar-100-python.tar.gz").write_bytes(archive[0].read_bytes()[:2000])
+    with pytest.raises(CarltError, match="cannot be read"):
+        _ = CIFAR100LT(root=tmp_path, official=False, **loading).splits
+
+
+class Malice:
+    def __reduce__(self):
+        return os.system, ("touch /tmp/carlt-was-here",)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (pickle.dumps(Malice()), "asks for posix.system"),
+        (pickle.dumps({b"data": Malice()}), "asks for posix.system"),
+        (pickle.dumps({b"data": np.zeros(3, object)}), "holds an array of O"),
+        (pickle.dumps({b"data": np.zeros(3, np.float32)}), "holds an array of f4"),
+        (pickle.dumps({b"data": np.zeros(3, np.uint8)})[:-20], "not a CIFAR batch"),
+        (b"", "not a CIFAR batch"),
+        (pickle.dumps([1, 2]), "not a CIFAR batch"),
+    ],
+)
+def test_pickles_are_not_trusted(content, complaint):
+    with pytest.raises(CarltError, match=complaint):
+        read_pickle(content, "data_batch_1")
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_arrays_of_bytes_are_read(protocol):
+    array = np.arange(24, dtype=np.uint8).reshape(2, 12)
+    content = pickle.dumps({b"data": array, b"labels": [1, 2], b"names": [b"a"]}, protocol=protocol)
+    entries = read_pickle(content, "batch")
+    assert np.array_equal(entries[b"data"], array)
+    assert (entries[b"labels"], entries[b"names"]) == ([1, 2], [b"a"])
+
+
+def write(folder, **files):
+    with tarfile.open(folder / "cifar-100-python.tar.gz", "w:gz") as tar:
+        for name, content in files.items():
+            data = pickle.dumps(content, protocol=2)
+            info = tarfile.TarInfo(f"cifar-100-python/{name}")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+
+@pytest.mark.parametrize(
+    ("train", "complaint"),
+    [
+        ({b"data": np.zeros((2, 3072), np.uint8)}, "has no entry fine_labels"),
+        ({b"data": np.zeros((2, 3072), np.uint8), b"fine_labels": [0]}, r"images \(2, 3072\) and 1 labels"),
+        ({b"data": np.zeros((2, 3072), np.uint8), b"fine_labels": [0, 2]}, "a label outside 0 to 1"),
+        (None, "cannot be read"),
+    ],
+)
+def test_wrong_batches(tmp_path, loading, train, complaint):
+    files = {"meta": {b"fine_label_names": [b"a", b"b"]}, "test": {}} | ({"train": train} if train else {})
+    write(tmp_path, **files)
+    with pytest.raises(CarltError, match=complaint):
+        _ = CIFAR100LT(root=tmp_path, official=False, **loading).splits
+
+
+def test_batches_are_of_bytes(archive, loading):
+    images, targets, *_ = next(iter(CIFAR100LT(root=archive[0].parent, official=False, **loading).train_dataloader()))
+    assert (images.dtype, images.shape, targets.dtype) == (torch.uint8, (8, 3, 32, 32), torch.int64)

@@ -1,0 +1,107 @@
+"""Whatever an image file holds: upright RGB, or one error that names it. With and without the extra ``fast``."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from carlt.data.io import decode as module
+from carlt.data.io.decode import decode
+from carlt.errors import CarltError
+
+
+@pytest.fixture(params=["simplejpeg", "pillow"], autouse=True)
+def decoder(request, monkeypatch):
+    if request.param == "pillow":
+        monkeypatch.setattr(module, "decode_jpeg", None)
+    elif module.decode_jpeg is None:
+        pytest.skip("simplejpeg, the extra carlt[fast], is not installed")
+
+
+def as_tensor(image):
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def mean_difference(a, b):
+    return (a.float() - b.float()).abs().mean()
+
+
+@pytest.mark.parametrize(
+    ("name", "convert", "tolerance"),
+    [
+        ("plain.jpg", lambda image: image, 6),
+        ("plain.png", lambda image: image, 0),
+        ("grey.jpg", lambda image: image.convert("L"), 60),
+        ("cmyk.jpg", lambda image: image.convert("CMYK"), 6),
+        ("rgba.png", lambda image: image.convert("RGBA"), 0),
+        ("palette.png", lambda image: image.quantize(), 12),
+        ("picture.webp", lambda image: image, 6),
+        ("picture.tiff", lambda image: image, 0),
+        ("frames.gif", lambda image: image, 6),
+    ],
+)
+def test_modes(picture, tmp_path, name, convert, tolerance):
+    image = picture()
+    convert(image).save(tmp_path / name)
+    decoded = decode(tmp_path / name)
+    assert decoded.dtype == torch.uint8
+    assert decoded.shape == (3, 48, 64)
+    assert mean_difference(decoded, as_tensor(image)) <= tolerance
+
+
+def test_jpeg_pixels_are_pillows(picture, tmp_path):
+    picture().save(tmp_path / "a.jpg", quality=80)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert torch.equal(decode(tmp_path / "a.jpg"), as_tensor(image))
+
+
+def test_sixteen_bits_keep_their_contrast(tmp_path):
+    Image.fromarray(np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)).save(tmp_path / "a.png")
+    decoded = decode(tmp_path / "a.png")
+    assert (decoded.min(), decoded.max(), len(decoded.unique())) == (0, 255, 64)
+
+
+def test_transparent_is_white(tmp_path):
+    Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "a.png")
+    assert (decode(tmp_path / "a.png") == 255).all()
+
+
+def test_exif_turns_upright(picture, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    image = picture()
+    image.save(tmp_path / "a.jpg", exif=exif)
+    upright = as_tensor(image.transpose(Image.Transpose.ROTATE_270))
+    assert decode(tmp_path / "a.jpg").shape == (3, 64, 48)
+    assert mean_difference(decode(tmp_path / "a.jpg"), upright) < 6
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (lambda whole: b"", "the file is empty"),
+        (lambda whole: b"hello world", "the file holds no image"),
+        (lambda whole: whole[: len(whole) // 2], "truncated|Truncated"),
+        (lambda whole: whole[:40], "truncated|Truncated"),
+        (None, "listed but missing"),
+    ],
+)
+def test_no_image(picture, tmp_path, content, complaint):
+    path = tmp_path / "broken.jpg"
+    if content:
+        picture(width=256, height=256).save(path)
+        path.write_bytes(content(path.read_bytes()))
+    with pytest.raises(CarltError, match=f"image {path} .*({complaint})"):
+        decode(path)
+
+
+@pytest.mark.parametrize("size", [(20_000, 5_000), (20_000, 20_000)])
+def test_too_large(tmp_path, size):
+    Image.new("1", size).save(tmp_path / "large.png")
+    with pytest.raises(CarltError, match=r"large.png has more than 89,478,485 pixels; scale it down"):
+        decode(tmp_path / "large.png")
+
+
+def test_long_and_thin_is_fine(tmp_path):
+    Image.new("1", (20_000, 40)).save(tmp_path / "thin.png")
+    assert decode(tmp_path / "thin.png").shape == (3, 40, 20_000)

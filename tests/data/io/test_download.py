@@ -1,0 +1,229 @@
+"""Downloads from a server on this machine that misbehaves on demand, and archives that do."""
+
+import hashlib
+import io
+import os
+import tarfile
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from carlt.data.io import download
+from carlt.data.io.download import Download, fetch, obtain, unpack
+from carlt.errors import CarltError
+
+CONTENT = bytes(range(256)) * 4096  # 1 MiB
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves CONTENT; ``server.cut`` holds after how many bytes each next answer breaks off."""
+
+    def do_GET(self):
+        server = self.server
+        server.asked.append(self.headers.get("Range"))
+        if self.path == "/absent":
+            return self.send_error(404)
+        start = 0
+        if (wanted := self.headers.get("Range")) and self.path != "/norange":
+            start = int(wanted.removeprefix("bytes=").rstrip("-"))
+            if start >= len(CONTENT):
+                return self.send_error(416)
+        body = CONTENT[start:]
+        self.send_response(206 if start else 200)
+        if self.path != "/nolength":
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        cut = server.cut.pop(0) if server.cut else None
+        self.wfile.write(body[:cut])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(download.time, "sleep", lambda _: None)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.cut, server.asked = [], []
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def left(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_whole(server, tmp_path):
+    seen = []
+    fetch(f"{server.url}/file", tmp_path / "new/file", (DIGEST,), lambda there, total: seen.append((there, total)))
+    assert (tmp_path / "new/file").read_bytes() == CONTENT
+    assert left(tmp_path / "new") == ["file"]
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+
+
+def test_interrupted_goes_on_by_itself(server, tmp_path):
+    server.cut = [300_000, 200_000]
+    fetch(f"{server.url}/file", tmp_path / "file", (DIGEST,))
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=300000-", "bytes=500000-"]
+
+
+def test_interrupted_for_good_goes_on_next_time(server, tmp_path):
+    server.cut = [100_000, 100_000, 100_000]
+    with pytest.raises(CarltError, match=r"the connection failed 3 times .*run the command again to go on"):
+        fetch(f"{server.url}/file", tmp_path / "file", (DIGEST,))
+    assert left(tmp_path) == ["file.part"]
+    fetch(f"{server.url}/file", tmp_path / "file", (DIGEST,))
+    assert server.asked[-1] == "bytes=300000-"
+    assert left(tmp_path) == ["file"]
+
+
+def test_a_complete_part_is_taken(server, tmp_path):
+    (tmp_path / "file.part").write_bytes(CONTENT)
+    fetch(f"{server.url}/file", tmp_path / "file", (DIGEST,))
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_a_server_that_cannot_continue(server, tmp_path):
+    (tmp_path / "file.part").write_bytes(CONTENT[:1000])
+    fetch(f"{server.url}/norange", tmp_path / "file", (DIGEST,))
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_without_a_digest_nothing_is_continued(server, tmp_path):
+    (tmp_path / "file.part").write_bytes(b"of another file")
+    fetch(f"{server.url}/file", tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(("path", "part"), [("/file", b""), ("/file", b"of another file"), ("/nolength", b"")])
+def test_wrong_checksum(server, tmp_path, path, part):
+    wrong = hashlib.sha256(b"expected").hexdigest()
+    if part:
+        (tmp_path / "file.part").write_bytes(part)
+    with pytest.raises(CarltError, match=rf"not the expected file \(sha256: expected {wrong}, found .*discarded"):
+        fetch(f"{server.url}{path}", tmp_path / "file", (wrong,))
+    assert left(tmp_path) == []
+
+
+def test_truncated_without_a_length_is_caught_by_the_digest(server, tmp_path):
+    server.cut = [1000]
+    with pytest.raises(CarltError, match="not the expected file"):
+        fetch(f"{server.url}/nolength", tmp_path / "file", (DIGEST,))
+
+
+def test_not_found(server, tmp_path):
+    with pytest.raises(CarltError, match=rf"/absent: the server answers 404 .* put it at {tmp_path}/file"):
+        fetch(f"{server.url}/absent", tmp_path / "file", (DIGEST,))
+
+
+def test_no_server(tmp_path, monkeypatch):
+    monkeypatch.setattr(download.time, "sleep", lambda _: None)
+    with pytest.raises(CarltError, match="the connection failed 3 times"):
+        fetch("http://127.0.0.1:9/file", tmp_path / "file", (DIGEST,))
+
+
+def test_full_disk_keeps_what_was_there(server, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(download.os, "replace", full)
+    with pytest.raises(CarltError, match="cannot be written: No space left on device; make room"):
+        fetch(f"{server.url}/file", tmp_path / "file", (DIGEST,))
+    assert left(tmp_path) == ["file.part"]
+
+
+def test_unwritable_folder(server, tmp_path):
+    (tmp_path / "taken").write_text("a file where a folder should be")
+    with pytest.raises(CarltError, match=r"cannot be written: .*choose another data.root"):
+        fetch(f"{server.url}/file", tmp_path / "taken/file", (DIGEST,))
+    assert (tmp_path / "taken").read_text() == "a file where a folder should be"
+
+
+def test_what_is_there_is_not_fetched(server, tmp_path):
+    (tmp_path / "file").write_bytes(b"mine")
+    obtain(Download(f"{server.url}/file", tmp_path / "file", (DIGEST,)))
+    assert server.asked == []
+    assert (tmp_path / "file").read_bytes() == b"mine"
+
+
+def tar(path, *members):
+    with tarfile.open(path, "w:gz") as archive:
+        for name, kind, link in members:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.size = kind, link, 4 if kind == tarfile.REGTYPE else 0
+            archive.addfile(info, io.BytesIO(b"data"))
+    return path
+
+
+def zip_(path, *names):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"data")
+    return path
+
+
+def test_unpacked_whole(tmp_path):
+    obtain(Download("", zip_(tmp_path / "a.zip", "set/a/1", "set/2"), unpacked="set"))
+    obtain(Download("", tar(tmp_path / "b.tar.gz", ("other/1", tarfile.REGTYPE, "")), unpacked="other"))
+    assert left(tmp_path) == ["a.zip", "b.tar.gz", "other", "set"]
+    assert (tmp_path / "set/a/1").read_bytes() == b"data"
+
+
+TRAVERSAL = [
+    ("../evil", tarfile.REGTYPE, ""),
+    ("set/../../evil", tarfile.REGTYPE, ""),
+    ("set/link", tarfile.SYMTYPE, "/etc/passwd"),
+    ("set/link", tarfile.SYMTYPE, "../../evil"),
+    ("set/pipe", tarfile.FIFOTYPE, ""),
+]
+
+
+@pytest.mark.parametrize("member", TRAVERSAL)
+def test_tars_stay_in_their_folder(tmp_path, member):
+    inner = tmp_path / "data"
+    inner.mkdir()
+    archive = tar(inner / "a.tar.gz", ("set/1", tarfile.REGTYPE, ""), member)
+    with pytest.raises(CarltError, match=r"is not to be trusted .*nothing was unpacked"):
+        unpack(archive, inner / "set")
+    assert (left(tmp_path), left(inner)) == (["data"], ["a.tar.gz"])
+
+
+@pytest.mark.parametrize("name", ["../evil", "set/../../evil", "/evil", "set\\..\\..\\evil"])
+def test_zips_stay_in_their_folder(tmp_path, name):
+    inner = tmp_path / "data"
+    inner.mkdir()
+    with pytest.raises(CarltError, match=r"is not to be trusted .*nothing was unpacked"):
+        unpack(zip_(inner / "a.zip", "set/1", name), inner / "set")
+    assert (left(tmp_path), left(inner)) == (["data"], ["a.zip"])
+
+
+@pytest.mark.parametrize(
+    "make", [lambda path: tar(path, ("set/1", tarfile.REGTYPE, "")), lambda path: zip_(path, "set/1")]
+)
+def test_damaged_archives(tmp_path, make):
+    path = make(tmp_path / "archive")
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(CarltError, match="is damaged"):
+        unpack(path, tmp_path / "set")
+    assert left(tmp_path) == ["archive"]
+
+
+def test_wrong_archive(tmp_path):
+    with pytest.raises(CarltError, match="does not hold a folder set/"):
+        unpack(zip_(tmp_path / "a.zip", "other/1"), tmp_path / "set")
+
+
+def test_an_archive_larger_than_the_disk(tmp_path, monkeypatch):
+    usage = type("Usage", (), {"free": 3})
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(CarltError, match=r"unpacks to 4 bytes, .* has 3 left; make room"):
+        unpack(zip_(tmp_path / "a.zip", "set/1"), tmp_path / "set")
+    assert os.listdir(tmp_path) == ["a.zip"]

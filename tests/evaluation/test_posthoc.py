@@ -1,0 +1,158 @@
+"""Post-hoc methods: tau comes from the validation split, and what is reported is the test split with it."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from carlt.config.schema import compose_config
+from carlt.data.images import Split
+from carlt.errors import CarltError
+from carlt.evaluate import main
+from carlt.evaluation import posthoc
+from carlt.evaluation.evaluate import evaluate_posthoc
+from carlt.evaluation.posthoc import Method
+from carlt.functional import without_prior
+from carlt.reporting.groups import data_sets
+from carlt.runs.reading import read_runs
+from carlt.training import build as assembly
+
+
+class Looked:
+    """Splits of labels alone: 'images' are how good each tau is for them."""
+
+    name, validation = "fake", "split"
+
+    def __init__(self, val: Sequence[float] | None, test: Sequence[float]):
+        self.splits = self
+        self.val = None if val is None else Split(torch.tensor(val), torch.zeros(1, dtype=torch.int64))
+        self.test = Split(torch.tensor(test), torch.zeros(1, dtype=torch.int64))
+
+    def evaluation_loader(self, split: Any) -> Any:
+        return split
+
+
+class Trainer:
+    """Hands the 'images' on as they are."""
+
+    def predict(self, module: Any, split: Any) -> list:
+        return [(split.images[None], split.targets)]
+
+
+class Module(torch.nn.Module):
+    class_counts = torch.tensor([30, 3])
+
+
+def right_where_told(seen: torch.Tensor, tau: float) -> torch.Tensor:
+    """The k-th tau of 0, 1, 2 is right (class 0) if the k-th 'image value' is positive."""
+    value = seen[0, int(tau)]
+    return torch.stack([value, -value])[None]
+
+
+METHOD = Method(see=lambda images: images, logits=right_where_told)
+
+
+def choose(
+    val: Sequence[float] | None, test: Sequence[float], tau: float | None = None, validation: str = "split"
+) -> Any:
+    data = Looked(val, test)
+    data.validation = validation
+    return posthoc.adjusted(Trainer(), Module(), data, METHOD, tau, grid=(0.0, 1.0, 2.0))  # type: ignore[arg-type]
+
+
+def test_tau_is_the_validation_split_s_whatever_the_test_split_says() -> None:
+    outcome = choose(val=[-1, 1, -1], test=[1, -1, 1])
+    assert outcome.tau == 1
+    assert [row["balanced_accuracy"] for row in outcome.curve] == [0, 1, 0]
+    assert outcome.evaluations["test"].correct.tolist() == [0, 0]  # reported though other taus are right on test
+    assert choose(val=[-1, 1, -1], test=[-1, 1, -1]).tau == 1
+    assert choose(val=[-1, 1, 1], test=[-1, -1, 1]).tau == 1  # the smallest of equals
+
+
+def test_tau_may_be_given_but_is_never_chosen_on_test() -> None:
+    outcome = choose(None, [1, -1, 1], tau=2.0)
+    assert (outcome.tau, outcome.curve, list(outcome.evaluations)) == (2.0, [], ["test"])
+    with pytest.raises(CarltError, match=r"has no validation split.*data\.val_per_class=.*tau=<number>"):
+        choose(None, [1, 1, 1])
+    with pytest.raises(CarltError, match=r"validates on its test split"):
+        choose([1, 1, 1], [1, 1, 1], validation="test")
+
+
+@pytest.fixture(scope="module")
+def trained(run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    run(folder, "reg=none", "trainer.max_epochs=2")
+    return folder
+
+
+def test_records_are_rows_of_their_own(trained: Path) -> None:
+    _, folder = evaluate_posthoc(trained, "tau_norm", tau=0.0)
+    assert folder == trained / "posthoc" / "tau_norm_0"
+    chosen, other = evaluate_posthoc(trained, "logit_adjusted")
+    assert other == trained / "posthoc" / "logit_adjusted"
+    assert len(chosen["posthoc"]["curve"]) == 21
+    best = max(row["balanced_accuracy"] for row in chosen["posthoc"]["curve"])
+    assert chosen["metrics"]["val/balanced_accuracy"] == best
+    runs, left_out = read_runs([trained])
+    assert not left_out
+    (data,) = data_sets(runs)
+    assert [len(group.runs) for group in data.groups] == [1, 1, 1]
+    labels = [group.label for group in data.groups]
+    assert any("posthoc=logit_adjusted" in label for label in labels)
+    assert sum("posthoc" in label for label in labels) == 2
+    assert all(label for label in labels)
+
+
+def test_against_the_network_itself(trained: Path) -> None:
+    """Each image by itself, prior taken out by hand."""
+    result, _ = evaluate_posthoc(trained, "logit_adjusted", tau=1.5, which="last")
+    from carlt.evaluation.evaluate import load, load_config
+
+    module, data, *_ = load(trained, load_config(trained), "last")
+    module.eval()
+    right = 0
+    with torch.no_grad():
+        for images, labels in data.evaluation_loader(data.splits.test):
+            right += int((without_prior(module(images), data.class_counts, 1.5).argmax(1) == labels).sum())
+    assert result["metrics"]["test/accuracy"] == pytest.approx(right / len(data.splits.test))
+
+
+def test_other_images_are_refused(trained: Path) -> None:
+    with pytest.raises(CarltError, match=r"trained or tested on other images than data\.imbalance_factor=10"):
+        evaluate_posthoc(trained, "tau_norm", overrides=["data.imbalance_factor=10"])
+    result, _ = evaluate_posthoc(trained, "tau_norm", overrides=["data.val_per_class=5"])
+    assert result["posthoc"]["overrides"] == ["data.val_per_class=5"]
+
+
+def test_what_a_method_cannot_change_is_said() -> None:
+    config = compose_config("train", ["++model.width=4", "loss=ldam"])
+    module = assembly.build_module(config, assembly.build_data(config))
+    with pytest.raises(CarltError, match=r"posthoc=tau_norm changes nothing here"):
+        posthoc.tau_norm(module)
+    config = compose_config("train", ["++model.width=4", "stage=lws"])
+    module = assembly.build_module(config, assembly.build_data(config))
+    with pytest.raises(CarltError, match=r"needs a linear classifier, not Scaled"):
+        posthoc.tau_norm(module)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("posthoc=tau",), r"posthoc=tau: choose from tau_norm, logit_adjusted, none"),
+        (("posthoc=tau_norm", "tau=-1"), r"tau=-1: expected a number, at least 0"),
+        (("tau=1",), r"tau=1: only with posthoc="),
+        (("taus=1",), r"'taus=1' is none of run=, which=, posthoc=, tau="),
+    ],
+)
+def test_mistakes_are_one_line(
+    arguments: tuple[str, ...], message: str, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr("sys.argv", ["evaluate", f"run={trained}", *arguments])
+    with pytest.raises(SystemExit):
+        main()
+    captured = capsys.readouterr().err
+    assert captured.count("\n") == 1
+    assert re.search(message, captured)

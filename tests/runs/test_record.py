@@ -1,0 +1,52 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from carlt.errors import CarltError
+from carlt.functional.accuracy import class_groups
+from carlt.runs.record import group_name, read_per_class, read_result, write_per_class, write_result
+
+
+def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
+    result = {"metrics": {"test/accuracy": 1 / 3}, "class_counts": [3, 1], "commit": None}
+    write_result(tmp_path, result)
+    assert read_result(tmp_path) == result
+
+
+def test_what_is_not_finite_is_null_at_any_depth(tmp_path: Path) -> None:
+    write_result(tmp_path, {"a": math.nan, "b": {"c": [math.inf, 1.0]}})
+    text = (tmp_path / "result.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {"a": None, "b": {"c": [None, 1.0]}}
+
+
+def test_no_result_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(CarltError, match=f"no finished run; python -m carlt.train resume={tmp_path}"):
+        read_result(tmp_path)
+
+
+def test_a_damaged_result(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text("{")
+    with pytest.raises(CarltError, match="is not valid JSON"):
+        read_result(tmp_path)
+
+
+def test_classes_are_read_as_they_were_written(tmp_path: Path) -> None:
+    rows = write_per_class(tmp_path, ["cat, tabby", 'a "b"'], [101, 19], [3, 4], [1, 4])
+    assert [row.accuracy for row in rows] == [1 / 3, 1.0]
+    assert read_per_class(tmp_path) == rows
+
+
+def test_a_class_without_test_images_has_an_empty_accuracy(tmp_path: Path) -> None:
+    write_per_class(tmp_path, ["seen", "unseen"], [5, 5], [2, 0], [0, 0])
+    assert (tmp_path / "per_class.csv").read_text().splitlines()[1:] == ["0,seen,5,few,2,0,0.0", "1,unseen,5,few,0,0,"]
+    assert math.isnan(read_per_class(tmp_path)[1].accuracy)
+
+
+def test_groups_are_those_of_the_metrics() -> None:
+    # Written twice, because reports import no torch.
+    masks = class_groups(torch.arange(1, 200))
+    for count in range(1, 200):
+        assert masks[group_name(count)][count - 1]

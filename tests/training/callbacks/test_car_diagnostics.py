@@ -1,0 +1,67 @@
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from carlt.reg import CAR
+from carlt.runs import paths
+from carlt.training.callbacks import CarDiagnostics, read_rows
+from carlt.training.callbacks.car_diagnostics import Stopwatch
+
+pytestmark = pytest.mark.usefixtures("no_plots")
+
+
+class Module(nn.Module):
+    """Images (N, C) that are their own logits, and CAR."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reg, self.dropout = CAR([5, 4, 3]), nn.Dropout(0.5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.dropout(images)
+
+
+@pytest.mark.parametrize(("scale", "gap"), [(1.0, 0.0), (2.0, 1.0), (0.0, 1.0), (0.5, 0.5)])
+def test_gap_to_the_confusion_of_the_training_set(scale: float, gap: float) -> None:
+    module = Module()
+    generator = torch.Generator().manual_seed(0)
+    batches = [(torch.randn(6, 3, generator=generator), torch.tensor([0, 0, 1, 1, 2, 2])) for _ in range(2)]
+    data = SimpleNamespace(evaluation_loader=lambda split: batches, splits=SimpleNamespace(train=None))
+    diagnostics = CarDiagnostics()
+    diagnostics.setup(SimpleNamespace(), module, "fit")
+    module.reg.confusion.copy_(scale * module.reg.true_confusion(batches))
+    found = diagnostics.ema_gap(SimpleNamespace(datamodule=data), module)
+    assert found == pytest.approx(gap, abs=1e-6)  # so dropout was off
+    assert module.training
+
+
+def test_measuring_changes_nothing_in_training(run, finished: Path, tmp_path: Path) -> None:
+    run(tmp_path, "reg=car", "~callbacks.car")
+    states = [torch.load(paths.checkpoint(folder, "last"), weights_only=True) for folder in (finished, tmp_path)]
+    assert all(torch.equal(states[0]["state_dict"][name], w) for name, w in states[1]["state_dict"].items())
+
+
+def test_the_share_of_a_step_is_a_share(finished: Path) -> None:
+    assert all(0 < row["car/time_share"] < 1 for row in read_rows(finished / paths.METRICS))
+
+
+@pytest.mark.parametrize(("every", "epochs"), [(2, [1, 2]), (0, [])])
+def test_the_gap_is_measured_now_and_then_and_at_the_end(every: int, epochs: list[int], run, tmp_path: Path) -> None:
+    run(tmp_path, f"callbacks.car.gap_every_n_epochs={every}")
+    assert [row["epoch"] for row in read_rows(tmp_path / paths.METRICS) if "car/ema_gap" in row] == epochs
+
+
+def test_a_stopwatch_sums_what_lies_between_start_and_stop() -> None:
+    watch = Stopwatch(torch.device("cpu"))
+    for _ in range(2):
+        watch.start()
+        time.sleep(0.01)
+        watch.stop()
+        time.sleep(0.05)
+    assert 0.02 <= watch.total() < 0.07

@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from carlt.errors import CarltError
+from carlt.runs import paths
+from carlt.training.callbacks import AtomicCheckpointIO, read_checkpoint, read_rows
+
+pytestmark = pytest.mark.usefixtures("no_plots")
+
+CONTENT = {"state_dict": {"w": torch.ones(3)}, "epoch": 4, "pytorch-lightning_version": "2.6.0"}
+
+
+def test_what_was_saved_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint(CONTENT, path)
+    assert torch.equal(read_checkpoint(path)["state_dict"]["w"], torch.ones(3))
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint(CONTENT, path)
+
+    def disk_full(content: object, file: object) -> None:
+        file.write(b"half of it")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", disk_full)
+    with pytest.raises(OSError, match="no space"):
+        AtomicCheckpointIO().save_checkpoint(CONTENT, path)
+    assert read_checkpoint(path)["epoch"] == 4
+
+
+def test_a_missing_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CarltError, match=f"no checkpoint at {tmp_path / 'x.ckpt'}"):
+        read_checkpoint(tmp_path / "x.ckpt")
+
+
+@pytest.mark.parametrize("content", [{"w": torch.ones(2)}, [1, 2], "text"])
+def test_a_file_that_is_no_checkpoint(content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "x.ckpt")
+    with pytest.raises(CarltError, match="damaged or no carlt checkpoint"):
+        read_checkpoint(tmp_path / "x.ckpt")
+
+
+def test_best_is_the_best_validation_epoch(finished: Path) -> None:
+
+    values = [row["val/balanced_accuracy"] for row in read_rows(finished / paths.METRICS)]
+    best = read_checkpoint(paths.checkpoint(finished, "best"))
+    assert best["epoch"] == values.index(max(values))
+    assert read_checkpoint(paths.checkpoint(finished, "last"))["epoch"] == len(values) - 1
+
+
+def test_an_unknown_monitor_lists_the_known(run, tmp_path: Path) -> None:
+    with pytest.raises(CarltError, match=r"monitor=val/acc is not logged; choose from val/accuracy, "):
+        run(tmp_path, "callbacks.checkpoints.monitor=val/acc", "reg=none", "trainer.max_epochs=1")
+
+
+def test_without_validation_there_is_no_best(run, tmp_path: Path) -> None:
+    result = run(tmp_path, "data.validation=none", "reg=none", "trainer.max_epochs=1")
+    assert result["best"] is None
+    assert not paths.checkpoint(tmp_path, "best").exists()
+
+
+def test_best_on_test_is_labelled_so(run, tmp_path: Path) -> None:
+    best = run(tmp_path, "data.validation=test", "reg=none", "trainer.max_epochs=1")["best"]
+    assert best["chosen_on_test"] is True
+    assert "TEST" in best["chosen_by"]
+    assert best["value"] == pytest.approx(best["metrics"]["test/balanced_accuracy"])

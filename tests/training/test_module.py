@@ -1,0 +1,130 @@
+"""One step: normalise, mix, forward, loss + regularizer."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from carlt.training.module import LongTailClassifier
+from carlt.training.optim import SGD
+
+C = 3
+
+
+class Recorder(nn.Module):
+    """Stands for the network, the loss or the regularizer: keeps what it was given and returns what it was told."""
+
+    def __init__(self, result: Callable[..., Tensor]):
+        super().__init__()
+        self.result = result
+
+    def forward(self, *given: Tensor) -> Tensor:
+        self.given = given
+        return self.result(*given)
+
+
+def classifier(**parts: object) -> LongTailClassifier:
+    usual = {
+        "model": Recorder(lambda images: images.mean((2, 3)) @ torch.ones(2, C)),
+        "loss": Recorder(lambda logits, targets: torch.tensor(2.0)),
+        "reg": Recorder(lambda logits, targets: torch.tensor(0.5)),
+        "optim": SGD(0.1),
+        "class_counts": torch.tensor([30, 20, 10]),
+        "mean": (0.5, 0.0),
+        "std": (0.5, 2.0),
+    }
+    module = LongTailClassifier(**(usual | parts))
+    module.log = lambda *_, **__: None  # no trainer is attached
+    return module
+
+
+@pytest.fixture
+def batch() -> tuple[Tensor, Tensor]:
+    images = torch.zeros(4, 2, 2, 2, dtype=torch.uint8)
+    images[:, 1] = 255
+    return images, torch.tensor([0, 1, 2, 2])
+
+
+def test_images_are_normalised_by_channel(batch: tuple[Tensor, Tensor]) -> None:
+    module = classifier()
+    module(batch[0])
+    (seen,) = module.model.given
+    assert (seen[:, 0] == -1).all()
+    assert (seen[:, 1] == 0.5).all()
+
+
+@pytest.mark.parametrize(("channels_last", "stride"), [(False, (8, 4, 2, 1)), (True, (8, 1, 4, 2))])
+def test_images_are_laid_out_as_asked(batch: tuple[Tensor, Tensor], channels_last: bool, stride: tuple[int]) -> None:
+    module = classifier(channels_last=channels_last)
+    module(batch[0])
+    (seen,) = module.model.given
+    assert seen.stride() == stride
+
+
+def test_a_step_is_loss_plus_penalty_of_the_same_logits(batch: tuple[Tensor, Tensor]) -> None:
+    module = classifier()
+    outputs = module.training_step(batch, 0)
+    (logits, targets), (reg_logits, reg_targets) = module.loss.given, module.reg.given
+    assert outputs["loss"] == 2.5
+    assert torch.equal(outputs["logits"], logits)
+    assert logits is reg_logits
+    assert torch.equal(targets, batch[1])
+    assert torch.equal(reg_targets, batch[1])
+
+
+def test_mixing_comes_after_normalising_and_reaches_loss_and_regularizer(batch: tuple[Tensor, Tensor]) -> None:
+    soft = torch.full((4, C), 1 / 3)
+    mix = Recorder(lambda images, labels: (images + 1, soft))
+    module = classifier(mix=mix)
+    module.training_step(batch, 0)
+    assert mix.given[0].min() == -1
+    assert module.model.given[0].min() == 0
+    assert module.loss.given[1] is soft
+    assert module.reg.given[1] is soft
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [({}, True), ({"seed": 8}, False), ({"rank": 1}, False), ({"batch_idx": 1}, False), ({"epoch": 1}, False)],
+    ids=str,
+)
+def test_seed_rank_epoch_and_batch_decide_the_draws_of_a_step(
+    other: dict[str, int], same: bool, batch: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws = []
+    for at in ({}, other):
+        torch.manual_seed(len(draws))  # what was drawn before does not matter
+        module = classifier(model=Recorder(lambda images: torch.rand(4, C)), seed=at.get("seed", 7))
+        monkeypatch.setattr(LongTailClassifier, "global_rank", at.get("rank", 0))
+        monkeypatch.setattr(LongTailClassifier, "current_epoch", at.get("epoch", 0))
+        module.training_step(batch, at.get("batch_idx", 0))
+        draws.append(module.loss.given[0])
+    assert torch.equal(*draws) == same
+
+
+def test_training_means_are_over_images(batch: tuple[Tensor, Tensor]) -> None:
+    losses = iter([1.0, 4.0])
+    module = classifier(
+        model=Recorder(lambda images: torch.eye(C)[[0] * len(images)]),
+        loss=Recorder(lambda logits, targets: torch.tensor(next(losses))),
+    )
+    images, labels = batch
+    module.training_step((images, labels), 0)
+    module.training_step((images[:2], labels[:2]), 1)
+    assert module.train_means["loss"].compute() == pytest.approx((4 * 1.0 + 2 * 4.0) / 6)
+    module.on_train_epoch_start()
+    assert all(metric.update_count == 0 for metric in module.train_means.values())
+
+
+def test_evaluation_counts_every_image_once(batch: tuple[Tensor, Tensor]) -> None:
+    module = classifier(model=Recorder(lambda images: torch.eye(C)[[0, 1, 1, 2]]))
+    for _ in range(2):
+        module.test_step(batch, 0)
+        module.on_test_epoch_end()
+        assert module.evaluation.total.tolist() == [1, 1, 2]
+        assert module.evaluation.correct.tolist() == [1, 1, 1]
+
+
+def test_a_checkpoint_holds_no_constants_of_the_data() -> None:
+    assert not {"mean", "std", "class_counts"} & classifier().state_dict().keys()

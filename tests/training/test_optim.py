@@ -1,0 +1,92 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from carlt.config.schema import fits, signature
+from carlt.training.optim import SGD, AdamW, lr_factor, parameter_groups
+
+
+def rates(optim: SGD | AdamW, epochs: int, steps: int) -> list[float]:
+    """The learning rate of every step of a training."""
+    configured = optim.configure(nn.Linear(2, 2), epochs, steps)
+    optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]
+    assert schedule["interval"] == "step"
+    found = []
+    for _ in range(epochs * steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule["scheduler"].step()
+    return found
+
+
+def test_warmup_rises_linearly_to_the_peak_and_never_idles() -> None:
+    found = rates(SGD(0.8, schedule="constant", warmup_epochs=2), epochs=4, steps=4)
+    assert found == pytest.approx([0.1 * k for k in range(1, 9)] + [0.8] * 8)
+
+
+def test_cosine_by_its_formula() -> None:
+    found = rates(AdamW(1.0, schedule="cosine", min_lr=0.1), epochs=5, steps=4)
+    assert found == pytest.approx([0.1 + 0.9 * (1 + math.cos(math.pi * k / 20)) / 2 for k in range(20)])
+    assert lr_factor(5, 5, "cosine", floor=0.1) == pytest.approx(0.1)
+
+
+def test_cosine_starts_after_warmup() -> None:
+    assert lr_factor(2, 10, "cosine", warmup_epochs=2) == 1
+    assert lr_factor(6, 10, "cosine", warmup_epochs=2) == pytest.approx(0.5)
+    assert lr_factor(10, 10, "cosine", warmup_epochs=2) == pytest.approx(0)
+
+
+def test_multistep_falls_at_160_and_180_of_200_epochs() -> None:
+    found = rates(SGD(0.1, schedule="multistep"), epochs=200, steps=3)
+    assert found == pytest.approx([0.1] * 480 + [0.01] * 60 + [0.001] * 60)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "multistep"])
+@pytest.mark.parametrize("warmup", [0, 0.5, 3])
+def test_a_factor_is_between_0_and_1(schedule: str, warmup: float) -> None:
+    factors = [lr_factor(epoch / 10, 3, schedule, warmup, (0.8, 0.9)) for epoch in range(31)]
+    assert all(0 <= factor <= 1 for factor in factors)
+
+
+def network() -> nn.Module:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 3))
+    net[0].bias.requires_grad_(False)
+    return net
+
+
+def test_biases_and_norms_are_not_decayed_by_adamw() -> None:
+    net = network()
+    decayed, others = AdamW(1e-3, weight_decay=0.05).configure(net, 1, 1)["optimizer"].param_groups
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.05, 0.0)
+    assert [id(p) for p in decayed["params"]] == [id(net[0].weight), id(net[2].weight)]
+    assert [id(p) for p in others["params"]] == [id(net[1].weight), id(net[1].bias), id(net[2].bias)]
+
+
+def test_sgd_decays_everything() -> None:
+    (group,) = SGD(0.1, momentum=0.8, weight_decay=2e-4).configure(network(), 1, 1)["optimizer"].param_groups
+    assert (group["weight_decay"], group["momentum"], len(group["params"])) == (2e-4, 0.8, 5)
+
+
+@pytest.mark.parametrize("decay_all", [True, False])
+def test_every_trainable_parameter_is_in_one_group(decay_all: bool) -> None:
+    net = network()
+    found = [id(p) for group in parameter_groups(net, 0.1, decay_all) for p in group["params"]]
+    assert sorted(found) == sorted(id(p) for p in net.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("optim", ["SGD", "AdamW"])
+def test_a_config_may_set_the_common_arguments(optim: str) -> None:
+    parameters = signature(f"carlt.training.optim.{optim}")
+    assert {"lr", "weight_decay", "schedule", "warmup_epochs", "milestones", "min_lr"} <= parameters.keys()
+    assert not fits("linear", parameters["schedule"].annotation)
+
+
+def test_one_sgd_step_by_hand() -> None:
+    net = nn.Linear(1, 1, bias=False)
+    net.weight.data.fill_(2.0)
+    optimizer = SGD(0.1, weight_decay=0.5, schedule="constant").configure(net, 1, 10)["optimizer"]
+    net(torch.ones(1, 1)).sum().backward()
+    optimizer.step()
+    assert net.weight.item() == pytest.approx(2.0 - 0.1 * (1.0 + 0.5 * 2.0))
