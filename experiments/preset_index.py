@@ -14,7 +14,7 @@ import csv
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from carlt.config.schema import compose_config, group_dir, options
+from carlt.config.compose import compose_config, option_file, options
 from carlt.reporting.published import FILE
 from carlt.reporting.summary import COLUMNS
 
@@ -76,9 +76,7 @@ class Preset:
 
 def read(name: str) -> Preset:
     """The preset of this name; ValueError if its header lacks what the index tells."""
-    folder = group_dir("preset")
-    assert folder is not None
-    lines = [text[2:].strip() for text in (folder / f"{name}.yaml").read_text().splitlines() if text.startswith("# ")]
+    lines = [text[2:].strip() for text in option_file("preset", name).read_text().splitlines() if text.startswith("# ")]
     title, *rest = lines[1:]
     facts = dict(text.split(": ", 1) for text in rest)
     if unknown := facts.keys() - {"tables", "published", "sweep", "then", "measured"}:

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from carlt import train
-from carlt.config.command_line import check_overrides
-from carlt.config.schema import compose_config
+from carlt.config.overrides import compose_checked
+from carlt.config.stored import resumed_config
 from carlt.reporting import plots
 from carlt.reporting.summary import COLUMNS
 from carlt.runs import paths
@@ -26,7 +26,8 @@ def run() -> Run:
 
     def run(folder: Path, *overrides: str) -> dict[str, Any]:
         overrides = ("trainer.accelerator=cpu", "trainer.max_epochs=3", *overrides)
-        return train.run(compose_config("train", check_overrides("train", overrides)), folder)
+        composed = compose_checked("train", overrides)
+        return train.run(train.config_of_run(composed, composed.hydra), folder)
 
     return run
 
@@ -36,7 +37,7 @@ def resume() -> Run:
     """``resume(folder, *overrides)``: go on with the run in ``folder``; returns its result."""
 
     def resume(folder: Path, *overrides: str) -> dict[str, Any]:
-        return train.run(train.resumed_config(folder, overrides), folder)
+        return train.run(resumed_config(folder, overrides), folder)
 
     return resume
 

@@ -25,12 +25,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 from torchvision import transforms as usual
 
-from carlt.config import command_line
-from carlt.config.schema import compose_config
+from carlt.config.overrides import compose_checked
 from carlt.data import LongTailDataModule, decode
 from carlt.data.batch import Batch
 from carlt.data.images import FileImages
-from carlt.evaluation import result as run_record
+from carlt.runs import provenance
 from carlt.training.build import build_data
 
 ROUNDS = 3
@@ -161,7 +160,7 @@ def data(*overrides: str) -> list[LongTailDataModule]:
         ("aug.paste=null", "aug.relabel=null"),
         ("aug.paste=null", "aug.relabel=null", "sampler=class_balanced"),
     )
-    configs = (compose_config("train", command_line.check_overrides("train", [*common, *more])) for more in parts)
+    configs = (compose_checked("train", [*common, *more]) for more in parts)
     return [build_data(config) for config in configs]
 
 
@@ -238,7 +237,7 @@ def main() -> None:
         small = small_images(folder)
         photographs(folder, folder / "photos")
         large = large_images(folder / "photos")
-    commit = (run_record.commit() or "unknown")[:7]
+    commit = (provenance.commit() or "unknown")[:7]
     text = f"""# ConCutMix's views: the work done once
 
 `CARLT_REAL_DATA=... python experiments/benchmarks/mixed_views.py`, {time.strftime("%Y-%m-%d")}, commit {commit},

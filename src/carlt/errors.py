@@ -1,6 +1,8 @@
 """The errors a user can cause: one class, so that every command can print them as a plain line."""
 
 import math
+import sys
+from typing import NoReturn
 
 
 class CarltError(ValueError):
@@ -12,3 +14,10 @@ def at_least(minimum: float, **values: float) -> None:
     for name, value in values.items():
         if not (math.isfinite(value) and value >= minimum):
             raise CarltError(f"{name}={value} is out of range: it is at least {minimum:g}")
+
+
+def exit_with(command: str, error: CarltError) -> NoReturn:
+    """End a command after a user's mistake: the message, no traceback, exit code 2."""
+    prefix = f"{command}: error: "
+    print(prefix + str(error).replace("\n", "\n" + " " * len(prefix)), file=sys.stderr)
+    raise SystemExit(2)

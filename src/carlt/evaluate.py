@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from carlt.errors import CarltError
+from carlt.errors import CarltError, exit_with
 
 USAGE = """usage: python -m carlt.evaluate run=<run folder> [which=last|best|<checkpoint>]
        python -m carlt.evaluate run=<run folder> posthoc=tau_norm|logit_adjusted [tau=<number>] [data.<key>=<value>]
@@ -24,8 +24,6 @@ OPTIONS = ("run", "which", "posthoc", "tau")
 
 def main() -> None:
     """The command."""
-    from carlt.config.command_line import exit_with
-
     arguments = sys.argv[1:]
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE)

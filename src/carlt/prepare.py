@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carlt.errors import CarltError
+from carlt.errors import CarltError, exit_with
 
 if TYPE_CHECKING:
     from carlt.data import LongTailDataModule
@@ -133,15 +133,15 @@ def _obtain(download: Any) -> None:
 
 def main() -> None:
     """The command."""
-    from carlt.config.command_line import check_overrides, exit_with
-    from carlt.config.schema import compose_config, validate
+    from carlt.config.overrides import compose_checked
+    from carlt.config.schema import validate
 
     if not sys.argv[1:] or {"-h", "--help"} & set(sys.argv[1:]):
         print(USAGE)
         return
     logging.basicConfig(format="%(levelname)s: %(message)s")
     try:
-        config = compose_config("prepare", check_overrides("prepare", sys.argv[1:]))
+        config = compose_checked("prepare", sys.argv[1:])
         validate(config)
         if config.verify not in ("lists", "files", "full"):
             raise CarltError(f"verify={config.verify}: choose from lists, files, full")

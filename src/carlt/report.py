@@ -6,8 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from carlt.config.command_line import exit_with
-from carlt.errors import CarltError
+from carlt.errors import CarltError, exit_with
 from carlt.reporting import formats, plots
 from carlt.reporting import wandb_workspace as dashboard
 from carlt.reporting.figures import drawings

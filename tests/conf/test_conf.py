@@ -7,7 +7,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from carlt.config.schema import build, compose_config, conf_dir, options, signature, validate
+from carlt.config.compose import compose_config, conf_dir, options
+from carlt.config.instantiate import build
+from carlt.config.schema import validate
+from carlt.config.targets import parameters_of
 from carlt.losses.step import StepInput
 from carlt.models.classifier import feature_dim
 
@@ -121,7 +124,7 @@ def test_the_main_command_is_the_documented_recipe() -> None:
         "loss._target_": "carlt.losses.CrossEntropy",
     }
     assert {key: OmegaConf.select(config, key) for key in expected} == expected
-    defaults = {name: parameter.default for name, parameter in signature("carlt.reg.CAR").items()}
+    defaults = {name: parameter.default for name, parameter in parameters_of("carlt.reg.CAR").items()}
     assert {name: defaults[name] for name in ("weight", "beta", "r0", "margin", "surrogate")} == {
         "weight": 0.5, "beta": 0.5, "r0": 0.2, "margin": 0.1, "surrogate": "paper",
     }  # fmt: skip

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from carlt.config.schema import compose_config, group_dir, options, part_class, validate
+from carlt.config.compose import compose_config, option_file, options
+from carlt.config.instantiate import part_class
+from carlt.config.schema import validate
 from carlt.errors import CarltError
 from carlt.evaluation import posthoc
-from carlt.training import build as assembly
+from carlt.training import build
 from carlt.training.module import LongTailClassifier
 
 README = Path(__file__).parents[2] / "README.md"
@@ -61,10 +63,10 @@ def refusal(**choices: str) -> str | None:
     config = combined(**choices)
     validate(config)
     try:
-        data = assembly.build_data(config)
+        data = build.build_data(config)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(assembly, "LongTailClassifier", Silent)
-            module = assembly.build_module(config, data)
+            patch.setattr(build, "LongTailClassifier", Silent)
+            module = build.build_module(config, data)
     except CarltError as error:
         return str(error)
     batch = next(iter(data.train_dataloader()))
@@ -102,11 +104,11 @@ def test_what_works_with_car_works_without(aug: str) -> None:
 
 @pytest.mark.parametrize("name", options("stage"))
 def test_every_stage_trains_a_classifier_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assembly, "LongTailClassifier", Silent)
+    monkeypatch.setattr(build, "LongTailClassifier", Silent)
     assert {composed(f"stage={name}").optim.schedule, composed(f"stage={name}").optim.warmup_epochs} == {"cosine", 0}
     config = combined(stage=name, reg="car")
-    data = assembly.build_data(config)
-    module = assembly.build_module(config, data)
+    data = build.build_data(config)
+    module = build.build_module(config, data)
     module.training_step(next(iter(data.train_dataloader())), 0)["loss"].backward()
     trained = [place for place, parameter in module.named_parameters() if parameter.requires_grad]
     assert all(place.startswith(("model.classifier.", "loss.")) for place in trained)
@@ -117,8 +119,8 @@ def test_every_stage_trains_a_classifier_alone(name: str, monkeypatch: pytest.Mo
 def posthoc_refusal(name: str, **choices: str) -> str | None:
     """None if the method works on a network that learnt with the choices, or the one line that says why not."""
     config = combined(**choices)
-    data = assembly.build_data(config)
-    module = assembly.build_module(config, data)
+    data = build.build_data(config)
+    module = build.build_module(config, data)
     try:
         method = posthoc.METHODS[name](module)
     except CarltError as error:
@@ -133,9 +135,7 @@ def posthoc_refusal(name: str, **choices: str) -> str | None:
 
 def paper(group: str, option: str) -> str | None:
     """The method of an option and where it is from, "name (authors, venue year)"."""
-    folder = group_dir(group)
-    assert folder is not None
-    if found := re.search(r"^# paper: (.+)$", (folder / f"{option}.yaml").read_text(), re.MULTILINE):
+    if found := re.search(r"^# paper: (.+)$", option_file(group, option).read_text(), re.MULTILINE):
         return found[1]
     config = composed(f"{group}={option}")
     return getattr(part_class(config, group), "paper", None) if "_target_" in (config.get(group) or {}) else None

@@ -6,8 +6,8 @@ from types import ModuleType
 
 import pytest
 
-from carlt.config.command_line import check_overrides, presets
-from carlt.config.schema import conf_dir, options
+from carlt.config.compose import conf_dir, options
+from carlt.config.overrides import compose_checked, list_presets
 
 EXPERIMENTS = conf_dir().parent / "experiments"
 
@@ -42,7 +42,7 @@ def test_every_sweep_is_a_command(found: list) -> None:
     assert len(sweeps) >= 4
     for flag, *overrides in sweeps:
         assert flag == "-m"
-        check_overrides("train", overrides)
+        compose_checked("train", overrides)
 
 
 def test_what_is_measured_stands_where_it_is_said_to(found: list) -> None:
@@ -56,7 +56,7 @@ def test_what_is_measured_stands_where_it_is_said_to(found: list) -> None:
 def test_a_header_that_tells_wrong_things_is_named(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(script, "group_dir", lambda group: tmp_path)
+    monkeypatch.setattr(script, "option_file", lambda group, name: tmp_path / f"{name}.yaml")
     head = "# @package _global_\n# A title.\n"
     for facts, message in (
         ("# tabels: main\n", "unknown facts: tabels"),
@@ -77,6 +77,6 @@ def test_a_published_number_must_be_on_record(script: ModuleType) -> None:
 
 
 def test_help_names_every_preset() -> None:
-    text = presets()
+    text = list_presets()
     assert all(name in text for name in options("preset"))
     assert max(map(len, text.splitlines())) <= 110

@@ -5,17 +5,10 @@ from typing import Any, Literal
 import pytest
 from omegaconf import OmegaConf
 
-from carlt.config.schema import (
-    build,
-    compose_config,
-    conf_dir,
-    describe,
-    fits,
-    node_problems,
-    signature,
-    suggest,
-    validate,
-)
+from carlt.config.compose import compose_config, conf_dir
+from carlt.config.instantiate import build
+from carlt.config.schema import describe_type, matches, node_problems, suggest, validate
+from carlt.config.targets import parameters_of
 from carlt.errors import CarltError
 
 
@@ -51,21 +44,21 @@ from carlt.errors import CarltError
     ],
 )
 def test_fits(value: Any, kind: Any, expected: bool) -> None:
-    assert fits(value, kind) is expected
+    assert matches(value, kind) is expected
 
 
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        (float | None, "a number or null"),
+        (float | None, "a finite number or null"),
         (Literal["a", "b"], "one of a, b"),
-        (tuple[float, float], "a list of a number, a number"),
+        (tuple[float, float], "a list of a finite number, a finite number"),
         (tuple[int, ...], "a list of an integer"),
         (Path, "Path"),
     ],
 )
 def test_describe(kind: Any, words: str) -> None:
-    assert describe(kind) == words
+    assert describe_type(kind) == words
 
 
 def test_suggest_names_the_nearest_and_all() -> None:
@@ -75,7 +68,7 @@ def test_suggest_names_the_nearest_and_all() -> None:
 
 
 def test_a_signature_follows_keyword_arguments_into_the_parents() -> None:
-    parameters = signature("carlt.training.optim.AdamW")
+    parameters = parameters_of("carlt.training.optim.AdamW")
     assert {"lr", "betas", "weight_decay", "min_lr"} <= parameters.keys()
     assert parameters["decay_all"].default is False  # the child's own default
     assert "common" not in parameters
@@ -84,7 +77,7 @@ def test_a_signature_follows_keyword_arguments_into_the_parents() -> None:
 @pytest.mark.parametrize("target", ["carlt.nothing.X", "carlt.training.optim.Adagrad", "Adam"])
 def test_a_target_that_does_not_exist(target: str) -> None:
     with pytest.raises(CarltError, match=f"_target_={target} cannot be imported"):
-        signature(target)
+        parameters_of(target)
 
 
 def problems(**values: Any) -> list[str]:
@@ -103,7 +96,7 @@ def test_an_unknown_key_names_place_target_and_choices() -> None:
 
 
 def test_a_wrong_type_names_place_value_and_type() -> None:
-    assert problems(weight="abc") == ["reg.weight='abc': expected a number"]
+    assert problems(weight="abc") == ["reg.weight='abc': expected a finite number"]
 
 
 def test_a_wrong_choice_names_the_choices() -> None:

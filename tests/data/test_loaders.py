@@ -70,7 +70,7 @@ def test_all_ranks_mix_the_same_steps(data):
     steps = []
     for rank in range(2):
         data._rank = lambda rank=rank: (rank, 2)
-        steps.append([len(other) > 0 for _, other in data.train_dataloader().indices(0, 0)])
+        steps.append([len(other) > 0 for _, other in data.train_dataloader().plan.batches(0, 0)])
     assert steps[0] == steps[1]
 
 

@@ -117,7 +117,7 @@ def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:
 def test_resume_takes_new_values_but_no_new_parts(finished: Path, tmp_path: Path) -> None:
     done = train(f"resume={finished}", "model=resnet20", "trainer.max_epoch=4", home=tmp_path)
     assert done.returncode == 2
-    assert "model: a run goes on with the parts it has" in done.stderr
+    assert "model: the parts of a finished or interrupted run are fixed" in done.stderr
     assert "did you mean max_epochs?" in done.stderr
 
 

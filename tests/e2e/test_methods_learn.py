@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from carlt import train
-from carlt.config.schema import options
+from carlt.config.compose import options
 from carlt.evaluation.evaluate import evaluate_posthoc
 from carlt.evaluation.posthoc import METHODS
 from carlt.runs.record import read_result

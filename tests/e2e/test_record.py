@@ -130,7 +130,7 @@ def test_evaluate_prints_metrics_as_json(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run=nowhere"], "nowhere is no run folder"),
+        (["run=nowhere"], "run=nowhere is no run folder"),
         (["which=last"], "run=<run folder> is missing"),
         (["rum=x"], "'rum=x' is none of run=, which=, posthoc=, tau="),
         (["run={finished}", "which=nowhere.ckpt"], "no checkpoint at nowhere.ckpt"),

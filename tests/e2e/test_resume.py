@@ -166,10 +166,12 @@ def test_a_finished_run_goes_on_with_more_epochs(finished: Path, resume, tmp_pat
     assert [row["epoch"] for row in read_rows(folder / paths.METRICS)] == [0, 1, 2, 3]
 
 
-def test_resuming_a_finished_run_changes_nothing(finished: Path, resume, tmp_path: Path) -> None:
+def test_a_finished_run_is_not_resumed_without_more_epochs(finished: Path, resume, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
-    resume(folder)
+    for changes in ([], ["trainer.max_epochs=2"]):
+        with pytest.raises(CarltError, match=r"has trained 3 epochs already.*give a larger trainer\.max_epochs"):
+            resume(folder, *changes)
     assert differences(end_state(finished), end_state(folder)) == []
 
 

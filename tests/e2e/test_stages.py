@@ -11,8 +11,8 @@ import torch
 from omegaconf import OmegaConf
 
 from carlt import train
-from carlt.config.schema import compose_config
-from carlt.config.second_stage import check_overrides, staged
+from carlt.config.second_stage import compose_stage
+from carlt.config.stored import resumed_config
 from carlt.errors import CarltError
 from carlt.evaluation.evaluate import evaluate
 from carlt.reporting.groups import data_sets
@@ -25,12 +25,8 @@ pytestmark = pytest.mark.usefixtures("no_plots")
 
 def config_of(folder: Path, stage: str, *overrides: str) -> Any:
     """As the command composes it."""
-    given = [f"stage={stage}", f"init_run={folder}", *overrides]
-    checked = [o for o in check_overrides("train", given) if not o.startswith("hydra.")]
-    composed = compose_config("train", checked)
-    OmegaConf.set_struct(composed, False)
-    composed.choices = {"stage": stage, "data": "wrong", "loss": "of the stage"}
-    return staged(composed, checked)
+    composed = compose_stage("train", [f"stage={stage}", f"init_run={folder}", *overrides])
+    return train.config_of_run(composed, composed.hydra)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +51,7 @@ def test_the_config_is_the_first_run_s_but_for_what_the_stage_and_the_command_ch
     assert (config.reg._target_, config.reg.weight) == ("carlt.reg.CAR", 2)
     assert config.aug.mix is None
     assert config.aug.view == OmegaConf.load(first / paths.CONFIG).aug.view
-    assert (config.choices.stage, config.choices.loss) == ("los", "of the stage")
+    assert (config.choices.stage, config.choices.loss) == ("los", "label_smoothing")
     assert "data" not in config.choices or config.choices.data != "wrong"
     assert config.init.epochs == 2
     assert "seed" not in config.init
@@ -73,7 +69,7 @@ def test_it_is_a_run_that_needs_its_first_no_more(first: Path, tmp_path: Path) -
     assert backbone
     assert all(torch.equal(trained[name], value) for name, value in backbone.items())
     assert not torch.equal(trained["model.classifier.weight"], init["model.classifier.weight"])
-    more = train.run(train.resumed_config(folder, ["trainer.max_epochs=3"]), folder)
+    more = train.run(resumed_config(folder, ["trainer.max_epochs=3"]), folder)
     assert more["epochs"] == 3
 
 
@@ -96,7 +92,7 @@ def test_resumed_it_ends_as_if_nothing_had_happened(
     assert len(kills) >= 3
     expected = weights(whole)
     for kill in (kills[0], kills[-1]):
-        train.run(train.resumed_config(kill, []), kill)
+        train.run(resumed_config(kill, []), kill)
         found = weights(kill)
         assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
 
@@ -158,7 +154,11 @@ def as_stage(folder: Path) -> None:
         (as_stage, ("stage=crt",), r"is a second stage itself; .* its first: elsewhere"),
         (lambda _: None, (), r"init_run= is for a stage: add stage=\.\.\., one of crt"),
         (lambda _: None, ("stage=crx",), r"stage=crx: no such stage; did you mean crt"),
-        (lambda _: None, ("stage=crt", "model=resnet20"), r"model=resnet20: a stage has the model of its first run"),
+        (
+            lambda _: None,
+            ("stage=crt", "model=resnet20"),
+            r"model=resnet20: a second stage has the model of its first run",
+        ),
         (lambda _: None, ("stage=crt", "model.depth=8"), r"model\.depth: carlt\.models\.SmallCNN takes no 'depth'"),
         (lambda _: None, ("stage=wb", "stage.treshold=1"), r"takes no 'treshold'; did you mean threshold"),
     ],
@@ -170,13 +170,13 @@ def test_mistakes_are_told_before_anything_runs(
     shutil.copytree(first, folder)
     damage(folder)
     with pytest.raises(CarltError, match=message) as error:
-        check_overrides("train", [f"init_run={folder}", *overrides])
+        compose_stage("train", [f"init_run={folder}", *overrides])
     assert "\n" not in str(error.value)
 
 
 def test_a_stage_without_a_first_run_and_one_of_other_classes(first: Path, tmp_path: Path) -> None:
     with pytest.raises(CarltError, match=r"give init_run=<run folder>"):
-        check_overrides("train", ["stage=crt"])
+        compose_stage("train", ["stage=crt"])
     folder = tmp_path / "other"
     shutil.copytree(first, folder)
     checkpoint = torch.load(paths.checkpoint(folder, "last"), weights_only=True)

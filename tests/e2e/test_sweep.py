@@ -15,9 +15,8 @@ import pytest
 
 from carlt import train
 from carlt.data import LongTailDataModule
-from carlt.evaluation import result as run_record
 from carlt.reporting import plots
-from carlt.runs import paths
+from carlt.runs import paths, provenance
 from carlt.runs.record import read_result
 from carlt.training.callbacks import Progress
 
@@ -127,11 +126,11 @@ def test_a_run_gone_on_with_under_other_values_is_not_the_job(
     (result,) = copied.glob("runs/sweeps/*/*/result.json")
     resume(result.parent, "trainer.max_epochs=3")
     assert sweep("seed=0") == 1
-    assert "was gone on with under other values; move it away" in capsys.readouterr().out
+    assert "was resumed with other values; move it away" in capsys.readouterr().out
 
 
 def test_another_commit_is_told(copied: Path, sweep: Command, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    monkeypatch.setattr(run_record, "commit", lambda: "abcdef0123")
+    monkeypatch.setattr(provenance, "commit", lambda: "abcdef0123")
     assert sweep("seed=0") == 0
     assert "(now abcdef0), in " in capsys.readouterr().out
 
@@ -141,10 +140,10 @@ def test_any_failure_is_a_line_and_the_others_finish(
 ) -> None:
     run = train.run
 
-    def fail(config: Any, *rest: Any) -> dict[str, Any]:
+    def fail(config: Any, *rest: Any, **others: Any) -> dict[str, Any]:
         if config.seed == 0:
             raise RuntimeError("CUDA out of memory\nmuch more")
-        return run(config, *rest)
+        return run(config, *rest, **others)
 
     monkeypatch.setattr(train, "run", fail)
     assert sweep("seed=0,1") == 1

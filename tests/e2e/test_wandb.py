@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from carlt.config.schema import conf_dir
+from carlt.config.compose import conf_dir
 from carlt.runs import paths
 from carlt.runs.record import read_per_class, read_result
 from carlt.training.callbacks import read_rows

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from carlt.config.schema import conf_dir
+from carlt.config.compose import conf_dir
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,7 +39,7 @@ def test_the_wheel_composes_outside_the_checkout(wheel: Path, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     assert "carlt.data.ImageNetLT" in done.stdout
     where = subprocess.run(
-        [sys.executable, "-c", "from carlt.config.schema import conf_dir; print(conf_dir())"],
+        [sys.executable, "-c", "from carlt.config.compose import conf_dir; print(conf_dir())"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(installed)},
         capture_output=True,

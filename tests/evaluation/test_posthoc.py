@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from carlt.config.schema import compose_config
+from carlt.config.compose import compose_config
 from carlt.data.images import Split
 from carlt.errors import CarltError
 from carlt.evaluate import main
@@ -18,7 +18,7 @@ from carlt.evaluation.posthoc import Method
 from carlt.functional import without_prior
 from carlt.reporting.groups import data_sets
 from carlt.runs.reading import read_runs
-from carlt.training import build as assembly
+from carlt.training import build
 
 
 class Looked:
@@ -129,11 +129,11 @@ def test_other_images_are_refused(trained: Path) -> None:
 
 def test_what_a_method_cannot_change_is_said() -> None:
     config = compose_config("train", ["++model.width=4", "loss=ldam"])
-    module = assembly.build_module(config, assembly.build_data(config))
+    module = build.build_module(config, build.build_data(config))
     with pytest.raises(CarltError, match=r"posthoc=tau_norm changes nothing here"):
         posthoc.tau_norm(module)
     config = compose_config("train", ["++model.width=4", "stage=lws"])
-    module = assembly.build_module(config, assembly.build_data(config))
+    module = build.build_module(config, build.build_data(config))
     with pytest.raises(CarltError, match=r"needs a linear classifier, not Scaled"):
         posthoc.tau_norm(module)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from carlt.config.schema import compose_config
+from carlt.config.compose import compose_config
 from carlt.errors import CarltError
 from carlt.losses import GLMC
 from carlt.losses.step import StepInput

@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from carlt.config.command_line import check_overrides
-from carlt.config.schema import compose_config
+from carlt.config.compose import compose_config
+from carlt.config.overrides import compose_checked
 from carlt.runs.hash import run_hash
+from carlt.train import config_of_run
 
 
 def identity(*overrides: str, data: str = "d") -> str:
-    return run_hash(compose_config("train", check_overrides("train", overrides)), data)
+    return run_hash(config_of_run(composed := compose_checked("train", overrides), composed.hydra), data)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from carlt.errors import CarltError
-from carlt.sweeps.job import alone, check_objectives, job_folder, objective_values
+from carlt.runs.locks import exclusive_lock
+from carlt.sweeps.job import check_objectives, job_folder, objective_values
 
 
 def test_a_job_is_found_under_any_number(tmp_path: Path) -> None:
@@ -28,10 +29,10 @@ def test_two_processes_do_not_do_the_same_job(tmp_path: Path) -> None:
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(CarltError, match="another process is at a_run"), alone(lock, Path("a_run")):
+        with pytest.raises(CarltError, match="another process is at a_run"), exclusive_lock(lock, Path("a_run")):
             pass
         other.kill()  # a killed process holds nothing
-    with alone(lock, Path("a_run")):
+    with exclusive_lock(lock, Path("a_run")):
         pass
 
 
@@ -39,7 +40,7 @@ def data(validation: str = "split", val_split: Any = "some images") -> Any:
     return SimpleNamespace(name="digits_lt", validation=validation, val_split=val_split)
 
 
-def test_a_search_is_led_by_the_validation_split_alone() -> None:
+def test_a_search_is_led_by_the_validation_split_exclusive_lock() -> None:
     check_objectives(["val/worst_class", "val/balanced_accuracy"], data())
     with pytest.raises(CarltError, match="objective=test/worst_class: a search is led by the validation split"):
         check_objectives(["val/few", "test/worst_class"], data())

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from carlt.config.schema import build, compose_config
+from carlt.config.compose import compose_config
+from carlt.config.instantiate import build
 from carlt.errors import CarltError
 from carlt.training.build import build_data, build_trainer
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from carlt.config.schema import fits, signature
+from carlt.config.schema import matches
+from carlt.config.targets import parameters_of
 from carlt.training.optim import SGD, AdamW, lr_factor, parameter_groups
 
 
@@ -78,9 +79,9 @@ def test_every_trainable_parameter_is_in_one_group(decay_all: bool) -> None:
 
 @pytest.mark.parametrize("optim", ["SGD", "AdamW"])
 def test_a_config_may_set_the_common_arguments(optim: str) -> None:
-    parameters = signature(f"carlt.training.optim.{optim}")
+    parameters = parameters_of(f"carlt.training.optim.{optim}")
     assert {"lr", "weight_decay", "schedule", "warmup_epochs", "milestones", "min_lr"} <= parameters.keys()
-    assert not fits("linear", parameters["schedule"].annotation)
+    assert not matches("linear", parameters["schedule"].annotation)
 
 
 def test_one_sgd_step_by_hand() -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from carlt.data.batch import Batch, Pair, View, Views
+from carlt.data.batch import Batch, Foreground, Pair, View, Views
 from carlt.data.images import ArrayImages, FileImages, Split
 from carlt.errors import CarltError
 from carlt.functional.seeds import derive_seed
@@ -30,8 +30,7 @@ class TrainLoader:
     def __init__(self, split: Split, schedule: BatchSchedule, views: Views):
         self.split, self.schedule, self.views = split, schedule, views
         self.epoch = self.position = 0
-        if views.foreground is not None:
-            self.pasted = schedule.drawn_by(PowerLaw(views.foreground.power))
+        self.plan = BatchPlan(schedule, views.foreground)
 
     @property
     def sampler(self) -> "TrainLoader":
@@ -55,17 +54,6 @@ class TrainLoader:
     def _load(self, epoch: int, start: int) -> Iterator[Batch]:
         raise NotImplementedError
 
-    def indices(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Of each batch: its images, and those to paste from (none where it is not mixed)."""
-        own, none = self.schedule.batches(epoch, start), torch.empty(0, dtype=torch.int64)
-        if (foreground := self.views.foreground) is None:
-            yield from ((batch, none) for batch in own)
-            return
-        for step, (batch, other) in enumerate(zip(own, self.pasted.batches(epoch, start), strict=True), start):
-            # The same on all ranks: a step takes as long as its slowest rank.
-            point = derive_seed(self.pasted.seed, epoch, step) / 2**63
-            yield batch, other if foreground.drawn(epoch, point) else none
-
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self.epoch, "position": self.position}
 
@@ -83,7 +71,7 @@ class ArrayTrainLoader(TrainLoader):
 
     def _load(self, epoch: int, start: int) -> Iterator[Batch]:
         view, contrast, copies, _ = self.views
-        for step, (indices, other) in enumerate(self.indices(epoch, start), start):
+        for step, (indices, other) in enumerate(self.plan.batches(epoch, start), start):
             generator = torch.Generator().manual_seed(derive_seed(self.schedule.seed, epoch, step, self.schedule.rank))
             indices, other = indices.to(self.pixels.device), other.to(self.pixels.device)
             pixels = self.pixels[indices]
@@ -100,12 +88,16 @@ class FileTrainLoader(TrainLoader):
 
     def __init__(self, split: Split, schedule: BatchSchedule, views: Views, num_workers: int, pin_memory: bool):
         super().__init__(split, schedule, views)
-        self._plan = _EpochPlan(self)
-        self._workers = _Workers(_SeededFiles(split, views), self._plan, num_workers, pin_memory)
+        self._items = _EpochItems(self.plan)
+        self._workers = _Workers(_SeededFiles(split, views), self._items, num_workers, pin_memory)
 
     def _load(self, epoch: int, start: int) -> Iterator[Batch]:
-        self._plan.epoch, self._plan.start = epoch, start
+        self._items.epoch, self._items.start = epoch, start
         yield from self._workers
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self._workers.close()
 
 
 def eval_loader(
@@ -153,6 +145,10 @@ class FileEvalLoader:
     def __iter__(self) -> Iterator[Pair]:
         return ((batch.images, batch.labels) for batch in self._workers)
 
+    def close(self) -> None:
+        """End the worker processes."""
+        self._workers.close()
+
 
 def default_num_workers() -> int:
     """One worker a usable core, eight at most; a lone core loads in the main process."""
@@ -164,18 +160,41 @@ Item = tuple[int, int, bool]
 """The seed of its draws, which image, and whether it is pasted from."""
 
 
-class _EpochPlan:
-    """The batch sampler of a DataLoader: yields lists of items from ``start`` on."""
+class BatchPlan:
+    """Of each batch of an epoch the images to show, and those to paste from (none where the batch is not mixed)."""
 
-    def __init__(self, loader: TrainLoader):
-        self.loader, self.epoch, self.start = loader, 0, 0
+    def __init__(self, schedule: BatchSchedule, foreground: Foreground | None):
+        self.schedule, self.foreground = schedule, foreground
+        self.pasted = None if foreground is None else schedule.drawn_by(PowerLaw(foreground.power))
+
+    def batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Indices of batches ``start``, ``start + 1``, ... of ``epoch``: (shown, pasted from)."""
+        own, none = self.schedule.batches(epoch, start), torch.empty(0, dtype=torch.int64)
+        if self.foreground is None or self.pasted is None:
+            yield from ((batch, none) for batch in own)
+            return
+        for step, (batch, other) in enumerate(zip(own, self.pasted.batches(epoch, start), strict=True), start):
+            # The same on all ranks: a step takes as long as its slowest rank.
+            point = derive_seed(self.pasted.seed, epoch, step) / 2**63
+            yield batch, other if self.foreground.drawn(epoch, point) else none
+
+
+class _EpochItems:
+    """The batch sampler of a DataLoader: yields lists of items from batch ``start`` of ``epoch`` on.
+
+    It refers to no loader. Workers that end as part of a reference cycle cost five seconds each, because Python closes
+    their queues before torch can ask them to stop.
+    """
+
+    def __init__(self, plan: BatchPlan):
+        self.plan, self.epoch, self.start = plan, 0, 0
 
     def __len__(self) -> int:
-        return len(self.loader) - self.start
+        return len(self.plan.schedule) - self.start
 
     def __iter__(self) -> Iterator[list[Item]]:
-        schedule = self.loader.schedule
-        for step, batch in enumerate(self.loader.indices(self.epoch, self.start), self.start):
+        schedule = self.plan.schedule
+        for step, batch in enumerate(self.plan.batches(self.epoch, self.start), self.start):
             # By place in the epoch, not by image: a sampler may show an image twice, and then in two views.
             first = step * schedule.batch_size * schedule.world_size + schedule.rank
             yield [
@@ -238,6 +257,10 @@ class _Workers:
             collate_fn=_collate,
             **options,
         )
+
+    def close(self) -> None:
+        """End the processes now, and not when Python finds the loader among its garbage (see ``_EpochItems``)."""
+        self.loader._iterator = None
 
     def __iter__(self) -> Iterator[Batch]:
         for batch, complaints in self.loader:

@@ -1,6 +1,7 @@
 """The data module that every data set extends: it loads splits once, knows the counts and serves the loaders."""
 
 import hashlib
+import weakref
 from pathlib import Path
 from typing import ClassVar
 
@@ -78,6 +79,7 @@ class LongTailDataModule(L.LightningDataModule):
         self.num_workers = default_num_workers() if num_workers is None else num_workers
         self.validation = validation
         self._splits: Splits | None = None
+        self._with_workers: weakref.WeakSet[FileTrainLoader | FileEvalLoader] = weakref.WeakSet()
 
     def load(self) -> Splits:
         """Read the data set; called once a process."""
@@ -132,17 +134,29 @@ class LongTailDataModule(L.LightningDataModule):
         train, schedule = self.splits.train, self.schedule()
         if isinstance(train.images, ArrayImages):
             return ArrayTrainLoader(train, schedule, self.views, self._device())
-        return FileTrainLoader(train, schedule, self.views, self.num_workers, self._device().type == "cuda")
+        loader = FileTrainLoader(train, schedule, self.views, self.num_workers, self._device().type == "cuda")
+        self._with_workers.add(loader)
+        return loader
 
     def evaluation_loader(self, split: Split) -> ArrayEvalLoader | FileEvalLoader:
         """``split`` seen through ``eval_view``, each image once over all ranks."""
-        return eval_loader(split, self.eval_view, self.eval_batch_size, self.num_workers, self._device(), *self._rank())
+        loader = eval_loader(
+            split, self.eval_view, self.eval_batch_size, self.num_workers, self._device(), *self._rank()
+        )
+        if isinstance(loader, FileEvalLoader):
+            self._with_workers.add(loader)
+        return loader
 
     def val_dataloader(self) -> ArrayEvalLoader | FileEvalLoader | list:
         return [] if self.val_split is None else self.evaluation_loader(self.val_split)
 
     def test_dataloader(self) -> ArrayEvalLoader | FileEvalLoader:
         return self.evaluation_loader(self.splits.test)
+
+    def close(self) -> None:
+        """End the worker processes of all loaders; a new loader starts its own."""
+        for loader in list(self._with_workers):
+            loader.close()
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

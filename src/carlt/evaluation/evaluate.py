@@ -8,7 +8,8 @@ from typing import Any
 import lightning as L
 from omegaconf import OmegaConf
 
-from carlt.config import command_line
+from carlt.config.overrides import apply_values
+from carlt.config.stored import load_config
 from carlt.data import LongTailDataModule
 from carlt.errors import CarltError
 from carlt.evaluation import posthoc
@@ -63,13 +64,12 @@ def evaluate_posthoc(
 
     Only the last epoch's is recorded. ``overrides`` change values of ``data``, but neither training nor test images.
     """
-
     if method not in posthoc.METHODS:
         raise CarltError(f"posthoc={method}: choose from {', '.join(posthoc.METHODS)}, none")
     config = load_config(run_dir)
     result = record.read_result(run_dir)
     with_values = config.copy()
-    command_line.apply_values(with_values, overrides)
+    apply_values(with_values, overrides)
     module, data, path, epoch = load(run_dir, with_values, which)
     if data.checksum() != result["data"]["sha256"]:
         raise CarltError(f"{run_dir} was trained or tested on other images than {' '.join(overrides) or 'these'}")
@@ -108,7 +108,6 @@ def evaluate_posthoc(
 
 def worst_class(evaluations: Mapping[str, Evaluation], data: LongTailDataModule) -> dict[str, Any]:
     """The test split's worst class by name, the rarest one where several are equally bad."""
-
     accuracy = {name: class_accuracy(e.correct, e.total) for name, e in evaluations.items()}
     test, counts = accuracy["test"], data.class_counts
     worst = (test == test[~test.isnan()].min()).nonzero().flatten()
@@ -124,7 +123,6 @@ def worst_class(evaluations: Mapping[str, Evaluation], data: LongTailDataModule)
 
 def write_test(folder: Path, test: Evaluation, data: LongTailDataModule) -> None:
     """``per_class.csv`` and ``confusion.npz`` of the test split."""
-
     record.write_per_class(
         folder, data.class_names, data.class_counts.tolist(), test.total.tolist(), test.correct.tolist()
     )
@@ -135,7 +133,6 @@ def write_test(folder: Path, test: Evaluation, data: LongTailDataModule) -> None
 
 def load(run_dir: Path, config: Any, which: str) -> tuple[LongTailClassifier, LongTailDataModule, Path, int]:
     """The network of a checkpoint, its data, the checkpoint's path and its epoch."""
-
     build.quiet_libraries()
     path = paths.checkpoint(run_dir, which) if which in ("last", "best") else Path(which)
     checkpoint = read_checkpoint(path)
@@ -146,12 +143,3 @@ def load(run_dir: Path, config: Any, which: str) -> tuple[LongTailClassifier, Lo
     except (KeyError, RuntimeError) as error:
         raise CarltError(f"{path} does not fit the network of {run_dir}: {str(error).splitlines()[0]}") from None
     return module, data, path, checkpoint["epoch"]
-
-
-def load_config(run_dir: Path) -> Any:
-    """The resolved config a run was made with; CarltError if the folder is no run folder."""
-
-    path = run_dir / paths.CONFIG
-    if not path.is_file():
-        raise CarltError(f"{run_dir} is no run folder: it has no {paths.CONFIG}")
-    return OmegaConf.load(path)

@@ -1,11 +1,8 @@
 """What a finished run leaves behind: metrics of every split, tables and plots, and what it takes to trust them."""
 
-import functools
-import importlib.metadata
 import math
 import os
 import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +12,9 @@ import torch
 from carlt.data import LongTailDataModule
 from carlt.evaluation.evaluate import evaluate_splits, summaries, worst_class, write_test
 from carlt.runs import paths, record
+from carlt.runs.provenance import commit, versions
 from carlt.training.callbacks import Checkpoints, read_checkpoint, read_rows
 from carlt.training.module import LongTailClassifier
-
-PACKAGES = ("carlt", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "timm", "numpy")
 
 
 def evaluate_and_record(
@@ -53,7 +49,7 @@ def evaluate_and_record(
             "images": {k: int(e.total.sum()) for k, e in evaluations.items()},
         },
         "timings": {"fit_s": round(fit_seconds, 2), "steps": trainer.global_step},
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **versions()},
         "hardware": _hardware(trainer),
         "commit": commit(),
         "run_hash": run_hash,
@@ -65,21 +61,6 @@ def evaluate_and_record(
         write_test(run_dir, evaluations["test"], data)
         record.write_result(run_dir, result)
     return result
-
-
-@functools.cache
-def commit() -> str | None:
-    """The checkout's commit at the first call, ``+changes`` if files differ from it; None outside a checkout.
-
-    ``carlt.train`` calls it first of all: what it runs is what was there at its start.
-    """
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        head = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True, stderr=subprocess.DEVNULL).strip()
-        changed = subprocess.check_output([*git, "status", "--porcelain", "-uno"], text=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head + ("+changes" if changed.strip() else "")
 
 
 def _best(
@@ -106,16 +87,6 @@ def _best(
 
 def _ratio(test: float, train: float) -> float:
     return test / train if train > 0 else math.nan
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _hardware(trainer: L.Trainer) -> dict[str, Any]:

@@ -7,20 +7,9 @@ from pathlib import Path
 
 from carlt.errors import CarltError
 from carlt.runs import paths
+from carlt.runs.keys import NOT_IN_REPORT, is_under
 from carlt.runs.reading import LeftOut, Run
 
-# What changes no number of a run: neither a difference nor part of a label.
-IGNORED = (
-    "seed",
-    "resume",
-    "init_run",
-    "init.weights",
-    "launcher",
-    "logger",
-    "callbacks",
-    "data.root",
-    "data.num_workers",
-)
 CHECKSUM = "data checksum"
 OF_STAGE = ("choices.loss", "choices.sampler", "choices.optim")  # told by the name of a second stage
 
@@ -196,7 +185,7 @@ def _stage(config: Mapping[str, str]) -> str:
 
 def _ignored(name: str) -> bool:
     name = name.removeprefix("choices.")
-    return any(name == ignored or name.startswith(f"{ignored}.") for ignored in IGNORED)
+    return is_under(name, NOT_IN_REPORT)
 
 
 def _imbalance_factor(run: Run) -> float | None:

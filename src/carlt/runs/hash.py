@@ -6,20 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-# Where a run lies, who watches it and how it is fed changes none of its numbers. `recipe` and `choices` only name what
-# the other nodes say in full.
-IGNORED = (
-    "resume",
-    "init_run",  # init.weights says what is there
-    "objective",
-    "recipe",
-    "choices",
-    "logger",
-    "callbacks.progress",
-    "callbacks.checkpoints.every_n_steps",
-    "data.root",
-    "data.num_workers",
-)
+from carlt.runs.keys import NOT_IN_HASH
 
 
 def run_hash(config: DictConfig, data_checksum: str) -> str:
@@ -37,4 +24,6 @@ def _deciding(node: Any, place: str) -> Any:
     if not isinstance(node, dict):
         return node
     inside = {name: f"{place}.{name}" if place else str(name) for name in node}
-    return {str(name): _deciding(value, inside[name]) for name, value in node.items() if inside[name] not in IGNORED}
+    return {
+        str(name): _deciding(value, inside[name]) for name, value in node.items() if inside[name] not in NOT_IN_HASH
+    }

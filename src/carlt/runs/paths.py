@@ -9,6 +9,7 @@ METRICS = "metrics.csv"
 PER_CLASS = "per_class.csv"
 CONFUSION = "confusion.npz"
 CHECKPOINTS = "checkpoints"
+LOCK = ".lock"
 
 
 def checkpoint(run_dir: Path, which: str) -> Path:

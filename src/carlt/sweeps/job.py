@@ -1,22 +1,23 @@
 """A job of a sweep: skipped if it is finished, gone on with if it was interrupted, noted if it fails."""
 
-import fcntl
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from carlt.config.schema import validate
+from carlt.config.stored import load_config
 from carlt.errors import CarltError
-from carlt.runs import paths
+from carlt.runs import paths, provenance
 from carlt.runs.hash import run_hash
+from carlt.runs.locks import exclusive_lock
 from carlt.runs.record import read_result
 from carlt.sweeps.plan import JOBS, Record, Sweep, seconds_a_job
 
@@ -28,7 +29,7 @@ def run_job(
     config: DictConfig,
     objective: Any,
     first: bool,
-    execute: Callable[[DictConfig, Path, Any, Any], dict[str, Any]],
+    execute: Callable[..., dict[str, Any]],
 ) -> float | list[float] | None:
     """Run this process's job unless it is finished; returns what a search maximises, None without one or on failure.
 
@@ -37,7 +38,7 @@ def run_job(
     Args:
         objective: a metric of the validation split, or several.
         first: whether this is the process of a job that writes.
-        execute: ``(config, run folder, data, place in the sweep) -> result``.
+        execute: ``carlt.train.run``.
     """
     hydra = HydraConfig.get()
     jobs = hydra.sweeper.get("n_trials") or sweep.jobs
@@ -59,12 +60,11 @@ def run_job(
     note()
     try:
         validate(config)
-        from carlt.evaluation import result as run_record
-        from carlt.training import build as assembly
-        from carlt.training.callbacks.progress import Place, about
+        from carlt.training.build import build_data
+        from carlt.training.callbacks.progress import SweepPosition, about
 
-        commit = run_record.commit()
-        data = assembly.build_data(config)
+        commit = provenance.commit()
+        data = build_data(config)
         if sweep.search:
             check_objectives(objectives, data)
         identity = run_hash(config, data.checksum())
@@ -72,24 +72,25 @@ def run_job(
         with suppress(OSError):  # another rank may have been faster
             hydras_folder.rmdir()
         note(folder=str(folder))
-        with alone(sweep.folder / JOBS / f"{identity[:8]}.lock", folder) if first else nullcontext():
+        with exclusive_lock(sweep.folder / JOBS / f"{identity[:8]}.lock", folder) if first else nullcontext():
             check_same(folder, identity, data.checksum())
             if (folder / paths.RESULT).exists():
                 result = read_result(folder)
                 say(f"finished before{_of_commit(result.get('commit'), commit)}, in {folder}")
                 note(state="skipped")
             else:
-                if resumed := paths.checkpoint(folder, "last").is_file():
+                resumed = paths.checkpoint(folder, "last").is_file()
+                if (folder / paths.CONFIG).exists():
                     config.resume = str(folder)
-                place = Place(sweep.folder.name, record.number, jobs, _at_once(hydra), seconds_a_job(sweep))
-                left = place.seconds_left()
+                position = SweepPosition(sweep.folder.name, record.number, jobs, _at_once(hydra), seconds_a_job(sweep))
+                left = position.seconds_left()
                 say(
                     ("goes on where it was interrupted" if resumed else "begins")
                     + (f"; {about(left)} left" if left else "")
                 )
                 (folder / ERROR).unlink(missing_ok=True)
                 began = time.monotonic()
-                result = execute(config, folder, data, place)
+                result = execute(config, folder, data=data, position=position)
                 note(state="finished", seconds=time.monotonic() - began)
         values = objective_values(result, objectives) if sweep.search else []
         return values if len(values) > 1 else values[0] if values else None
@@ -115,10 +116,11 @@ def job_folder(hydras_folder: Path, identity: str) -> Path:
 
 def check_same(folder: Path, identity: str, data_checksum: str) -> None:
     """CarltError if somebody went on with the run in ``folder`` under other values."""
-    if (folder / paths.CONFIG).exists():
-        stored = OmegaConf.load(folder / paths.CONFIG)
-        if not isinstance(stored, DictConfig) or run_hash(stored, data_checksum) != identity:
-            raise CarltError(f"{folder} was gone on with under other values; move it away, and this job starts anew")
+    if not (folder / paths.CONFIG).exists():
+        return
+    # The folder is this sweep's own, so its classes are those of this command.
+    if run_hash(load_config(folder, trust=True), data_checksum) != identity:
+        raise CarltError(f"{folder} was resumed with other values; move it away, and this job starts anew")
 
 
 def check_objectives(objectives: Sequence[str], data: Any) -> None:
@@ -145,19 +147,6 @@ def objective_values(result: dict[str, Any], objectives: Sequence[str]) -> list[
             raise CarltError(f"objective={name} has no value: its group of classes is empty")
         values.append(float(value))
     return values
-
-
-@contextmanager
-def alone(lock: Path, folder: Path) -> Iterator[None]:
-    """Hold ``lock`` for as long as this process lives in the block; CarltError if another process does."""
-    with open(lock, "w") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise CarltError(f"another process is at {folder}") from None
-        except OSError:
-            pass  # a file system without locks
-        yield
 
 
 def _texts(overrides: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
@@ -19,12 +20,12 @@ from carlt.reporting import formats
 from carlt.reporting.groups import data_sets
 from carlt.reporting.summary import tables
 from carlt.runs import paths
+from carlt.runs.keys import NOT_IN_SWEEP_NAME, is_under
 from carlt.runs.reading import read_runs
 
 JOBS = ".jobs"
+DONE = ("finished", "skipped")
 SWEEPERS = ("sweep", "hydra/sweeper")
-# What decides no number of a job names no sweep either: a sweep stopped on one launcher is finished by another.
-UNNAMED = ("hydra", "launcher", "logger", "callbacks.progress", "objective", "data.root", "data.num_workers")
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,13 @@ class Record:
 
 
 def plan(overrides: Sequence[str]) -> tuple[Sweep, list[str]]:
-    """The sweep that a command line asks for, and ``overrides`` with what Hydra needs to know besides.
+    """The sweep that a command line describes, and ``overrides`` with those that Hydra needs besides.
 
     Its folder is ``runs/sweeps/<varied keys>_<hash of the overrides>``, so the same command comes to the same folder,
     unless ``hydra.sweep.dir`` names another.
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    naming = [o for o in parsed if not _under(o.key_or_group, UNNAMED)]
+    naming = [o for o in parsed if not is_under(o.key_or_group, NOT_IN_SWEEP_NAME)]
     varied = [o for o in naming if o.is_sweep_override()]
     given = [o for o in parsed if o.key_or_group == "hydra.sweep.dir"]
     text = "\n".join(sorted(_text(o) for o in naming))
@@ -68,15 +69,19 @@ def plan(overrides: Sequence[str]) -> tuple[Sweep, list[str]]:
     name = "_".join(["+".join(keys)[:60], hashlib.sha256(text.encode()).hexdigest()[:8]]).lstrip("_")
     folder = Path(_resolved(given[-1]) if given else f"runs/sweeps/{name}")
     jobs = math.prod(len(list(o.sweep_iterator())) if o.is_discrete_sweep() else 0 for o in varied)
-    told = [o for o in overrides if not o.startswith("hydra.sweep.dir=")] + [f"hydra.sweep.dir='{folder}'"]
+    complete = [o for o in overrides if not o.startswith("hydra.sweep.dir=")] + [f"hydra.sweep.dir='{folder}'"]
     objectives = [o.value() for o in parsed if o.key_or_group == "objective"]
     if objectives and isinstance(objectives[-1], list) and "hydra.sweeper.direction" not in str(overrides):
-        told.append(f"hydra.sweeper.direction=[{','.join(['maximize'] * len(objectives[-1]))}]")
+        complete.append(f"hydra.sweeper.direction=[{','.join(['maximize'] * len(objectives[-1]))}]")
     search = any(o.key_or_group in SWEEPERS and o.value() not in ("grid", "basic") for o in parsed)
     for o in varied:
         if not (search or o.is_discrete_sweep()):
             raise CarltError(f"{_text(o)}: only a search draws from an interval; add sweep=optuna, or list values")
-    return Sweep(folder.absolute(), keys, jobs, search), told
+    sweep = Sweep(folder.absolute(), keys, jobs, search)
+    place = "hydra.callbacks.sweep"
+    complete += [f"{place}.folder='{sweep.folder}'", f"{place}.jobs={jobs}", f"{place}.search={str(search).lower()}"]
+    complete.append(f"{place}.keys=[{','.join(keys)}]")
+    return sweep, complete
 
 
 def begin(sweep: Sweep) -> None:
@@ -85,12 +90,25 @@ def begin(sweep: Sweep) -> None:
         path.unlink()
 
 
-def conclude(sweep: Sweep, code: int) -> int:
-    """Print what became of the jobs and the table of the finished ones; the exit code, 1 if not all are finished."""
+def current() -> Sweep:
+    """The sweep that this process works on, in a job of it."""
+    values = HydraConfig.get().callbacks["sweep"]
+    return Sweep(Path(values.folder), tuple(values["keys"]), values.jobs, values.search)
+
+
+def exit_code(sweep: Sweep, code: int = 0) -> int:
+    """``code``, or 1 where that is 0 and not all jobs are finished."""
+    records = _records(sweep)
+    finished = sum(record.state in DONE for record in records)
+    return code or int(finished < max((record.jobs for record in records), default=0))
+
+
+def conclude(sweep: Sweep) -> None:
+    """Print what became of the jobs and the table of the finished ones."""
     records = sorted(_records(sweep), key=lambda record: record.number)
     if not records:
-        return code
-    finished = [record for record in records if record.state in ("finished", "skipped")]
+        return
+    finished = [record for record in records if record.state in DONE]
     before = sum(record.state == "skipped" for record in records)
     total = max(record.jobs for record in records)
     if finished:
@@ -101,8 +119,6 @@ def conclude(sweep: Sweep, code: int) -> int:
             print(f"  job {record.number} ({record.label}) {_trouble(record)}")
     if len(finished) < total:
         print("The same command does what is left, and skips what is finished.")
-        return code or 1
-    return code
 
 
 def seconds_a_job(sweep: Sweep) -> float | None:
@@ -128,10 +144,6 @@ def _trouble(record: Record) -> str:
 
 def _records(sweep: Sweep) -> list[Record]:
     return [Record(**json.loads(path.read_text())) for path in (sweep.folder / JOBS).glob("*.json")]
-
-
-def _under(key: str, places: Sequence[str]) -> bool:
-    return any(key == place or key.startswith((f"{place}.", f"{place}/")) for place in places)
 
 
 def _text(override: Override) -> str:

@@ -12,14 +12,14 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from carlt.aug import Compose
-from carlt.config.schema import build, part_class
+from carlt.config.instantiate import build, part_class
 from carlt.data import LongTailDataModule
 from carlt.errors import CarltError
 from carlt.models.classifier import feature_dim
 from carlt.runs import paths
 from carlt.stages import Stage
 from carlt.training.callbacks import AtomicCheckpointIO, MetricsCsv, read_checkpoint
-from carlt.training.callbacks.progress import Place
+from carlt.training.callbacks.progress import SweepPosition
 from carlt.training.module import LongTailClassifier
 
 
@@ -90,10 +90,41 @@ def build_module(
     )
 
 
-def init_weights(config: DictConfig) -> dict[str, Tensor]:
+def initial_weights(config: DictConfig) -> dict[str, Tensor]:
     """The weights of the network that a second stage begins with."""
     state = read_checkpoint(paths.checkpoint(Path(config.init_run), "last"))["state_dict"]
     return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+
+
+def check_resumable(checkpoint: Path, module: LongTailClassifier, config: DictConfig, data: LongTailDataModule) -> int:
+    """The number of epochs that ``checkpoint`` has finished.
+
+    Raises:
+        CarltError: it does not fit the network, has trained as long as the config says, or its data have changed.
+    """
+    folder = checkpoint.parents[1]
+    state = read_checkpoint(checkpoint)
+    try:
+        module.load_state_dict(state["state_dict"])
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = next((line.strip() for line in str(error).splitlines()[1:]), str(error))
+        raise CarltError(f"{checkpoint} does not fit the network of {folder / paths.CONFIG}: {reason}") from None
+    try:
+        done = int(state["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+    except (KeyError, TypeError, ValueError):
+        raise CarltError(f"{checkpoint} holds no state of a training: it is damaged, or of another program") from None
+    if done > config.trainer.max_epochs or (done == config.trainer.max_epochs and (folder / paths.RESULT).is_file()):
+        raise CarltError(
+            f"resume={folder} has trained {done} epochs already, trainer.max_epochs={config.trainer.max_epochs}: "
+            "give a larger trainer.max_epochs"
+        )
+    stored = config.get("data_sha256")
+    if stored and stored != data.checksum():
+        raise CarltError(
+            f"resume={folder}: the images under data.root are not those that the run began with (checksum "
+            f"{data.checksum()[:8]}, recorded {stored[:8]}); put them back, or start a new run"
+        )
+    return done
 
 
 def _load(model: nn.Module, given: Mapping[str, Tensor], folder: str) -> None:
@@ -112,13 +143,15 @@ def _shape(state: Mapping[str, Tensor], name: str) -> str:
     return str(tuple(state[name].shape)) if name in state else "missing"
 
 
-def build_loggers(config: DictConfig, run_dir: Path, place: Place | None = None) -> list[Logger]:
+def build_loggers(config: DictConfig, run_dir: Path, position: SweepPosition | None = None) -> list[Logger]:
     """The loggers that ``logger=`` names."""
-    known: dict[str, Any] = {"run_dir": run_dir, "place": place, "choices": dict(config.get("choices") or {})}
+    known: dict[str, Any] = {"run_dir": run_dir, "position": position, "choices": dict(config.get("choices") or {})}
     return [build(config, f"logger.{name}", **known) for name in config.logger]
 
 
-def build_trainer(config: DictConfig, run_dir: Path, loggers: list[Logger], place: Place | None = None) -> L.Trainer:
+def build_trainer(
+    config: DictConfig, run_dir: Path, loggers: list[Logger], position: SweepPosition | None = None
+) -> L.Trainer:
     """Lightning's trainer with carlt's callbacks; metrics.csv is written whatever the config says."""
     epochs = config.trainer.max_epochs
     if not (isinstance(epochs, int) and epochs >= 1):
@@ -126,7 +159,7 @@ def build_trainer(config: DictConfig, run_dir: Path, loggers: list[Logger], plac
     for name in ("check_val_every_n_epoch", "limit_train_batches"):
         if (given := config.trainer.get(name)) is not None and given <= 0:
             raise CarltError(f"trainer.{name}={given} is out of range: it is more than 0")
-    callbacks = [build(config, f"callbacks.{name}", run_dir=run_dir, place=place) for name in config.callbacks]
+    callbacks = [build(config, f"callbacks.{name}", run_dir=run_dir, position=position) for name in config.callbacks]
     callbacks.append(MetricsCsv(run_dir))
     return build(
         config, "trainer", callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO()], default_root_dir=run_dir

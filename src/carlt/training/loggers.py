@@ -14,7 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from carlt.errors import CarltError
 from carlt.reporting.wandb_workspace import has_wandb_key
 from carlt.runs import paths
-from carlt.training.callbacks.progress import Place
+from carlt.training.callbacks.progress import SweepPosition
+
+__all__ = ["tensorboard_logger", "wandb_logger"]
 
 EXPERIMENT = ("data", "model", "aug", "loss", "reg", "sampler", "stage", "init")
 
@@ -40,7 +42,7 @@ def wandb_logger(
     tags: list[str] | None = None,
     offline: bool | None = None,
     choices: Mapping[str, Any] | None = None,
-    place: Place | None = None,
+    position: SweepPosition | None = None,
 ) -> WandbLogger:
     """Weights & Biases, by default ``offline`` where no key is at hand. A resumed run goes on with its W&B run.
 
@@ -57,7 +59,7 @@ def wandb_logger(
     preset = str(choices["preset"]) if choices and choices.get("preset") else None
     chosen = {name: str(choices[name]) for name in EXPERIMENT if choices and choices.get(name)}
     chosen |= {"preset": preset} if preset else {}
-    known = [f"{name}={option}" for name, option in chosen.items()] + ([f"sweep={place.sweep}"] if place else [])
+    known = [f"{name}={option}" for name, option in chosen.items()] + ([f"sweep={position.sweep}"] if position else [])
     return StepwiseWandb(
         project=project,
         save_dir=run_dir,
@@ -117,9 +119,9 @@ def finish(loggers: list[Logger], failed: bool = False) -> None:
             wandb.finish(int(failed))  # not logger.experiment.finish(), which would begin a run where none was begun
 
 
-def _flat(node: Any, place: str = "") -> dict[str, Any]:
+def _flat(node: Any, position: str = "") -> dict[str, Any]:
     if not isinstance(node, dict):
-        return {place: node}
+        return {position: node}
     return {
-        key: value for name, item in node.items() for key, value in _flat(item, f"{place}/{name}".strip("/")).items()
+        key: value for name, item in node.items() for key, value in _flat(item, f"{position}/{name}".strip("/")).items()
     }

@@ -34,6 +34,9 @@ def lr_factor(
     return 1.0
 
 
+__all__ = ["SGD", "AdamW"]
+
+
 class Optim:
     """An optimizer and a schedule that is stepped every batch.
 

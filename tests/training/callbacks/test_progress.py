@@ -10,7 +10,7 @@ from rich.console import Console
 
 from carlt.runs import paths
 from carlt.training.callbacks import Progress, read_rows
-from carlt.training.callbacks.progress import Place, about
+from carlt.training.callbacks.progress import SweepPosition, about
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -47,12 +47,12 @@ def test_durations_are_rough(seconds: float, words: str) -> None:
 
 
 def test_the_time_left_of_a_sweep() -> None:
-    assert Place("s", 3, 12).seconds_left() is None  # nothing is known before the first job is finished
-    assert Place("s", 3, 12, seconds=10).seconds_left() == 10 + 9 * 10
-    assert Place("s", 3, 12, at_once=3, seconds=10).seconds_left() == 10 + 3 * 10
-    assert Place("s", 3, 12).seconds_left(4, 8) == 4 + 9 * 8
-    assert Place("s", 3, 12, seconds=10).seconds_left(4, 8) == 4 + 9 * 10
-    assert Place("s", 3, 12, at_once=None, seconds=10).seconds_left() is None  # a cluster decides
+    assert SweepPosition("s", 3, 12).seconds_left() is None  # nothing is known before the first job is finished
+    assert SweepPosition("s", 3, 12, seconds=10).seconds_left() == 10 + 9 * 10
+    assert SweepPosition("s", 3, 12, at_once=3, seconds=10).seconds_left() == 10 + 3 * 10
+    assert SweepPosition("s", 3, 12).seconds_left(4, 8) == 4 + 9 * 8
+    assert SweepPosition("s", 3, 12, seconds=10).seconds_left(4, 8) == 4 + 9 * 10
+    assert SweepPosition("s", 3, 12, at_once=None, seconds=10).seconds_left() is None  # a cluster decides
 
 
 def trainer(epoch: int) -> Any:
@@ -65,7 +65,7 @@ def trainer(epoch: int) -> Any:
 def test_a_line_tells_the_time_left(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    progress = Progress(place=Place("s", 2, 3))
+    progress = Progress(position=SweepPosition("s", 2, 3))
     progress.on_train_start(trainer(1), None)  # type: ignore[arg-type]
     clock[0] += 20
     progress.on_train_epoch_end(trainer(1), None)  # type: ignore[arg-type]
@@ -77,7 +77,7 @@ def test_a_line_tells_the_time_left(capsys: pytest.CaptureFixture[str], monkeypa
 @pytest.mark.parametrize("width", [80, 160])
 def test_a_terminal_shows_a_bar_with_all_its_numbers(width: int) -> None:
     screen = io.StringIO()
-    progress = Progress(place=Place("s", 2, 3, seconds=7200))
+    progress = Progress(position=SweepPosition("s", 2, 3, seconds=7200))
     progress.console = Console(file=screen, force_terminal=True, width=width, color_system=None)
     progress.on_train_start(trainer(0), None)  # type: ignore[arg-type]
     progress.on_train_batch_end(trainer(0), None, None, None, 0)  # type: ignore[arg-type]

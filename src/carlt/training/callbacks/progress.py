@@ -20,7 +20,7 @@ SHOWN = {
 
 
 @dataclass(frozen=True)
-class Place:
+class SweepPosition:
     """Where a run stands in a sweep: job ``job`` of ``jobs``, ``at_once`` of them side by side (None: unknown).
 
     ``seconds`` is what a job took so far, None before the first one is finished.
@@ -45,11 +45,11 @@ class Progress(Callback):
 
     Args:
         plain_every_s: seconds between two lines when the output is no terminal.
-        place: the run's in a sweep, whose time left is then shown too, as if all jobs took as long as those so far.
+        position: the run's in a sweep, whose time left is then shown too, as if all jobs took as long as those so far.
     """
 
-    def __init__(self, plain_every_s: float = 15.0, place: Place | None = None):
-        self.plain_every_s, self.place = plain_every_s, place
+    def __init__(self, plain_every_s: float = 15.0, position: SweepPosition | None = None):
+        self.plain_every_s, self.position = plain_every_s, position
         self.console = Console()
         self.bar: Bar | None = None
         self.started = self.last_line = 0.0
@@ -108,13 +108,17 @@ class Progress(Callback):
         return self.console.width < 150
 
     def _job(self) -> str:
-        return f"job {self.place.job}/{self.place.jobs}  " if self.place else ""
+        return f"job {self.position.job}/{self.position.jobs}  " if self.position else ""
 
     def _left(self, done: int, epochs: int) -> tuple[str, str]:
         """The time left of this run and of the sweep, by the pace since the run (re)started; empty where it is none."""
         pace = (time.monotonic() - self.started) / (done - self.first_epoch)
         run = pace * (epochs - done)
-        rest = self.place.seconds_left(run, pace * epochs) if self.place and self.place.job < self.place.jobs else None
+        rest = (
+            self.position.seconds_left(run, pace * epochs)
+            if self.position and self.position.job < self.position.jobs
+            else None
+        )
         return f", {about(run)} left" if done < epochs else "", f"  sweep: {about(rest)} left" if rest else ""
 
     def _close(self) -> None:

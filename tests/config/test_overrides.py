@@ -5,19 +5,19 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from carlt.config.command_line import apply_values, check_overrides, check_single
-from carlt.config.schema import compose_config
+from carlt.config.compose import compose_config
+from carlt.config.overrides import apply_values, check_single, compose_checked, sweep_overrides
 from carlt.errors import CarltError
 
 
 def mistakes(*overrides: str) -> list[str]:
     with pytest.raises(CarltError) as error:
-        check_overrides("train", overrides)
+        compose_checked("train", overrides)
     return str(error.value).splitlines()
 
 
 def composed(*overrides: str) -> Any:
-    return compose_config("train", check_overrides("train", overrides))
+    return compose_checked("train", overrides)
 
 
 def test_sound_overrides_pass() -> None:
@@ -45,13 +45,13 @@ def test_recipe_values_reach_the_parts() -> None:
         ("logger=[csv,wandbb]", ["logger=wandbb", "did you mean wandb?"]),
         ("dta=digits_lt", ["dta", "did you mean data?"]),
         ("reg.lamda=1", ["reg.lamda", "carlt.reg.CAR takes no 'lamda'", "weight"]),
-        ("reg.weight=abc", ["reg.weight='abc'", "expected a number"]),
-        ("reg.weight=", ["reg.weight=''", "expected a number"]),
+        ("reg.weight=abc", ["reg.weight='abc'", "expected a finite number"]),
+        ("reg.weight=", ["reg.weight=''", "expected a finite number"]),
         ("reg.surrogate=papr", ["reg.surrogate='papr'", "one of paper, released"]),
         ("trainer.max_epoch=3", ["trainer.max_epoch", "did you mean max_epochs?"]),
         ("trainer.max_epochs=many", ["trainer.max_epochs='many'"]),
         ("optim.schedule=linear", ["optim.schedule='linear'", "one of constant, cosine, multistep"]),
-        ("recipe.lr=high", ["recipe.lr=high", "expected a number"]),
+        ("recipe.lr=high", ["recipe.lr=high", "expected a finite number"]),
         ("recipe.epoch=3", ["recipe.epoch", "did you mean epochs?"]),
         ("data.profile=steep", ["data.profile='steep'", "one of exponential, step"]),
         ("sede=1", ["sede", "did you mean seed?"]),
@@ -85,7 +85,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
 
 def test_every_value_of_a_sweep_is_checked() -> None:
     sweep = ["seed=0,1,2", "reg.weight=0.1,0.5"]
-    assert check_overrides("train", sweep) == ["seed=0,1,2", "++reg.weight=0.1,0.5"]
+    assert sweep_overrides("train", sweep) == ["seed=0,1,2", "++reg.weight=0.1,0.5"]
     (line,) = mistakes("data=digits_lt,imagnet_lt")
     assert line.startswith("data=imagnet_lt: no such data")
     (line,) = mistakes("seed=0,x")
@@ -106,14 +106,14 @@ def test_every_value_of_a_sweep_over_a_part_is_checked(override: str) -> None:
 
 
 def test_a_pattern_stands_for_the_options_that_fit_it() -> None:
-    assert check_overrides("train", ["data=glob(cifar*)"]) == ["data=choice(cifar100_lt,cifar10_lt)"]
-    assert check_overrides("train", ["data=glob(*i*_lt,exclude=*net_lt)"]) == [
+    assert sweep_overrides("train", ["data=glob(cifar*)"]) == ["data=choice(cifar100_lt,cifar10_lt)"]
+    assert sweep_overrides("train", ["data=glob(*i*_lt,exclude=*net_lt)"]) == [
         "data=choice(cifar100_lt,cifar10_lt,digits_lt)"
     ]
 
 
 def test_no_preset_is_what_there_is_without_one() -> None:
-    assert check_overrides("train", ["preset=null", "seed=1", "stage=null"]) == ["seed=1"]
+    assert sweep_overrides("train", ["preset=null", "seed=1", "stage=null"]) == ["seed=1"]
 
 
 def test_several_values_are_a_sweep() -> None:
@@ -123,7 +123,7 @@ def test_several_values_are_a_sweep() -> None:
 
 
 def test_hydra_s_own_overrides_pass() -> None:
-    assert "hydra.run.dir=here" in check_overrides("train", ["hydra.run.dir=here"])
+    assert "hydra.run.dir=here" in sweep_overrides("train", ["hydra.run.dir=here"])
 
 
 def stored() -> Any:
@@ -138,7 +138,7 @@ def test_values_of_a_stored_config_can_change() -> None:
 
 
 def test_parts_of_a_stored_config_cannot_change() -> None:
-    with pytest.raises(CarltError, match="model: a run goes on with the parts it has"):
+    with pytest.raises(CarltError, match="model: the parts of a finished or interrupted run are fixed"):
         apply_values(stored(), ["model=resnet20"])
 
 

@@ -1,0 +1,80 @@
+"""Where the YAML files lie, which options a group has, and how Hydra composes them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from carlt.errors import CarltError
+
+_user_dirs: list[Path] = []
+
+
+def conf_dir() -> Path:
+    """The folder of carlt's YAML files: inside the installed package, or the checkout's ``conf/``."""
+    package = Path(__file__).parents[1]
+    return next(path for path in (package / "conf", package.parents[1] / "conf") if path.is_dir())
+
+
+def add_config_dir(folder: Path | str) -> None:
+    """Add a folder of the user's own YAML files, laid out as ``conf/``, for the rest of this process.
+
+    Raises:
+        CarltError: there is no such folder.
+    """
+    path = Path(str(folder).removeprefix("file://")).absolute()
+    if not path.is_dir():
+        raise CarltError(f"config folder {folder} does not exist")
+    if path not in _user_dirs:
+        _user_dirs.append(path)
+
+
+def search_path() -> list[Path]:
+    """Folders with further options: the user's own, and the checkout's ``experiments/`` (a wheel has its presets in
+    ``conf/``)."""
+    experiments = conf_dir().parent / "experiments"
+    return [*_user_dirs, *([experiments] if (experiments / "preset").is_dir() else [])]
+
+
+def is_group(group: str) -> bool:
+    """Whether ``conf/`` or a folder of the search path has a folder of this name."""
+    return bool(_group_dirs(group))
+
+
+def options(group: str) -> list[str]:
+    """The options of a config group, sorted, those of its subfolders included. A name that begins with _ is a shared
+    base and no option."""
+    found = {
+        path.relative_to(folder).with_suffix("") for folder in _group_dirs(group) for path in folder.rglob("*.yaml")
+    }
+    return sorted(path.as_posix() for path in found if not any(part.startswith("_") for part in path.parts))
+
+
+def option_file(group: str, option: str) -> Path:
+    """The YAML file of an option; CarltError if there is none."""
+    for folder in _group_dirs(group):
+        if (path := folder / f"{option}.yaml").is_file():
+            return path
+    raise CarltError(f"{group}={option}: no such {group}; choose from {', '.join(options(group))}")
+
+
+def search_path_override() -> str:
+    """The override that gives Hydra ``search_path()``."""
+    paths = ",".join(f"'file://{path}'" for path in search_path())
+    return f"hydra.searchpath=[{paths}]"
+
+
+def compose_config(config_name: str, overrides: Sequence[str] = (), *, with_hydra: bool = False) -> DictConfig:
+    """Compose a config with Hydra's compose API: no job folder, no logging, no change of folder.
+
+    Args:
+        overrides: in Hydra's own grammar (see ``carlt.config.overrides.compose_checked`` for a user's).
+        with_hydra: keep the node ``hydra``, with the chosen options under ``hydra.runtime.choices``.
+    """
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose(config_name, [*overrides, search_path_override()], return_hydra_config=with_hydra)
+
+
+def _group_dirs(group: str) -> list[Path]:
+    return [path for base in (conf_dir(), *search_path()) if (path := base / group).is_dir()] if group else []

@@ -1,0 +1,320 @@
+"""The overrides of a command line: parsed with Hydra's grammar, checked as a whole, and put into a config.
+
+Every mistake is found before anything runs, and all of them are in one error.
+"""
+
+import difflib
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override, ValueType
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from carlt.config.compose import compose_config, is_group, options
+from carlt.config.schema import (
+    INJECTED,
+    describe_type,
+    joined_error,
+    matches,
+    node_problems,
+    suggest,
+    target_nodes,
+    value_problem,
+)
+from carlt.config.targets import parameters_of
+from carlt.errors import CarltError
+
+COMBINABLE = ("aug", "logger", "reg")
+"""Groups whose options may be combined, as in aug=[randaugment,mixup]."""
+
+NAMED = ("reg",)
+"""Those of COMBINABLE whose combined options have their values under their names: reg.car.weight."""
+
+OPTIONAL = ("preset", "stage")
+"""Groups of which a run need not have an option."""
+
+
+def compose_checked(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """The config of a command line, composed once, with every value checked; its node ``hydra`` is Hydra's.
+
+    Groups are composed by Hydra; values are then set in the result, so that any parameter of a part's constructor can
+    be set, whether a YAML lists it or not.
+
+    Raises:
+        CarltError: lists every mistake: its value, its place and the choices.
+    """
+    return _checked(config_name, overrides)[0]
+
+
+def sweep_overrides(config_name: str, overrides: Sequence[str]) -> list[str]:
+    """``overrides`` in the form in which Hydra composes the jobs of a sweep: a parameter that no YAML lists becomes
+    ``++key=value``. Every value of the sweep is checked, and the first stands for all in questions of structure.
+
+    Raises:
+        CarltError: see :func:`compose_checked`.
+    """
+    return _checked(config_name, overrides)[1]
+
+
+def apply_values(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Set values in a complete config in place.
+
+    Raises:
+        CarltError: lists every override that does not fit it.
+    """
+    problems: list[str] = []
+    parsed = [override for text in overrides if (override := parse(text, problems))]
+    problems += [
+        f"{override.key_or_group}: the parts of a finished or interrupted run are fixed; only values can change"
+        for override in parsed
+        if isinstance(OmegaConf.select(config, override.key_or_group), DictConfig)
+    ]
+    checked = _check_values(config, parsed, problems)
+    _set_values(config, checked)
+    problems += _touched_problems(config, parsed)
+    if problems:
+        raise joined_error(problems)
+
+
+def list_presets() -> str:
+    """The presets for --help, one paragraph per folder."""
+    folders: dict[str, list[str]] = {}
+    for name in options("preset"):
+        folders.setdefault(name.rpartition("/")[0], []).append(name)
+    text = [textwrap.fill(", ".join(names), 110, subsequent_indent="  ") for names in folders.values()]
+    return "\n".join(["Presets (preset=name; what each is and its command: experiments/preset/README.md)", "", *text])
+
+
+def check_single(overrides: Sequence[str]) -> None:
+    """CarltError if a key has several values, which only a sweep can have."""
+    parsed = [override for text in overrides if (override := parse(text, []))]
+    if several := [o.key_or_group for o in parsed if o.is_sweep_override()]:
+        raise CarltError(
+            f"{', '.join(several)}: several values make a sweep; add -m, as in python -m carlt.train -m ..."
+        )
+
+
+def parse(text: str, problems: list[str]) -> Override | None:
+    """An override; None where ``text`` is none, and then the reason is added to ``problems``."""
+    try:
+        override = OverridesParser.create().parse_override(text)
+        if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
+            return _expand_glob(override, problems)
+        if override.key_or_group:
+            return override
+    except HydraException:
+        pass
+    problems.append(f"{text!r} is not of the form key=value" + _quoting_hint(text))
+    return None
+
+
+def parse_all(overrides: Sequence[str], problems: list[str]) -> list[Override]:
+    """The overrides as Hydra composes them, several options of a group in ``NAMED`` one by one."""
+    return [part for text in overrides if (override := parse(text, problems)) for part in _split_combined(override)]
+
+
+def choices(override: Override) -> list[Any]:
+    """The values of an override, several if it is a sweep; of a search's interval its two ends."""
+    if not override.is_sweep_override():
+        return [override.value()]
+    if override.is_discrete_sweep():
+        return list(override.sweep_iterator())
+    interval: Any = override.value()
+    return [interval.start, interval.end]
+
+
+def first(override: Override) -> str:
+    """``key=value``, of a sweep with its first value."""
+    if not override.is_sweep_override():
+        return text_of(override)
+    value = next(override.sweep_string_iterator(), "null") if override.is_discrete_sweep() else choices(override)[0]
+    return f"{override.get_key_element()}={value}"
+
+
+def text_of(override: Override) -> str:
+    """The override as it was written."""
+    assert override.input_line is not None
+    return override.input_line
+
+
+def _checked(config_name: str, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
+    problems: list[str] = []
+    parsed = parse_all(overrides, problems)
+    # Hydra has no word for no option, which is what these have anyway.
+    parsed = [o for o in parsed if o.key_or_group not in OPTIONAL or o.value() is not None]
+    of_hydra = [o for o in parsed if o.key_or_group.startswith("hydra")]
+    groups = [o for o in parsed if is_group(o.key_or_group) and o not in of_hydra]
+    values = [o for o in parsed if o not in of_hydra and o not in groups]
+    wrong = {id(o): list(_group_problems(o)) for o in groups}
+    problems += [problem for found in wrong.values() for problem in found]
+    sound = [first(o) for o in groups if not wrong[id(o)]]
+    config = _compose(config_name, [*sound, *(text_of(o) for o in of_hydra)], problems)
+    checked = _check_values(config, values, problems) if config is not None else []
+    if config is not None:
+        with open_dict(config):
+            _set_values(config, checked)
+        problems += _touched_problems(config, values)
+        if not problems:
+            problems += [problem for place, node in target_nodes(config) for problem in node_problems(node, place)]
+    if problems:
+        raise joined_error(problems)
+    assert config is not None
+    return config, [_for_hydra(o, config) for o in of_hydra + groups + checked]
+
+
+def _for_hydra(override: Override, config: DictConfig) -> str:
+    """The text that lets Hydra set a value which only a constructor declares."""
+    text = text_of(override)
+    is_value = not (is_group(override.key_or_group) or override.key_or_group.startswith("hydra"))
+    if is_value and not text.startswith(("+", "~")) and "_target_" in (_parent(config, override) or {}):
+        return "++" + text
+    return text
+
+
+def _parent(config: DictConfig, override: Override) -> Any:
+    place = override.key_or_group.rpartition(".")[0]
+    return OmegaConf.select(config, place) if place else config
+
+
+def _set_values(config: DictConfig, overrides: Sequence[Override]) -> None:
+    for override in overrides:
+        if override.is_delete():
+            parent = _parent(config, override)
+            with open_dict(parent):
+                parent.pop(override.key_or_group.rpartition(".")[2], None)
+        else:
+            OmegaConf.update(config, override.key_or_group, choices(override)[0], force_add=True)
+
+
+def _split_combined(override: Override) -> list[Override]:
+    """``reg=[car,mine]`` as ``reg=several +reg@reg.car=car +reg@reg.mine=mine``; other overrides as they are."""
+    group, names = override.key_or_group, override.value()
+    if group not in NAMED or override.is_sweep_override() or not isinstance(names, list):
+        return [override]
+    lines = [f"{group}=several", *(f"+{group}@{group}.{name}={name}" for name in dict.fromkeys(names))]
+    return OverridesParser.create().parse_overrides(lines)
+
+
+def _expand_glob(override: Override, problems: list[str]) -> Override | None:
+    """``group=glob(pattern)`` as the options that match the pattern."""
+    group, pattern = override.key_or_group, override.value()
+    assert isinstance(pattern, Glob)
+    if found := pattern.filter(options(group)):
+        return OverridesParser.create().parse_override(f"{group}=choice({','.join(found)})")
+    why = f"choose from {', '.join(options(group))}" if is_group(group) else "glob() stands for options of a group"
+    problems.append(f"{text_of(override)}: nothing fits it; {why}")
+    return None
+
+
+def _group_problems(override: Override) -> Iterator[str]:
+    group = override.key_or_group
+    for choice in choices(override):
+        if isinstance(choice, list) and group in NAMED:  # one that is not swept is split by now
+            text = text_of(override)
+            yield f"{text}: a sweep tries single options of {group}; give each combination its own command"
+            continue
+        if isinstance(choice, list) and group not in COMBINABLE:
+            yield f"{text_of(override)}: only {', '.join(COMBINABLE)} take several options; -m {group}=a,b tries each"
+            continue
+        names = choice if isinstance(choice, list) else [choice]
+        if repeated := sorted({str(name) for name in names if names.count(name) > 1}):
+            yield f"{text_of(override)}: {', '.join(repeated)} stands there twice"
+        for name in names:
+            word = "null" if name is None else str(name)
+            if word not in options(group):
+                yield f"{group}={word}: no such {group}; {_nearest(word, options(group))}"
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """The nearest known names, and all of them where they are few enough to read."""
+    if len(known) <= 40:
+        return suggest(name, known)
+    near = difflib.get_close_matches(name, known, 5)
+    return (f"did you mean {' or '.join(near)}? " if near else "") + f"--help lists all {len(known)}"
+
+
+def _check_values(config: DictConfig, overrides: Sequence[Override], problems: list[str]) -> list[Override]:
+    """The overrides whose key stands in ``config`` or in a constructor, and whose value is of the right kind."""
+    checked = []
+    for override in overrides:
+        key = override.key_or_group
+        parent, _, name = key.rpartition(".")
+        node = OmegaConf.select(config, parent) if parent else config
+        if not isinstance(node, DictConfig):
+            place = next(p for p in _prefixes(parent) if not isinstance(OmegaConf.select(config, p), DictConfig))
+            problems.append(f"{key}: there is no group of values {place!r}; {suggest(place, _names(config))}")
+        elif override.is_delete():
+            if name in node:
+                checked.append(override)
+            else:
+                problems.append(f"~{key}: there is no {name!r} to delete; {suggest(name, _names(node))}")
+        elif "_target_" in node:
+            parameters = parameters_of(node["_target_"])
+            if override.is_sweep_override() and name in parameters:
+                # node_problems checks a single value; of a sweep it checks the first.
+                found = [value_problem(key, v, parameters[name].annotation) for v in choices(override)]
+                problems += [problem for problem in found if problem]
+            if name in node or name in parameters:
+                checked.append(override)
+            else:
+                known = sorted({*parameters, *_names(node)} - INJECTED - {"_target_"})
+                problems.append(f"{key}: {node['_target_']} takes no {name!r}; {suggest(name, known)}")
+        elif name not in node:
+            problems.append(f"{key}: there is no {name!r}; {suggest(name, _names(node))}")
+        elif wrong := list(_kind_problems(node, name, override)):
+            problems += wrong
+        else:
+            checked.append(override)
+    return checked
+
+
+def _names(node: DictConfig) -> list[str]:
+    return sorted(str(name) for name in node if name != "hydra")
+
+
+def _kind_problems(node: DictConfig, name: str, override: Override) -> Iterator[str]:
+    """A plain key, which no constructor declares, keeps the type of its present value; null may become anything."""
+    present = OmegaConf.select(node, name, throw_on_missing=False)
+    for value in choices(override):
+        reference = isinstance(value, str) and "${" in value
+        if isinstance(present, bool | int | float | str) and not reference and not matches(value, type(present)):
+            key = override.key_or_group
+            yield f"{key}={value}: expected {describe_type(type(present))}, as in {key}={present}"
+
+
+def _touched_problems(config: DictConfig, overrides: Sequence[Override]) -> Iterator[str]:
+    """What is wrong with the nodes that ``overrides`` touch, or that the recipe feeds."""
+    places = [place for o in overrides for place in _prefixes(o.key_or_group)]
+    if any(place == "recipe" for place in places):
+        places += ["data", "optim", "trainer", "aug.view", "aug.eval_view"]
+    for place in dict.fromkeys(places):
+        node = OmegaConf.select(config, place, throw_on_missing=False)
+        if isinstance(node, DictConfig) and "_target_" in node:
+            yield from node_problems(node, place)
+
+
+def _prefixes(key: str) -> list[str]:
+    parts = key.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+
+
+def _compose(config_name: str, overrides: list[str], problems: list[str]) -> DictConfig | None:
+    try:
+        return compose_config(config_name, overrides, with_hydra=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        if not problems:
+            problems.append(str(error).strip().splitlines()[0])
+        return None
+
+
+def _quoting_hint(text: str) -> str:
+    """A remedy for values with characters of Hydra's grammar, such as = or a comma in a path."""
+    key, equals, value = text.partition("=")
+    if not (equals and key and value):
+        return ""
+    quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"; a value with special characters needs quotes: \"{key}='{quoted}'\""

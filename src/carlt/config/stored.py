@@ -1,0 +1,177 @@
+"""Configs of run folders. A folder may come from a stranger: its config is data and is checked before it is used."""
+
+import importlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from carlt.config.overrides import apply_values, parse
+from carlt.config.schema import joined_error
+from carlt.errors import CarltError
+from carlt.runs import paths
+from carlt.runs.config_file import read_config
+from carlt.runs.keys import MAY_CHANGE_ON_RESUME, is_under
+
+TARGETS = {
+    "data": ("carlt.data",),
+    "model": ("carlt.models",),
+    "loss": ("carlt.losses",),
+    "reg": ("carlt.reg",),
+    "sampler": ("carlt.samplers",),
+    "stage": ("carlt.stages",),
+    "optim": ("carlt.training.optim",),
+    "logger": ("carlt.training.loggers",),
+    "callbacks": ("carlt.training.callbacks",),
+    "aug": ("carlt.aug", "torchvision.transforms.v2"),
+    "trainer": ("lightning",),
+    "recipe": ("carlt.aug",),
+}
+"""For each node of a config the packages whose public classes it may name."""
+
+TRAINER_OBJECTS = ("callbacks", "logger", "plugins", "profiler", "default_root_dir")
+"""Arguments of Lightning's Trainer that are objects or places of this machine; no stored config has them."""
+
+RENAMED_TARGETS = {
+    "carlt.optim": "carlt.training.optim",
+    "carlt.loggers": "carlt.training.loggers",
+    "carlt.callbacks": "carlt.training.callbacks",
+    "carlt.data.samplers": "carlt.samplers",
+}
+"""Packages that moved since runs were recorded."""
+
+RENAMED_CLASSES: dict[str, str] = {}
+"""Classes that were renamed, by their full name after the move of their package."""
+
+RENAMED_KEYS = {"loss": {"reweight": "effective_number_beta", "reweight_from": "drw_start"}}
+"""Constructor parameters that were renamed, by node."""
+
+
+def load_config(folder: Path, *, trust: bool = False, word: str = "run") -> DictConfig:
+    """The config of the run in ``folder``, brought to today's names.
+
+    Args:
+        trust: allow classes that are not carlt's own. They are imported, so their code runs.
+        word: the option that named the folder, for messages.
+
+    Raises:
+        CarltError: no run folder, a damaged config, or a ``_target_`` that is not carlt's own without ``trust``.
+    """
+    if not (folder / paths.CONFIG).is_file():
+        raise CarltError(f"{word}={folder} is no run folder: it has no {paths.CONFIG}")
+    plain = _modern(read_config(folder))
+    if lacking := [key for key in ("data", "model", "aug", "loss", "reg", "optim", "trainer") if key not in plain]:
+        raise CarltError(f"{folder / paths.CONFIG} lacks {', '.join(lacking)}: it is damaged, or of another program")
+    if not isinstance(plain.get("seed"), int):
+        raise CarltError(f"{folder / paths.CONFIG} lacks a seed: it is damaged, or of another program")
+    if not trust and (problems := list(_foreign(plain, folder))):
+        raise joined_error(problems)
+    plain.setdefault("channels_last", False)
+    plain.setdefault("callbacks", {})
+    plain.setdefault("logger", {})
+    config = OmegaConf.create(plain)
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def resumed_config(folder: Path, overrides: Sequence[str] = (), *, trust: bool = False) -> DictConfig:
+    """The config with which the run in ``folder`` goes on. ``overrides`` may change its length and where things lie.
+
+    What changes is recorded under ``resumed`` in the config, with the epoch from which it holds; ``carlt.train`` fills
+    in that epoch.
+
+    Raises:
+        CarltError: see :func:`load_config`; an override of a value that a running training cannot take.
+    """
+    config = load_config(folder, trust=trust, word="resume")
+    before = OmegaConf.to_container(config)
+    parsed = [override for text in overrides if (override := parse(text, []))]
+    fixed = [o for o in parsed if OmegaConf.select(config, o.key_or_group) is not None]
+    refused = [
+        f"{o.key_or_group}: a resumed run keeps it, because its first epochs were trained so; start a new run for "
+        f"another value (what may change: {', '.join(MAY_CHANGE_ON_RESUME)})"
+        for o in fixed
+        if not is_under(o.key_or_group, MAY_CHANGE_ON_RESUME)
+        and not isinstance(OmegaConf.select(config, o.key_or_group), DictConfig)
+    ]
+    problems: list[str] = []
+    try:
+        apply_values(config, overrides)
+    except CarltError as error:
+        problems += str(error).splitlines()
+    if problems or refused:
+        raise joined_error([*problems, *refused])
+    changed = {
+        o.key_or_group: OmegaConf.select(config, o.key_or_group)
+        for o in parsed
+        if OmegaConf.select(config, o.key_or_group) != OmegaConf.select(OmegaConf.create(before), o.key_or_group)
+    }
+    if changed:
+        config.resumed = [*(config.get("resumed") or []), {"from_epoch": None, "values": changed}]
+    config.resume = str(folder)
+    return config
+
+
+def _modern(plain: dict[str, Any]) -> dict[str, Any]:
+    """A stored config with today's names of packages, classes and parameters."""
+
+    def walk(node: Any, place: str) -> Any:
+        if isinstance(node, list):
+            return [walk(item, place) for item in node]
+        if not isinstance(node, dict):
+            return node
+        group = place.partition(".")[0]
+        renamed = RENAMED_KEYS.get(group, {})
+        found = {
+            renamed.get(str(key), key): walk(value, f"{place}.{key}" if place else str(key))
+            for key, value in node.items()
+        }
+        if isinstance(target := found.get("_target_"), str):
+            module, _, name = target.rpartition(".")
+            target = f"{RENAMED_TARGETS.get(module, module)}.{name}"
+            found["_target_"] = RENAMED_CLASSES.get(target, target)
+        return found
+
+    return walk(plain, "")
+
+
+def _foreign(plain: dict[str, Any], folder: Path) -> Iterator[str]:
+    """The nodes that name a class which their place in a config may not have."""
+    for place, target, parent in _stored_targets(plain, ""):
+        allowed = TARGETS.get(place.partition(".")[0], ())
+        if not any(_is_public(target, package) for package in allowed):
+            yield (
+                f"{folder / paths.CONFIG}: {place} names {target!r}, which is not a part of carlt; loading it would "
+                "run its code. If the folder and the code are your own, add trust=true"
+            )
+        elif place == "trainer" and (objects := [key for key in TRAINER_OBJECTS if key in parent]):
+            yield f"{folder / paths.CONFIG}: trainer.{objects[0]} is not a value that a run folder may set"
+
+
+def _stored_targets(node: Any, place: str) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    if isinstance(node, list):
+        for item in node:
+            yield from _stored_targets(item, place)
+    elif isinstance(node, dict):
+        if "_target_" in node:
+            yield place, node["_target_"], node
+        for key, value in node.items():
+            if place or key != "init":  # a record of the first stage; nothing is built from it
+                yield from _stored_targets(value, f"{place}.{key}" if place else str(key))
+
+
+def _is_public(target: Any, package: str) -> bool:
+    """Whether ``target`` names a public class of ``package``; nothing but ``package`` itself is imported."""
+    if not isinstance(target, str):
+        return False
+    module, _, name = target.rpartition(".")
+    if module != package or name.startswith("_"):
+        return False
+    if package == "lightning":
+        return name == "Trainer"
+    found = importlib.import_module(package)
+    if package == "torchvision.transforms.v2":
+        value = getattr(found, name, None)
+        return isinstance(value, type) and issubclass(value, found.Transform) and name != "Lambda"
+    return name in getattr(found, "__all__", ())

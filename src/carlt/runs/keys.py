@@ -1,0 +1,49 @@
+"""Which keys of a config decide a run's numbers, and which only say where it lies, who watches it and how it is fed."""
+
+from collections.abc import Iterable
+
+CHANGE_NO_NUMBER = (
+    "resume",
+    "resumed",
+    "run_hash",
+    "data_sha256",
+    "objective",
+    "launcher",
+    "logger",
+    "callbacks.progress",
+    "callbacks.checkpoints.every_n_steps",
+    "data.root",
+    "data.num_workers",
+)
+"""Keys that change no number of a run."""
+
+NOT_IN_HASH = (*CHANGE_NO_NUMBER, "init_run", "recipe", "choices")
+"""Keys that the run's hash leaves out: besides the above those that only name what other keys say in full
+(``init.weights`` holds the checksum of what ``init_run`` names)."""
+
+NOT_IN_REPORT = (*CHANGE_NO_NUMBER, "seed", "init_run", "init.weights", "callbacks")
+"""Keys that set no two configurations of a report apart."""
+
+NOT_IN_SWEEP_NAME = (*CHANGE_NO_NUMBER, "hydra")
+"""Keys that do not name a sweep's folder: a sweep that stopped on one launcher is finished by another."""
+
+MAY_CHANGE_ON_RESUME = (
+    "trainer.max_epochs",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.log_every_n_steps",
+    "data.root",
+    "data.num_workers",
+    "data.eval_batch_size",
+    "logger",
+    "callbacks.progress",
+    "callbacks.checkpoints.every_n_steps",
+)
+"""Keys that ``resume=`` may change: the length of the training, and where and on what it runs."""
+
+
+def is_under(key: str, places: Iterable[str]) -> bool:
+    """Whether ``key`` is one of ``places`` or lies below one, as ``data.root`` lies below ``data``."""
+    return any(key == place or key.startswith((f"{place}.", f"{place}/")) for place in places)

@@ -1,0 +1,82 @@
+"""Exclusive use of a folder: a lock that a killed process does not hold."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from carlt.errors import CarltError
+from carlt.runs import paths
+
+
+@contextmanager
+def exclusive_lock(path: Path, folder: Path) -> Iterator[None]:
+    """Hold the lock file ``path`` in the block, on behalf of ``folder``; the file is removed at the end.
+
+    The lock is the operating system's, on the open file: it ends with the process, however that ends. On a file system
+    without locks nothing is held.
+
+    Raises:
+        CarltError: another process holds it, or the file cannot be written.
+    """
+    try:
+        file = _open_locked(path)
+    except (BlockingIOError, PermissionError) as error:
+        if isinstance(error, PermissionError) and not os.access(path.parent, os.W_OK):
+            raise CarltError(f"{folder} cannot be written ({error.strerror}); choose another folder") from None
+        raise CarltError(f"another process is at {folder}; wait for its end, or choose another folder") from None
+    except OSError as error:
+        raise CarltError(f"{folder} cannot be written ({error.strerror}); choose another folder") from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(file)
+
+
+def _open_locked(path: Path) -> int:
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            os.close(file)
+            raise
+        except OSError:
+            return file  # a file system without locks
+        try:
+            # The holder before us may have removed the file between our open and our lock.
+            if os.fstat(file).st_ino == path.stat().st_ino:
+                return file
+        except FileNotFoundError:
+            pass
+        os.close(file)
+
+
+@contextmanager
+def claim_folder(folder: Path, *, new: bool) -> Iterator[None]:
+    """Hold ``folder`` as the place of one run in the block. A folder that was made here and stays empty is removed.
+
+    Args:
+        new: whether a new run begins: the folder must not hold a run then.
+
+    Raises:
+        CarltError: another process runs there, the folder holds a run, or it cannot be made or written.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CarltError(f"{folder} cannot be made ({error.strerror}); choose another hydra.run.dir") from None
+    try:
+        with exclusive_lock(folder / paths.LOCK, folder):
+            if new and any((folder / name).exists() for name in (paths.RESULT, paths.METRICS, paths.CHECKPOINTS)):
+                raise CarltError(
+                    f"{folder} holds a run: go on with it (resume={folder}) or choose another hydra.run.dir"
+                )
+            yield
+    finally:
+        for path in missing:
+            with suppress(OSError):  # it holds something
+                path.rmdir()
