@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from carlt import train
+from carlt.commands import run as run_module
 from carlt.config.overrides import compose_checked
 from carlt.config.stored import resumed_config
 from carlt.reporting import plots
@@ -27,7 +27,7 @@ def run() -> Run:
     def run(folder: Path, *overrides: str) -> dict[str, Any]:
         overrides = ("trainer.accelerator=cpu", "trainer.max_epochs=3", *overrides)
         composed = compose_checked("train", overrides)
-        return train.run(train.config_of_run(composed, composed.hydra), folder)
+        return run_module.run(run_module.config_of_run(composed, composed.hydra), folder)
 
     return run
 
@@ -37,7 +37,7 @@ def resume() -> Run:
     """``resume(folder, *overrides)``: go on with the run in ``folder``; returns its result."""
 
     def resume(folder: Path, *overrides: str) -> dict[str, Any]:
-        return train.run(resumed_config(folder, overrides), folder)
+        return run_module.run(resumed_config(folder, overrides), folder)
 
     return resume
 

@@ -9,8 +9,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from carlt import prepare
-from carlt.data import CIFAR100LT, DigitsLT
+from carlt.commands import prepare
+from carlt.data import CIFAR100LT, DigitsLT, overview
 from carlt.errors import CarltError
 
 
@@ -44,19 +44,19 @@ def test_fetch_check_and_draw(server, cifar100_archive, tmp_path, loading, capsy
     with pytest.raises(CarltError, match=r"is not the official split .*images: expected 50000, found 400"):
         prepare.prepare(data)
     data.official = False
-    prepare.prepare(data)
+    prepare.prepare(data, out=tmp_path / "pictures")
     said = capsys.readouterr().out
     assert "there already" in said
     assert "many / medium / few-shot classes (> 100, 20 to 100, < 20): 0 / 0 / 100" in said
-    assert (tmp_path / "data/cifar100_lt_profile.png").stat().st_size > 1000
+    assert (tmp_path / "pictures/cifar100_lt_profile.png").stat().st_size > 1000
 
 
 def test_summary_and_profile_of_digits(loading):
     splits = DigitsLT(**loading).splits
-    train = prepare.summary("digits_lt", splits).splitlines()[2].split()
+    train = overview.summary("digits_lt", splits).splitlines()[2].split()
     counts = splits.class_counts
     assert train == ["train", str(int(counts.sum())), "10", str(int(counts.min())), str(int(counts.max()))]
-    bars = prepare.profile(splits).splitlines()
+    bars = overview.profile_bars(splits).splitlines()
     assert len(bars) == 10
     assert bars[0].endswith(f"{counts.max()} " + "█" * 50)
 

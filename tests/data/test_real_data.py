@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from carlt import prepare
+from carlt.commands import prepare
 from carlt.data import CIFAR100LT, ImageFolder, ImageNetLT, INaturalist2018, PlacesLT, TinyImageNetLT
 from carlt.data.datasets.in_memory import decode_all
 from carlt.data.facts import check_digest

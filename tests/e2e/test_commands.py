@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from carlt.commands.train import main
 from carlt.runs.record import read_result
-from carlt.train import main
 
 SHORT = ("trainer.accelerator=cpu", "trainer.max_epochs=1", "reg=none")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from carlt import train
+from carlt.commands import train
 from carlt.config.compose import options
 from carlt.evaluation.evaluate import evaluate_posthoc
 from carlt.evaluation.posthoc import METHODS

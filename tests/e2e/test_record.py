@@ -11,7 +11,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from carlt import evaluate
+from carlt.commands import evaluate
 from carlt.config.schema import validate
 from carlt.errors import CarltError
 from carlt.evaluation.evaluate import evaluate as evaluate_checkpoint

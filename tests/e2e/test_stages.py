@@ -10,7 +10,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from carlt import train
+from carlt.commands import run as run_module
+from carlt.commands import train
 from carlt.config.second_stage import compose_stage
 from carlt.config.stored import resumed_config
 from carlt.errors import CarltError
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("no_plots")
 def config_of(folder: Path, stage: str, *overrides: str) -> Any:
     """As the command composes it."""
     composed = compose_stage("train", [f"stage={stage}", f"init_run={folder}", *overrides])
-    return train.config_of_run(composed, composed.hydra)
+    return run_module.config_of_run(composed, composed.hydra)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_the_config_is_the_first_run_s_but_for_what_the_stage_and_the_command_ch
 def test_it_is_a_run_that_needs_its_first_no_more(first: Path, tmp_path: Path) -> None:
     begun, folder = tmp_path / "first", tmp_path / "second"
     shutil.copytree(first, begun)
-    result = train.run(config_of(begun, "crt", "trainer.max_epochs=2"), folder)
+    result = run_module.run(config_of(begun, "crt", "trainer.max_epochs=2"), folder)
     shutil.rmtree(begun)
     again = evaluate(folder)["metrics"]
     assert again == {name: value for name, value in result["metrics"].items() if name in again}
@@ -69,7 +70,7 @@ def test_it_is_a_run_that_needs_its_first_no_more(first: Path, tmp_path: Path) -
     assert backbone
     assert all(torch.equal(trained[name], value) for name, value in backbone.items())
     assert not torch.equal(trained["model.classifier.weight"], init["model.classifier.weight"])
-    more = train.run(resumed_config(folder, ["trainer.max_epochs=3"]), folder)
+    more = run_module.run(resumed_config(folder, ["trainer.max_epochs=3"]), folder)
     assert more["epochs"] == 3
 
 
@@ -88,11 +89,11 @@ def test_resumed_it_ends_as_if_nothing_had_happened(
     config = config_of(first, stage, "reg=car", "trainer.max_epochs=2", "callbacks.checkpoints.every_n_steps=3")
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", copy_then_move)
-        train.run(config, whole)
+        run_module.run(config, whole)
     assert len(kills) >= 3
     expected = weights(whole)
     for kill in (kills[0], kills[-1]):
-        train.run(resumed_config(kill, []), kill)
+        run_module.run(resumed_config(kill, []), kill)
         found = weights(kill)
         assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
 
@@ -111,7 +112,7 @@ def test_identity_follows_the_weights_it_begins_with_not_where_they_lie(first: P
 
 def test_a_report_shows_it_as_a_configuration_of_its_own(first: Path, tmp_path: Path) -> None:
     for stage in ("crt", "lws"):
-        train.run(config_of(first, stage, "trainer.max_epochs=1"), tmp_path / stage)
+        run_module.run(config_of(first, stage, "trainer.max_epochs=1"), tmp_path / stage)
     runs, left_out = read_runs([first, tmp_path])
     assert not left_out
     (data,) = data_sets(runs)
@@ -132,7 +133,7 @@ def test_an_older_run_without_options_names_and_newer_keys_will_do(first: Path, 
     config = config_of(folder, "disalign", "trainer.max_epochs=1")
     assert "data" not in config.choices
     assert config.choices.init == "CrossEntropy+NoRegularizer"
-    assert train.run(config, tmp_path / "second")["epochs"] == 1
+    assert run_module.run(config, tmp_path / "second")["epochs"] == 1
 
 
 def without(name: str) -> Callable[[Path], None]:
@@ -185,9 +186,9 @@ def test_a_stage_without_a_first_run_and_one_of_other_classes(first: Path, tmp_p
         checkpoint["state_dict"][key] = checkpoint["state_dict"][key][:7]
     torch.save(checkpoint, paths.checkpoint(folder, "last"))
     with pytest.raises(CarltError, match=r"of classes: classifier\.weight is \(7, 16\) there and \(10, 16\) here"):
-        train.run(config_of(folder, "crt"), tmp_path / "second")
+        run_module.run(config_of(folder, "crt"), tmp_path / "second")
     with pytest.raises(CarltError, match=r"this one trains features.*choose another loss"):
-        train.run(config_of(first, "crt", "loss=bcl"), tmp_path / "third")
+        run_module.run(config_of(first, "crt", "loss=bcl"), tmp_path / "third")
 
 
 def test_a_sweep_over_stages(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from carlt import train
+from carlt.commands import train
 from carlt.data import LongTailDataModule
 from carlt.reporting import plots
 from carlt.runs import paths, provenance

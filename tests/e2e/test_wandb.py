@@ -141,7 +141,7 @@ def test_nothing_secret_is_logged(sweep: Path) -> None:
 
 @pytest.mark.slow
 def test_an_interrupted_run_goes_on_in_its_wandb_run(tmp_path: Path) -> None:
-    stop = "import os, signal, sys; from carlt import train; from carlt.training.callbacks import Progress; "
+    stop = "import os, signal, sys; from carlt.commands import train; from carlt.training.callbacks import Progress; "
     stop += (
         "Progress.on_train_batch_end = lambda s, t, *a: t.global_step == 7 and os.kill(os.getpid(), signal.SIGTERM); "
     )

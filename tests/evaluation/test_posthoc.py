@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from carlt.commands.evaluate import main
 from carlt.config.compose import compose_config
 from carlt.data.images import Split
 from carlt.errors import CarltError
-from carlt.evaluate import main
 from carlt.evaluation import posthoc
 from carlt.evaluation.evaluate import evaluate_posthoc
 from carlt.evaluation.posthoc import Method
@@ -141,7 +141,7 @@ def test_what_a_method_cannot_change_is_said() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("posthoc=tau",), r"posthoc=tau: choose from tau_norm, logit_adjusted, none"),
+        (("posthoc=tau",), r"posthoc=tau: choose from none, tau_norm, logit_adjusted"),
         (("posthoc=tau_norm", "tau=-1"), r"tau=-1: expected a number, at least 0"),
         (("tau=1",), r"tau=1: only with posthoc="),
         (("taus=1",), r"'taus=1' is none of run=, which=, posthoc=, tau="),

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from carlt.commands.run import config_of_run
 from carlt.config.compose import compose_config
 from carlt.config.overrides import compose_checked
 from carlt.runs.hash import run_hash
-from carlt.train import config_of_run
 
 
 def identity(*overrides: str, data: str = "d") -> str:

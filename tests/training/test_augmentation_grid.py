@@ -6,7 +6,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from carlt import prepare
+from carlt.commands import prepare
 
 
 @pytest.fixture

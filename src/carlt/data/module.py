@@ -12,6 +12,7 @@ from torch import Tensor
 from carlt.data.batch import Foreground, View, Views
 from carlt.data.images import ArrayImages, OnError, Split, Splits
 from carlt.data.io.download import Download
+from carlt.data.io.verify import Verify
 from carlt.data.loaders import (
     ArrayEvalLoader,
     ArrayTrainLoader,
@@ -44,6 +45,7 @@ class LongTailDataModule(L.LightningDataModule):
     """
 
     name: str
+    verify: Verify = "lists"
     channels: ClassVar[int] = 3
     mean: ClassVar[tuple[float, ...]] = (0.485, 0.456, 0.406)
     std: ClassVar[tuple[float, ...]] = (0.229, 0.224, 0.225)
@@ -84,6 +86,11 @@ class LongTailDataModule(L.LightningDataModule):
     def load(self) -> Splits:
         """Read the data set; called once a process."""
         raise NotImplementedError
+
+    def set_verify(self, verify: Verify) -> None:
+        """Set how thoroughly ``load`` checks files (``carlt.data.io.verify``); arrays in memory need no check."""
+        # Class counts are of the images that are trained on, so bad ones must be found before anything is counted.
+        self.verify = "full" if self.on_error == "skip" else verify
 
     def downloads(self) -> list[Download]:
         """What ``python -m carlt.prepare`` may fetch for this data set."""

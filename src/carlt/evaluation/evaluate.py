@@ -46,19 +46,35 @@ def summaries(evaluations: dict[str, Evaluation], module: LongTailClassifier) ->
     }
 
 
-def evaluate(run_dir: Path, which: str = "last") -> dict[str, Any]:
-    """The test metrics of a checkpoint of ``run_dir``, and what they are of."""
-    config = load_config(run_dir)
+def evaluate(
+    run_dir: Path, which: str = "last", overrides: Sequence[str] = (), *, trust: bool = False
+) -> dict[str, Any]:
+    """The test metrics of a checkpoint of ``run_dir``, and their origin; ``overrides`` change values of ``data``."""
+    config = load_config(run_dir, trust=trust)
+    apply_values(config, overrides)
     module, data, path, epoch = load(run_dir, config, which)
 
     trainer = build.evaluate_trainer(config, run_dir)
     metrics = summaries(evaluate_splits(trainer, module, data, ("test",)), module)
     chosen_on_test = which == "best" and data.validation == "test"
-    return {"checkpoint": str(path), "epoch": epoch, "chosen_on_test": chosen_on_test, "metrics": metrics}
+    recorded = record.read_result(run_dir)["data"]["sha256"] if (run_dir / paths.RESULT).is_file() else None
+    return {
+        "checkpoint": str(path),
+        "epoch": epoch,
+        "chosen_on_test": chosen_on_test,
+        "same_images": recorded in (None, data.checksum()),
+        "metrics": metrics,
+    }
 
 
 def evaluate_posthoc(
-    run_dir: Path, method: str, tau: float | None = None, which: str = "last", overrides: Sequence[str] = ()
+    run_dir: Path,
+    method: str,
+    tau: float | None = None,
+    which: str = "last",
+    overrides: Sequence[str] = (),
+    *,
+    trust: bool = False,
 ) -> tuple[dict[str, Any], Path | None]:
     """The result of a run under a post-hoc method (``carlt.evaluation.posthoc``), and the folder of its record.
 
@@ -66,7 +82,7 @@ def evaluate_posthoc(
     """
     if method not in posthoc.METHODS:
         raise CarltError(f"posthoc={method}: choose from {', '.join(posthoc.METHODS)}, none")
-    config = load_config(run_dir)
+    config = load_config(run_dir, trust=trust)
     result = record.read_result(run_dir)
     with_values = config.copy()
     apply_values(with_values, overrides)
@@ -138,8 +154,5 @@ def load(run_dir: Path, config: Any, which: str) -> tuple[LongTailClassifier, Lo
     checkpoint = read_checkpoint(path)
     data = build.build_data(config)
     module = build.build_module(config, data)
-    try:
-        module.load_state_dict(checkpoint["state_dict"])
-    except (KeyError, RuntimeError) as error:
-        raise CarltError(f"{path} does not fit the network of {run_dir}: {str(error).splitlines()[0]}") from None
+    build.load_weights(module, checkpoint, path, run_dir)
     return module, data, path, checkpoint["epoch"]

@@ -104,11 +104,7 @@ def check_resumable(checkpoint: Path, module: LongTailClassifier, config: DictCo
     """
     folder = checkpoint.parents[1]
     state = read_checkpoint(checkpoint)
-    try:
-        module.load_state_dict(state["state_dict"])
-    except (RuntimeError, TypeError, AttributeError) as error:
-        reason = next((line.strip() for line in str(error).splitlines()[1:]), str(error))
-        raise CarltError(f"{checkpoint} does not fit the network of {folder / paths.CONFIG}: {reason}") from None
+    load_weights(module, state, checkpoint, folder)
     try:
         done = int(state["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
     except (KeyError, TypeError, ValueError):
@@ -125,6 +121,24 @@ def check_resumable(checkpoint: Path, module: LongTailClassifier, config: DictCo
             f"{data.checksum()[:8]}, recorded {stored[:8]}); put them back, or start a new run"
         )
     return done
+
+
+def load_weights(module: LongTailClassifier, checkpoint: Mapping[str, Any], path: Path, folder: Path) -> None:
+    """Load the weights and buffers of ``checkpoint``, which was read from ``path``, into ``module``.
+
+    Raises:
+        CarltError: they are not those of the network of ``folder``'s config, or hold something else than tensors.
+    """
+    state = checkpoint["state_dict"]
+    if not isinstance(state, Mapping):
+        raise CarltError(f"{path} holds no weights: it is damaged, or of another program")
+    if wrong := [str(name) for name, value in state.items() if not isinstance(value, Tensor)]:
+        raise CarltError(f"{path}: {wrong[0]} is no tensor: the file is damaged, or of another program")
+    try:
+        module.load_state_dict(state)
+    except (KeyError, RuntimeError) as error:
+        reason = next((line.strip() for line in str(error).splitlines()[1:]), str(error))
+        raise CarltError(f"{path} does not fit the network of {folder / paths.CONFIG}: {reason}") from None
 
 
 def _load(model: nn.Module, given: Mapping[str, Tensor], folder: str) -> None:

@@ -60,7 +60,7 @@ class ImageFolder(LongTailDataModule):
                 f"data.test_ratio ({test_ratio}) and data.val_ratio ({val_ratio}) must leave images to train on"
             )
         self.root, self.in_memory = Path(root), in_memory
-        self.verify: Verify = "full" if self.on_error == "skip" else verify  # counts must be of what is trained on
+        self.set_verify(verify)
         self.imbalance_factor, self.profile, self.subset, self.largest_class = (
             imbalance_factor,
             profile,

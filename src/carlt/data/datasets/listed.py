@@ -58,7 +58,7 @@ class ListedLT(LongTailDataModule):
         super().__init__(on_error=on_error, **loading)
         self.root, self.lists = Path(root), Path(lists) if lists else Path(root) / "lists"
         self.official = official
-        self.verify: Verify = "full" if self.on_error == "skip" else verify  # counts must be of what is trained on
+        self.set_verify(verify)
 
     def downloads(self) -> list[Download]:
         """The lists; the images have owners who want to be asked."""

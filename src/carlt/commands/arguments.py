@@ -1,0 +1,69 @@
+"""argparse for commands whose options are written ``key=value``, as those of ``carlt.train`` are."""
+
+import argparse
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from carlt.errors import CarltError, exit_with
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Shows options as they are written: ``run=<folder>``."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if action.option_strings and action.option_strings[0] != "-h":
+            choices = "|".join(map(str, action.choices)) if action.choices else action.metavar
+            return f"{action.dest}={choices}"
+        return super()._format_action_invocation(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of ``key=value`` words; ``--key value`` is accepted too. A mistake is one line and exit code 2.
+
+    Args:
+        command: the name of the command, e.g. ``carlt.evaluate``.
+        usage, description, epilog: for ``--help``.
+    """
+
+    def __init__(self, command: str, *, usage: str, description: str, epilog: str = ""):
+        super().__init__(
+            prog=command,
+            usage=usage,
+            description=description,
+            epilog=epilog,
+            formatter_class=_Formatter,
+            allow_abbrev=False,
+        )
+        self.keys: list[str] = []
+
+    def add_key(self, name: str, metavar: str = "<value>", **options: Any) -> None:
+        """An option ``name=...``; ``options`` are those of ``argparse.ArgumentParser.add_argument``."""
+        self.keys.append(name)
+        self.add_argument(f"--{name}", metavar=None if options.get("choices") else metavar, **options)
+
+    def parse_words(self, words: Sequence[str]) -> argparse.Namespace:
+        """The options of ``words``, and under ``words`` those that are no option, in their order.
+
+        Without any word the help is printed, and the process ends.
+        """
+        if not words:
+            self.print_help()
+            raise SystemExit(0)
+        self.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+        known = [f"--{word}" if word.partition("=")[0] in self.keys and "=" in word else word for word in words]
+        return self.parse_intermixed_args(known)
+
+    def refuse(self, word: str) -> NoReturn:
+        """CarltError for a word that is no option."""
+        name = word.partition("=")[0].lstrip("-")
+        near = difflib.get_close_matches(name, self.keys, 1)
+        known = ", ".join(f"{key}=" for key in self.keys)
+        raise CarltError(f"{word!r} is none of {known}" + (f"; did you mean {near[0]}=?" if near else ""))
+
+    def error(self, message: str) -> NoReturn:
+        text = message.replace("argument --", "").replace("arguments: --", "arguments: ")
+        if wrong := re.fullmatch(r"(\w+): invalid choice: '(.*)' \(choose from (.*)\)", text):
+            text = f"{wrong[1]}={wrong[2]}: choose from {wrong[3]}".replace("'", "")
+        exit_with(self.prog, CarltError(f"{text}; --help shows the usage"))

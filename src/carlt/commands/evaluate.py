@@ -1,0 +1,96 @@
+"""``python -m carlt.evaluate run=<run folder>``: its test metrics once more, or with an adjusted classifier."""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from carlt.commands.arguments import Parser
+from carlt.errors import CarltError, exit_with
+
+NAME = "carlt.evaluate"
+POSTHOC = ("none", "tau_norm", "logit_adjusted")
+
+
+def parser() -> Parser:
+    """The options of the command."""
+    found = Parser(
+        NAME,
+        usage="python -m carlt.evaluate run=<run folder> [key=value ...]",
+        description="Rebuild the network of a run from its folder and report its test metrics.",
+        epilog="data.<key>=<value> changes a value of the data set: the place of the images (data.root) always;\n"
+        "with posthoc= also the validation split, e.g. data.val_per_class=10.",
+    )
+    found.add_key("run", "<folder>", help="the run folder: it holds config.yaml and checkpoints/")
+    found.add_key("which", "last|best|<file>", default="last", help="the last epoch (default), the best epoch on the "
+                  "validation split, or a checkpoint file")  # fmt: skip
+    found.add_key("posthoc", choices=POSTHOC, default="none", help="tau_norm: divide the weights of each class by "
+                  "their length to the power tau; logit_adjusted: subtract tau log prior from the logits. For the last "
+                  "epoch a record is written to <run folder>/posthoc/, which carlt.report reads")  # fmt: skip
+    found.add_key("tau", "<number>", help="strength of posthoc; by default the value among 0, 0.1, ... 2 with the best "
+                  "balanced accuracy on the validation split")  # fmt: skip
+    found.add_key("trust", choices=("true", "false"), default="false", help="load classes that are not carlt's own. "
+                  "That runs their code: only for folders that you made")  # fmt: skip
+    return found
+
+
+def main() -> None:
+    """The command."""
+    options = parser()
+    arguments = options.parse_words(sys.argv[1:])
+    try:
+        for word in arguments.words:
+            if not word.startswith("data."):
+                options.refuse(word)
+        if not arguments.run:
+            raise CarltError("run=<run folder> is missing")
+        folder, trust = Path(arguments.run), arguments.trust == "true"
+        tau = None if arguments.tau is None else _number(arguments.tau)
+        if tau is not None and arguments.posthoc == "none":
+            raise CarltError(f"tau={arguments.tau}: only with posthoc=")
+        from carlt.evaluation.evaluate import evaluate, evaluate_posthoc
+
+        if arguments.posthoc != "none":
+            record = evaluate_posthoc(folder, arguments.posthoc, tau, arguments.which, arguments.words, trust=trust)
+            _print_posthoc(*record)
+            return
+        outcome = evaluate(folder, arguments.which, arguments.words, trust=trust)
+        label = ", the best epoch chosen on the TEST split" if outcome["chosen_on_test"] else ""
+        print(f"{outcome['checkpoint']} (epoch {outcome['epoch'] + 1}{label})")
+        if not outcome["same_images"]:
+            print("note: these are other images than those of the run's result.json", file=sys.stderr)
+        finite = {name: value if math.isfinite(value) else None for name, value in outcome["metrics"].items()}
+        print(json.dumps(finite, indent=2))
+    except CarltError as error:
+        exit_with(NAME, error)
+
+
+def _number(text: str) -> float:
+    try:
+        tau = float(text)
+    except ValueError:
+        tau = math.nan
+    if not 0 <= tau < math.inf:
+        raise CarltError(f"tau={text}: expected a number, at least 0")
+    return tau
+
+
+def _print_posthoc(result: dict[str, Any], folder: Path | None) -> None:
+    """The curve over tau with the chosen one marked, and the table of the result."""
+    from carlt.reporting import table
+
+    posthoc = result["posthoc"]
+    names = ("balanced_accuracy", "many", "medium", "few")
+    if posthoc["curve"]:
+        print("validation (%)\n  tau   balanced   many   medium    few")
+    for row in posthoc["curve"]:
+        cells = [table.percent(row[name]).rjust(width) for name, width in zip(names, (11, 7, 9, 7), strict=True)]
+        print(f"{row['tau']:5.2f}{''.join(cells)}{'  <- chosen' if row['tau'] == posthoc['tau'] else ''}")
+    how = "chosen on the validation split" if posthoc["chosen_on"] else "given"
+    print(f"{posthoc['method']}, tau = {posthoc['tau']:g} ({how}), of {posthoc['checkpoint']}\n")
+    table.print_result(result, folder or Path("no record: only which=last is recorded"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""``python -m carlt.prepare data=<set>``: fetch, check and picture a data set."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from carlt.commands.arguments import Parser
+from carlt.errors import CarltError, exit_with
+
+if TYPE_CHECKING:
+    from carlt.data import LongTailDataModule
+    from carlt.data.images import Splits
+    from carlt.data.io.verify import Verify
+    from carlt.training.module import LongTailClassifier
+
+NAME = "carlt.prepare"
+
+
+def parser() -> Parser:
+    """The options of the command; all other words are overrides, as those of ``carlt.train``."""
+    found = Parser(
+        NAME,
+        usage="python -m carlt.prepare data=<set> [data.root=<folder>] [key=value ...]\n"
+        "       python -m carlt.prepare data=<set> aug=<augmentation> [loss=bcl] show=augmentations",
+        description="Fetch the parts of a data set that may be fetched, name the source of the rest, check everything\n"
+        "and show how many images each class has.",
+        epilog="Every other word is an override of carlt.train: data=cifar100_lt, data.root=<folder>, ...",
+    )
+    found.add_key("verify", choices=("lists", "files", "full"), default="files", help="files (default): every image "
+                  "exists; full: every image decodes, in parallel; lists: neither")  # fmt: skip
+    found.add_key("show", choices=("profile", "augmentations"), default="profile", help="profile (default): images per "
+                  "class; augmentations: a sheet of the views that training uses, with the soft labels of mixed "
+                  "images")  # fmt: skip
+    found.add_key("out", "<folder>", default=".", help="where the pictures go; default: the current folder")
+    return found
+
+
+def prepare(data: "LongTailDataModule", verify: "Verify" = "files", out: Path = Path()) -> "Splits":
+    """Make ``data`` ready: downloads, checks, a printed summary and ``<name>_profile.png`` in ``out``.
+
+    Raises:
+        CarltError: something is missing, damaged, or not as published.
+    """
+    from carlt.data import overview
+
+    for download in data.downloads():
+        if download.result.exists():
+            print(f"there already: {download.result}")
+        else:
+            print(f"fetching {download.url}")
+            _obtain(download)
+            print(f"  -> {download.result}")
+    data.set_verify(verify)
+    splits = data.splits
+    print(overview.summary(data.name, splits))
+    print(overview.profile_bars(splits))
+    if verify == "full":
+        print("every image of these splits decodes")
+    picture = out / f"{data.name}_profile.png"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        overview.draw_profile(data.name, splits, picture)
+    except OSError as error:
+        raise CarltError(f"{picture} cannot be written ({error.strerror}); choose another out=<folder>") from None
+    print(f"profile drawn in {picture}")
+    return splits
+
+
+def show_augmentations(data: "LongTailDataModule", module: "LongTailClassifier", out: Path = Path()) -> Path:
+    """Draw the views that training uses as ``<name>_augmentations.png`` in ``out``."""
+    from carlt.training import augmentation_grid
+
+    path = out / f"{data.name}_augmentations.png"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        augmentation_grid.draw(data, module, path)
+    except OSError as error:
+        raise CarltError(f"{path} cannot be written ({error.strerror})") from None
+    print(f"drawn in {path}")
+    return path
+
+
+def _obtain(download: Any) -> None:
+    """Fetch with a progress bar where somebody watches."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    from carlt.data.io.download import obtain
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("", total=None)
+        obtain(download, lambda there, total: bar.update(task, completed=there, total=total))
+
+
+def main() -> None:
+    """The command."""
+    arguments = parser().parse_words(sys.argv[1:])
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    try:
+        from carlt.config.overrides import check_single, compose_checked
+        from carlt.config.schema import validate
+
+        check_single(arguments.words)
+        config = compose_checked("prepare", arguments.words)
+        validate(config)
+        from carlt.training.build import build_data, build_module
+
+        data = build_data(config)
+        if arguments.show == "profile":
+            prepare(data, arguments.verify, Path(arguments.out))
+        else:
+            show_augmentations(data, build_module(config, data), Path(arguments.out))
+    except CarltError as error:
+        exit_with(NAME, error)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""``python -m carlt.report <run or sweep folders...>``: finished runs as tables over seeds and one page of plots."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from carlt.commands.arguments import Parser
+from carlt.errors import CarltError, exit_with
+from carlt.reporting import formats, plots, wandb_workspace
+from carlt.reporting.figures import drawings
+from carlt.reporting.groups import DataSet, Group, data_sets, without_repeats
+from carlt.reporting.page import Section, page
+from carlt.reporting.published import published
+from carlt.reporting.summary import tables
+from carlt.runs.paths import write_text_atomic
+from carlt.runs.reading import read_runs
+
+NAME = "carlt.report"
+
+
+def parser() -> Parser:
+    """The options of the command; all other words are folders."""
+    found = Parser(
+        NAME,
+        usage="python -m carlt.report <run or sweep folder> ... [key=value ...]\n"
+        "       python -m carlt.report dashboard <entity>/<project>    (a W&B workspace; --help says more)",
+        description="""Tables and one HTML page from the records of all finished runs in the folders.
+
+Runs that differ by their seed alone make one row: mean, standard deviation, n. The others are compared with a baseline,
+paired by seed, with the 95 % confidence interval of the difference. Each data set has tables of its own. Numbers are of
+the last epoch on the test split; the best epoch has a table of its own that names the split on which it was chosen.
+Folders without a finished, sound run are named and left out, and of a run done twice the older one is left out. The
+page is one file: it opens without a network and prints.""",
+        epilog="""Examples:
+  python -m carlt.train -m reg=none,car seed=0,1,2 hydra.sweep.dir=runs/car
+  python -m carlt.report runs/car
+  python -m carlt.report runs/car runs/other out=paper baseline=reg=none published=true""",
+    )
+    found.add_key("out", "<folder>", type=_path, default=Path("report"), help="where report.html, tables.md, "
+                  "tables.tex and tables.csv go; default: report")  # fmt: skip
+    found.add_key("baseline", "<label>", type=_text, help="the row that others are compared with, as the table names "
+                  "it, or a part of its name that no other has; default: reg=none (with loss=ce, if there is one), "
+                  "else the first row")  # fmt: skip
+    found.add_key("published", choices=("true", "false"), default="false", help="also show the numbers that others "
+                  "published for the data set and imbalance factor of the runs, labelled as such")  # fmt: skip
+    found.add_key("figure", "<file.png>", type=_path, help="also draw the accuracy of each class under every "
+                  "configuration, for one data set of few classes")  # fmt: skip
+    return found
+
+
+def main() -> None:
+    """The command."""
+    try:
+        if sys.argv[1:2] == ["dashboard"]:
+            wandb_workspace.main(sys.argv[2:])
+            return
+        options = parser()
+        arguments = options.parse_words(sys.argv[1:])
+        for word in arguments.words:
+            if "=" in word and not Path(word).exists():  # folders of a sweep may have = in their names
+                options.refuse(word)
+        if not arguments.words:
+            raise CarltError("no folder given; python -m carlt.report --help shows the usage")
+        report(arguments)
+    except CarltError as error:
+        exit_with(NAME, error)
+    except BrokenPipeError:  # as in report ... | head
+        sys.stderr.close()
+    except OSError as error:
+        exit_with(NAME, CarltError(f"{error.filename} cannot be read or written ({error.strerror})"))
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Records, groups, tables, plots, page."""
+    folders, published_too = list(map(Path, arguments.words)), arguments.published == "true"
+    runs, left_out = read_runs(folders)
+    runs, repeats = without_repeats(runs)
+    left_out += repeats
+    for folder, reason in left_out:
+        print(f"left out: {folder} ({reason})", file=sys.stderr)
+    data = data_sets(runs)
+    baselines = _baselines(data, arguments.baseline)
+    found = [
+        tables(each, baseline, published(each) if published_too else ())
+        for each, baseline in zip(data, baselines, strict=True)
+    ]
+    everything = [table for tables_of in found for table in tables_of]
+    text = "\n".join(map(formats.markdown, everything)) + f"\n{formats.NOTE}\n"
+    print(text, end="", flush=True)
+    write_text_atomic(arguments.out / "tables.md", text)
+    write_text_atomic(arguments.out / "tables.tex", "\n".join(map(formats.latex, everything)))
+    write_text_atomic(arguments.out / "tables.csv", formats.as_csv(everything))
+    if arguments.figure:
+        if len(data) > 1:
+            raise CarltError(f"figure= draws one data set, not {len(data)}: {'; '.join(d.title for d in data)}")
+        plots.compare_classes(
+            {g.label: [run.folder for run in g.runs.values()] for g in data[0].groups}, arguments.figure
+        )
+    sections = _sections(data, baselines, found)
+    written = f"Written on {datetime.now():%Y-%m-%d %H:%M} from {len(runs)} runs in {', '.join(map(str, folders))}."
+    path = arguments.out / "report.html"
+    write_text_atomic(path, page(sections, left_out, written))
+    print(f"\nPage: {path} (beside it tables.md, tables.tex, tables.csv)")
+
+
+def _sections(data: Sequence[DataSet], baselines: Sequence[Group], found: Sequence[Sequence]) -> list[Section]:
+    """Draw everything, with a progress bar where somebody watches."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    jobs = [drawings(each, baseline, f"d{k}") for k, (each, baseline) in enumerate(zip(data, baselines, strict=True))]
+    sections = []
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("plots", total=sum(map(len, jobs)))
+        for each, tables_of, plots_of in zip(data, found, jobs, strict=True):
+            figures, missing = [], []
+            for name, draw in plots_of.items():
+                progress.update(task, description=name)
+                figure = draw()
+                figures += [figure] if figure else []
+                missing += [] if figure else [name]
+                progress.advance(task)
+            sections.append(Section(each, tables_of, figures, missing))
+    return sections
+
+
+def _baselines(data: Sequence[DataSet], wanted: str | None) -> list[Group]:
+    """The baseline of each data set; one that lacks the wanted label has its default, if another has it."""
+    found, problems = [], []
+    for each in data:
+        try:
+            found.append(each.baseline(wanted))
+        except CarltError as error:
+            problems.append(error)
+            found.append(each.baseline())
+    if problems and len(problems) == len(data):
+        raise problems[0]
+    return found
+
+
+def _text(value: str) -> str:
+    if not value:
+        raise argparse.ArgumentTypeError("no value given")
+    return value
+
+
+def _path(value: str) -> Path:
+    return Path(_text(value))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""One run: from a command line's config, or from Python, to a run folder. The composition root."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from carlt.config import second_stage
+from carlt.config.overrides import NAMED, check_single, compose_checked
+from carlt.config.schema import validate
+from carlt.errors import CarltError
+from carlt.runs import paths
+from carlt.runs.hash import run_hash
+from carlt.runs.locks import claim_folder
+
+if TYPE_CHECKING:
+    from carlt.data import LongTailDataModule
+    from carlt.training.callbacks.progress import SweepPosition
+
+TERMINATED, INTERRUPTED = 128 + 15, 128 + 2
+CHILD = "CARLT_RUN_DIR"
+"""The environment variable that gives the further processes of a run its folder."""
+
+
+def train(*overrides: str, folder: Path | str | None = None, trust: bool = False) -> dict[str, Any]:
+    """Train from Python as ``python -m carlt.train`` does from a shell.
+
+    Args:
+        overrides: as on the command line, e.g. ``"data=digits_lt", "reg=car", "trainer.max_epochs=3"``.
+        folder: the run folder; by default one under ``runs/`` whose name ends in the run's hash.
+        trust: allow classes of other packages in the config of ``init_run=``.
+
+    Returns:
+        The content of ``result.json``, and under ``folder`` the run folder.
+
+    Raises:
+        CarltError: a mistake in the overrides (all of them in one error), or data that cannot be had.
+    """
+    config, default, named = compose_run(overrides, trust=trust)
+    place = Path(folder).absolute() if folder is not None else default
+    return run(config, place, hash_in_name=not (named or folder is not None))
+
+
+def run(
+    config: DictConfig,
+    folder: Path,
+    *,
+    data: "LongTailDataModule | None" = None,
+    position: "SweepPosition | None" = None,
+    hash_in_name: bool = False,
+) -> dict[str, Any]:
+    """One run into ``folder``, or the rest of an interrupted one that lies there.
+
+    Args:
+        config: complete, without the node ``hydra``; ``config.resume`` says that a run goes on.
+        folder: the run folder; no other process may use it meanwhile.
+        data: the data module of ``config``, if it is built already.
+        position: of the run in a sweep.
+        hash_in_name: append the first digits of the run's hash to the folder's name.
+
+    Returns:
+        The content of ``result.json``, and under ``folder`` the run folder.
+
+    Raises:
+        CarltError: a mistake in the config, data that cannot be had, or a folder that is in use or holds a run.
+    """
+    validate(config)
+    # torch and Lightning take seconds that a wrong config need not pay.
+    from carlt.runs import provenance
+    from carlt.training import build
+
+    provenance.commit()
+    build.quiet_libraries()
+    data = data or build.build_data(config)
+    identity = run_hash(config, data.checksum())
+    if hash_in_name:
+        folder = folder.with_name(f"{folder.name}_{identity[:8]}")
+    claim = claim_folder(folder, new=not config.resume) if is_first_process() else nullcontext()
+    with claim, _own_process_group():
+        return _run(config, folder, data, identity, position)
+
+
+def _run(
+    config: DictConfig, folder: Path, data: "LongTailDataModule", identity: str, position: "SweepPosition | None"
+) -> dict[str, Any]:
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    from carlt.evaluation.result import evaluate_and_record
+    from carlt.runs import provenance
+    from carlt.training import build, loggers
+
+    last = paths.checkpoint(folder, "last")
+    resumes = bool(config.resume) and last.is_file()
+    initial = build.initial_weights(config) if config.get("stage") and not resumes else None
+    module = build.build_module(config, data, initial)
+    if resumes:
+        done = build.check_resumable(last, module, config, data)
+        _date_changes(config, done)
+    run_loggers = build.build_loggers(config, folder, position)
+    trainer = build.build_trainer(config, folder, run_loggers, position)
+    with open_dict(config):
+        config.run_hash, config.data_sha256 = identity, data.checksum()
+    if trainer.is_global_zero:
+        paths.write_text_atomic(folder / paths.CONFIG, OmegaConf.to_yaml(config, resolve=True))
+    os.environ[CHILD] = str(folder)
+    began = time.monotonic()
+    try:
+        loggers.log_config(
+            run_loggers,
+            config,
+            run_hash=identity,
+            commit=provenance.commit(),
+            **({"sweep": position.sweep} if position else {}),
+        )
+        trainer.fit(module, data, ckpt_path=last if resumes else None, weights_only=True)
+        seconds = time.monotonic() - began
+        result = evaluate_and_record(folder, trainer, module, data, config.seed, seconds, identity)
+        if trainer.is_global_zero:
+            from carlt.reporting import plots, table
+
+            loggers.log_results(run_loggers, folder, result["metrics"], plots.draw_run(folder))
+            table.print_result(result, folder)
+        return {**result, "folder": str(folder)}
+    except SystemExit as end:  # so Lightning answers SIGTERM and SIGINT, with codes 0 and 1
+        print(f"interrupted; go on with: python -m carlt.train resume={folder}", file=sys.stderr)
+        raise SystemExit(TERMINATED if isinstance(end, SIGTERMException) else INTERRUPTED) from None
+    finally:
+        data.close()
+        loggers.finish(run_loggers, failed=sys.exc_info()[0] is not None)
+
+
+def compose_run(overrides: Sequence[str], *, trust: bool = False) -> tuple[DictConfig, Path, bool]:
+    """The config of a command line that describes one run, its folder, and whether the command line names that folder.
+
+    Raises:
+        CarltError: lists every mistake.
+    """
+    check_single(overrides)
+    stage = second_stage.is_second_stage(overrides)
+    if stage:
+        composed = second_stage.compose_stage("train", overrides, trust=trust)
+    else:
+        composed = compose_checked("train", overrides)
+    _configure_log(composed)
+    named = any(text.startswith("hydra.run.dir=") for text in overrides)
+    folder = _hydra_folder(composed)
+    config = config_of_run(composed, composed.hydra)
+    if stage and not named:
+        folder = Path("runs/stages") / f"{second_stage.default_name(config.init_run, config.choices.stage)}_{_now()}"
+    if folder.absolute() == Path.cwd():
+        raise CarltError("hydra.run.dir is the current folder; name a folder of its own for the run")
+    return config, folder.absolute(), named
+
+
+def config_of_run(composed: DictConfig, hydra: Any) -> DictConfig:
+    """``composed`` without what belongs to Hydra and to a search, and with the options it was composed of."""
+    config = composed.copy()
+    OmegaConf.set_readonly(config, False)
+    OmegaConf.set_struct(config, False)
+    config.pop("hydra", None)
+    config.pop("objective", None)
+    if not config.get("stage"):
+        config.choices = named_choices(config, hydra)
+    return config
+
+
+def named_choices(config: DictConfig, hydra: Any) -> dict[str, str]:
+    """The option of each group, combined ones joined by +."""
+    other = ("hydra", "launcher", "sweep")
+    chosen = {group: name for group, name in hydra.runtime.choices.items() if not group.startswith(other)}
+    for group in NAMED:
+        places = {name: f"{group}@{group}.{name}" for name in config[group]}
+        if parts := [chosen.pop(place) for place in places.values() if place in chosen]:
+            chosen[group] = "+".join(parts)
+    return {group: "+".join(name) if isinstance(name, list) else name for group, name in chosen.items()}
+
+
+def _hydra_folder(composed: DictConfig) -> Path:
+    """``hydra.run.dir`` with its interpolations resolved."""
+    from hydra.core.hydra_config import HydraConfig
+
+    holder: Any = HydraConfig.instance()
+    before = holder.cfg
+    try:
+        holder.set_config(composed)
+        return Path(str(composed.hydra.run.dir))
+    finally:
+        holder.cfg = before  # Lightning takes a process with Hydra's config for one that Hydra started
+
+
+def _configure_log(composed: DictConfig) -> None:
+    from hydra.core.utils import configure_log
+
+    configure_log(composed.hydra.job_logging, composed.hydra.verbose)
+
+
+def _now() -> str:
+    return time.strftime("%Y%m%d-%H%M%S")
+
+
+def _date_changes(config: DictConfig, epochs_done: int) -> None:
+    """Write the epoch from which changed values hold into the latest entry of ``config.resumed``."""
+    for change in config.get("resumed") or []:
+        if change.from_epoch is None:
+            change.from_epoch = epochs_done
+
+
+@contextmanager
+def _own_process_group() -> Iterator[None]:
+    """Clear what DDP leaves behind in this process, so that the next job of a sweep can start a group of its own."""
+    environment = dict(os.environ)
+    try:
+        yield
+    finally:
+        from carlt import distributed
+
+        distributed.leave()
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+def is_first_process() -> bool:
+    """Whether no launcher (Lightning's, torchrun, SLURM) has given this process a rank above 0."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))

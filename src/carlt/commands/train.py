@@ -1,0 +1,161 @@
+"""``python -m carlt.train``: one run, the rest of one, or a sweep."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, open_dict
+
+from carlt.commands.run import CHILD, compose_run, config_of_run, is_first_process, named_choices, run
+from carlt.config import overrides, second_stage
+from carlt.config.compose import add_config_dir, conf_dir, search_path_override
+from carlt.config.stored import load_config, resumed_config
+from carlt.errors import CarltError, exit_with
+from carlt.sweeps import plan
+
+NAME = "carlt.train"
+
+
+def main() -> None:
+    """The command."""
+    arguments = _parse(sys.argv[1:])
+    try:
+        if CHILD in os.environ and not is_first_process():  # a further process of a run on several devices
+            folder = Path(os.environ[CHILD])
+            run(load_config(folder, trust=True), folder)
+        elif arguments.information:
+            _show(arguments)
+        elif arguments.resume:
+            _resume(arguments)
+        elif arguments.multirun:
+            raise SystemExit(_sweep(arguments))
+        else:
+            config, folder, named = compose_run(arguments.overrides, trust=arguments.trust)
+            run(config, folder, hash_in_name=not named)
+    except CarltError as error:
+        exit_with(NAME, error)
+
+
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    """The command line. Flags are Hydra's own and may stand anywhere."""
+    parser = argparse.ArgumentParser(prog=f"python -m {NAME}", add_help=False, allow_abbrev=False)
+    parser.error = lambda message: exit_with(NAME, CarltError(f"{message}; --help shows the usage"))  # type: ignore
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--config-dir", "-cd", action="append", default=[])
+    parser.add_argument("--help", "-h", action="store_true")
+    parser.add_argument("--hydra-help", action="store_true")
+    parser.add_argument("--cfg", "-c", choices=("job", "hydra", "all"))
+    parser.add_argument("--package", "-p")
+    parser.add_argument("--resolve", action="store_true")
+    parser.add_argument("--info", "-i", nargs="?", const="all")
+    parser.add_argument("--shell-completion", "-sc", action="store_true")
+    arguments = parser.parse_intermixed_args(list(words))
+    given = dict(text.partition("=")[::2] for text in arguments.overrides)
+    arguments.trust = given.get("trust") == "true"
+    arguments.resume = given.get("resume") if given.get("resume") != "null" else None
+    try:
+        for folder in arguments.config_dir:
+            add_config_dir(folder)
+        for text in [text for text in arguments.overrides if text.startswith("hydra.searchpath=")]:
+            for folder in text.partition("=")[2].strip("[]").split(","):
+                add_config_dir(folder.strip("'\" "))
+        if arguments.resume == "":
+            raise CarltError("resume= has no value: give the run folder to go on with")
+        if "trust" in given and given["trust"] not in ("true", "false"):
+            raise CarltError(f"trust={given['trust']}: expected true or false")
+    except CarltError as error:
+        exit_with(NAME, error)
+    arguments.overrides = [o for o in arguments.overrides if not o.startswith(("trust=", "hydra.searchpath="))]
+    arguments.multirun |= "hydra.mode=MULTIRUN" in arguments.overrides
+    flags = ("help", "hydra_help", "cfg", "info", "shell_completion")
+    arguments.information = any(getattr(arguments, flag) for flag in flags)
+    return arguments
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    """What Hydra prints without running anything: help, the composed config, information, completion."""
+    words = [word for word in sys.argv[1:] if word not in arguments.overrides]
+    if arguments.cfg or arguments.info:
+        if arguments.multirun:
+            raise CarltError("--cfg shows the config of one run: leave -m out")
+        stage = second_stage.is_second_stage(arguments.overrides)
+        overrides.check_single(arguments.overrides)
+        checked = (second_stage if stage else overrides).sweep_overrides("train", arguments.overrides)
+    else:
+        checked = [*arguments.overrides, f"hydra.help.footer='{overrides.list_presets()}'"]
+    _hydra_command([*words, *checked, search_path_override()], lambda config: None)
+
+
+def _resume(arguments: argparse.Namespace) -> None:
+    if arguments.multirun:
+        raise CarltError("resume= goes on with one run: leave -m out; a sweep goes on by the command it began with")
+    values = [text for text in arguments.overrides if not text.startswith(("resume=", "hydra."))]
+    overrides.check_single(values)
+    folder = Path(arguments.resume.strip("'\"")).absolute()
+    run(resumed_config(folder, values, trust=arguments.trust), folder)
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    """Run a sweep, or what is left of it; the exit code."""
+    if second_stage.is_second_stage(arguments.overrides):
+        checked = second_stage.sweep_overrides("train", arguments.overrides, trust=arguments.trust)
+    else:
+        checked = overrides.sweep_overrides("train", arguments.overrides)
+    sweep, complete = plan.plan(checked)
+    trust = arguments.trust
+
+    def job(composed: DictConfig) -> Any:
+        from hydra.core.hydra_config import HydraConfig
+
+        from carlt.sweeps.job import run_job
+
+        hydra = HydraConfig.get()
+        try:
+            with open_dict(composed):
+                objective = composed.objective
+                if composed.init_run:
+                    composed.choices = named_choices(composed, hydra)
+                    composed = second_stage.stage_config(composed, hydra.overrides.task, trust=trust)
+            config = config_of_run(composed, hydra)
+        except CarltError as error:  # the first run of a stage has gone, or does not fit this job
+            exit_with(NAME, error)
+        return run_job(plan.current(), config, objective, is_first_process(), run)
+
+    code, failed = _outcome(lambda: _hydra_command(["--multirun", *complete, search_path_override()], job))
+    if failed:  # Hydra has not come to the sweep's end
+        plan.conclude(sweep)
+    return plan.exit_code(sweep, code)
+
+
+def _hydra_command(words: Sequence[str], job: Callable[[DictConfig], Any]) -> None:
+    import hydra
+
+    sys.argv = [sys.argv[0], *words]
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
+
+
+def _outcome(command: Callable[[], Any]) -> tuple[Any, bool]:
+    """Run a command of Hydra's: its exit code, and whether it broke off. What goes wrong outside of the jobs (a
+    launcher, a search) is one line, too."""
+    full = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # or else Hydra prints a traceback itself
+    try:
+        command()
+    except SystemExit as end:
+        return end.code, True
+    except Exception as error:
+        if full == "1":
+            raise
+        print(f"{NAME}: error: {type(error).__name__}: {str(error).strip()}", file=sys.stderr)
+        return 1, True
+    finally:
+        os.environ["HYDRA_FULL_ERROR"] = full or "0"
+    return 0, False
+
+
+if __name__ == "__main__":
+    main()
