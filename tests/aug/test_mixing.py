@@ -42,10 +42,10 @@ def test_paste_is_a_function_of_the_seed(images):
 
 def test_when_paste_mixes():
     paste = Paste(probability=0.4, first=4, last=3, epochs=20)
-    assert [paste.drawn(epoch, 0.39) for epoch in (3, 4, 16, 17)] == [False, True, True, False]
-    assert not paste.drawn(10, 0.4)
-    assert Paste(probability=1).drawn(10**9, 0.999)
-    assert not Paste(probability=0).drawn(0, 0.0)
+    assert [paste.is_mixed(epoch, 0.39) for epoch in (3, 4, 16, 17)] == [False, True, True, False]
+    assert not paste.is_mixed(10, 0.4)
+    assert Paste(probability=1).is_mixed(10**9, 0.999)
+    assert not Paste(probability=0).is_mixed(0, 0.0)
 
 
 def test_remix_mixes_and_leans_to_the_rare(images):

@@ -94,7 +94,7 @@ def test_every_value_of_a_sweep_is_checked() -> None:
 
 def test_regularizers_that_are_combined_have_their_values_under_their_names() -> None:
     config = composed("reg=[car,confidence_penalty]", "reg.car.weight=0.3", "reg.confidence_penalty.weight=0.2")
-    assert config.reg._target_ == "carlt.reg.Several"
+    assert config.reg._target_ == "carlt.reg.SumOfRegularizers"
     assert (config.reg.car.weight, config.reg.confidence_penalty.weight) == (0.3, 0.2)
     (line,) = mistakes("reg=[car,confidence_penalty]", "reg.car.weihgt=1")
     assert line.startswith("reg.car.weihgt: carlt.reg.CAR takes no 'weihgt'; did you mean weight?")

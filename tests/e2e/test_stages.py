@@ -16,7 +16,7 @@ from carlt.config.second_stage import compose_stage
 from carlt.config.stored import resumed_config
 from carlt.errors import CarltError
 from carlt.evaluation.evaluate import evaluate
-from carlt.reporting.groups import data_sets
+from carlt.reporting.groups import group_by_data_set
 from carlt.runs import paths
 from carlt.runs.hash import run_hash
 from carlt.runs.reading import read_runs
@@ -115,7 +115,7 @@ def test_a_report_shows_it_as_a_configuration_of_its_own(first: Path, tmp_path: 
         run_module.run(config_of(first, stage, "trainer.max_epochs=1"), tmp_path / stage)
     runs, left_out = read_runs([first, tmp_path])
     assert not left_out
-    (data,) = data_sets(runs)
+    (data,) = group_by_data_set(runs)
     labels = [group.label for group in data.groups]
     assert len(labels) == 3
     assert sum("stage=crt" in label for label in labels) == sum("stage=lws" in label for label in labels) == 1

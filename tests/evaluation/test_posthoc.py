@@ -16,7 +16,7 @@ from carlt.evaluation import posthoc
 from carlt.evaluation.evaluate import evaluate_posthoc
 from carlt.evaluation.posthoc import Method
 from carlt.functional import without_prior
-from carlt.reporting.groups import data_sets
+from carlt.reporting.groups import group_by_data_set
 from carlt.runs.reading import read_runs
 from carlt.training import build
 
@@ -98,7 +98,7 @@ def test_records_are_rows_of_their_own(trained: Path) -> None:
     assert chosen["metrics"]["val/balanced_accuracy"] == best
     runs, left_out = read_runs([trained])
     assert not left_out
-    (data,) = data_sets(runs)
+    (data,) = group_by_data_set(runs)
     assert [len(group.runs) for group in data.groups] == [1, 1, 1]
     labels = [group.label for group in data.groups]
     assert any("posthoc=logit_adjusted" in label for label in labels)
@@ -134,7 +134,7 @@ def test_what_a_method_cannot_change_is_said() -> None:
         posthoc.tau_norm(module)
     config = compose_config("train", ["++model.width=4", "stage=lws"])
     module = build.build_module(config, build.build_data(config))
-    with pytest.raises(CarltError, match=r"needs a linear classifier, not Scaled"):
+    with pytest.raises(CarltError, match=r"needs a linear classifier, not ScaledClassifier"):
         posthoc.tau_norm(module)
 
 

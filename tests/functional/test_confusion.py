@@ -149,4 +149,4 @@ def test_mistakes_are_named():
     with pytest.raises(CarltError, match="empty"):
         cf.check_batch(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), 3)
     with pytest.raises(CarltError, match="all zero"):
-        cf.label_pairs(torch.zeros(2, 3), torch.float32)
+        cf.expand_soft_labels(torch.zeros(2, 3), torch.float32)

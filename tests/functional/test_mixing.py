@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from carlt.functional.mixing import outside, random_box, remix_share, semantic_labels, soft_labels
+from carlt.functional.mixing import area_outside, random_box, remix_lam, semantic_labels, soft_labels
 
 
 def test_boxes_are_cut_off_at_the_border():
@@ -16,7 +16,7 @@ def test_boxes_are_cut_off_at_the_border():
         marked = torch.zeros(10, 20)
         marked[box] = 1
         area = int(marked.sum())
-        assert outside(box, 10, 20) == pytest.approx(1 - area / 200)
+        assert area_outside(box, 10, 20) == pytest.approx(1 - area / 200)
         areas.append(area)
         clipped += area < 50
     assert max(areas) == 50  # half of each side
@@ -29,7 +29,7 @@ def test_extreme_boxes(share, area):
     assert rows.start <= rows.stop
     assert columns.start <= columns.stop
     if area is not None:
-        assert outside((rows, columns), 8, 8) == 1
+        assert area_outside((rows, columns), 8, 8) == 1
 
 
 def test_soft_labels():
@@ -43,10 +43,10 @@ def test_soft_labels():
 def test_remix_by_hand():
     counts, others = torch.tensor([90, 90, 30, 10, 10]), torch.tensor([30, 31, 90, 90, 10])
     torch.testing.assert_close(
-        remix_share(torch.tensor(0.4), counts, others, 3, 0.5), torch.tensor([0.0, 0.4, 0.4, 0.4, 0.4])
+        remix_lam(torch.tensor(0.4), counts, others, 3, 0.5), torch.tensor([0.0, 0.4, 0.4, 0.4, 0.4])
     )
     torch.testing.assert_close(
-        remix_share(torch.tensor(0.6), counts, others, 3, 0.5), torch.tensor([0.6, 0.6, 1.0, 1.0, 0.6])
+        remix_lam(torch.tensor(0.6), counts, others, 3, 0.5), torch.tensor([0.6, 0.6, 1.0, 1.0, 0.6])
     )
 
 

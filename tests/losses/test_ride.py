@@ -12,7 +12,7 @@ from carlt.errors import CarltError
 from carlt.losses import LDAM, RIDE
 from carlt.losses.step import StepInput
 from carlt.models import CifarResNet, SmallCNN, timm_model
-from carlt.models.classifier import classifier, features
+from carlt.models.classifier import extract_features, get_classifier
 
 COUNTS = [500, 40, 7, 2]
 N, E, C = 5, 3, len(COUNTS)
@@ -127,7 +127,7 @@ def test_a_network_of_experts(name: str, scale: float | None) -> None:
     learnt = RIDE(COUNTS).compute_loss(network, StepInput(images, LABELS, LABELS))
     torch.testing.assert_close(learnt.logits, network(images))  # what is tested is the mean that is trained
     assert learnt.targets is LABELS
-    head, seen = classifier(network), features(network, images)
+    head, seen = get_classifier(network), extract_features(network, images)
     assert head.in_features == seen.shape[1] == head.weight.shape[1]
     each = head.each(seen)
     assert each.shape == (N, E, C)
@@ -140,7 +140,7 @@ def test_a_network_of_experts(name: str, scale: float | None) -> None:
 def test_an_expert_s_gradient_stays_in_its_own_part(name: str) -> None:
     torch.manual_seed(0)
     network = awake(NETWORKS[name](experts=E))
-    classifier(network).each(features(network, torch.randn(N, 3, 64, 64)))[:, 1].square().sum().backward()
+    get_classifier(network).each(extract_features(network, torch.randn(N, 3, 64, 64)))[:, 1].square().sum().backward()
     moved = {key for key, parameter in network.named_parameters() if parameter.grad.any()}
     single = {key for key, _ in NETWORKS[name]().named_parameters()}
     total = len(list(network.named_parameters()))
@@ -161,8 +161,8 @@ def test_one_expert_is_the_network_as_it_was() -> None:
 
 def test_experts_may_be_narrower() -> None:
     network = CifarResNet(100, 32, experts=E, expert_width=0.75)
-    assert classifier(network).in_features == E * 48  # 24 and 48 channels in RIDE's code
-    assert classifier(CifarResNet(100, 32, expert_width=0.75)).in_features == 64  # a single one is a plain ResNet
+    assert get_classifier(network).in_features == E * 48  # 24 and 48 channels in RIDE's code
+    assert get_classifier(CifarResNet(100, 32, expert_width=0.75)).in_features == 64  # a single one is a plain ResNet
     with pytest.raises(CarltError, match=r"^expert_width=1\.5"):
         CifarResNet(C, 8, experts=E, expert_width=1.5)
 

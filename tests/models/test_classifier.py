@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from carlt.errors import CarltError
 from carlt.models import CifarResNet, CosineClassifier, SmallCNN, timm_model
-from carlt.models.classifier import classifier, feature_dim, features
+from carlt.models.classifier import extract_features, feature_dim, get_classifier
 
 NETWORKS = {
     "SmallCNN": lambda **options: SmallCNN(5, width=4, **options),
@@ -25,11 +25,11 @@ SIDE = {"ResNet": 64, "ViT": 160, "Swin": 224}
 def test_classifier_of_features_is_the_network(name: str, scale: float | None) -> None:
     network = NETWORKS[name](cosine_scale=scale).eval()
     images = torch.randn(2, 3, SIDE.get(name, 16), SIDE.get(name, 16))
-    seen = features(network, images)
+    seen = extract_features(network, images)
     assert seen.shape == (2, feature_dim(network))
-    assert classifier(network).weight.shape == (5, feature_dim(network))
-    torch.testing.assert_close(classifier(network)(seen), network(images))
-    assert isinstance(classifier(network), CosineClassifier) == (scale is not None)
+    assert get_classifier(network).weight.shape == (5, feature_dim(network))
+    torch.testing.assert_close(get_classifier(network)(seen), network(images))
+    assert isinstance(get_classifier(network), CosineClassifier) == (scale is not None)
 
 
 def test_cosine_by_hand() -> None:
@@ -44,7 +44,7 @@ def test_cosine_by_hand() -> None:
 
 
 def test_a_network_without_features_says_so() -> None:
-    with pytest.raises(CarltError, match=r"Linear has no features: .* features\(images\)"):
-        features(nn.Linear(2, 2), torch.zeros(1, 2))
+    with pytest.raises(CarltError, match=r"Linear does not tell features .* features\(images\)"):
+        extract_features(nn.Linear(2, 2), torch.zeros(1, 2))
     with pytest.raises(CarltError, match="scale is positive, not 0"):
         SmallCNN(5, cosine_scale=0)

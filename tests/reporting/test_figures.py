@@ -9,12 +9,12 @@ import pytest
 from carlt.reporting.figures import Figure, confusion, drawings, sensitivity, style, training
 from carlt.reporting.figures.calibration import _bins
 from carlt.reporting.figures.classes import class_table
-from carlt.reporting.groups import DataSet, data_sets
+from carlt.reporting.groups import DataSet, group_by_data_set
 from carlt.runs.reading import read_runs
 
 
 def found(folder: Path) -> DataSet:
-    (data,) = data_sets(read_runs([folder])[0])
+    (data,) = group_by_data_set(read_runs([folder])[0])
     return data
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from carlt.reporting import formats
-from carlt.reporting.groups import data_sets
+from carlt.reporting.groups import group_by_data_set
 from carlt.reporting.published import Published
 from carlt.reporting.summary import Table, tables
 from carlt.runs.reading import read_runs
@@ -26,7 +26,7 @@ def table(make_run, tmp_path: Path) -> Table:
             make_run(
                 f"odd{seed}", seed, accuracy + 0.3, "a&b_50%|*<x>", metrics={"test/worst_ratio": None, "test/few": None}
             )
-    (data,) = data_sets(read_runs([tmp_path])[0])
+    (data,) = group_by_data_set(read_runs([tmp_path])[0])
     return tables(data, data.baseline(), [KNOWN])[0]
 
 
@@ -70,7 +70,7 @@ def test_published_numbers_are_labelled_and_take_part_in_nothing(table: Table) -
 def test_one_seed_shows_no_deviation(make_run, tmp_path: Path) -> None:
     make_run("1", 0, 0.5)
     make_run("2", 0, 0.25, "car")
-    (data,) = data_sets(read_runs([tmp_path])[0])
+    (data,) = group_by_data_set(read_runs([tmp_path])[0])
     text = formats.markdown(tables(data, data.baseline())[0])
     assert "| reg=none | 1 | **50.0** |" in text
     assert "| reg=car minus reg=none | 1 | -25.0 |" in text

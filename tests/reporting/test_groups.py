@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from carlt.errors import CarltError
-from carlt.reporting.groups import DataSet, data_sets, without_repeats
+from carlt.reporting.groups import DataSet, drop_repeats, group_by_data_set
 from carlt.runs import paths
 from carlt.runs.reading import read_runs
 
 
 def found(folder: Path) -> list[DataSet]:
-    return data_sets(read_runs([folder])[0])
+    return group_by_data_set(read_runs([folder])[0])
 
 
 def labels(folder: Path) -> list[str]:
@@ -75,27 +75,27 @@ def test_of_a_run_done_twice_the_last_counts(make_run, tmp_path: Path) -> None:
     for name, finished in (("1", 20), ("2", 30), ("3", 10)):
         identify(make_run(name, 3), "a", finished)
     identify(make_run("4", 4), "b", 5)
-    runs, left_out = without_repeats(read_runs([tmp_path])[0])
+    runs, left_out = drop_repeats(read_runs([tmp_path])[0])
     assert [run.folder.name for run in runs] == ["2", "4"]
     reason = f"the same run as {tmp_path / '2'}, which finished later"
     assert left_out == [(tmp_path / "1", reason), (tmp_path / "3", reason)]
-    assert [list(group.runs) for group in data_sets(runs)[0].groups] == [[3, 4]]
+    assert [list(group.runs) for group in group_by_data_set(runs)[0].groups] == [[3, 4]]
 
 
 def test_what_tables_tell_apart_is_never_a_repeat(make_run, tmp_path: Path) -> None:
     for name, seed, preset in (("1", 3, "x"), ("2", 3, "y"), ("3", 4, "x")):
         identify(make_run(name, seed, config={"choices": {"preset": preset}}), "a", 10)
     runs = read_runs([tmp_path])[0]
-    assert without_repeats(runs) == (runs, [])
+    assert drop_repeats(runs) == (runs, [])
 
 
 def test_one_seed_twice_with_another_identity_is_an_error(make_run, tmp_path: Path) -> None:
     identify(make_run("1", 3), "a", 10)
     identify(make_run("2", 3), "b", 20)
-    runs, left_out = without_repeats(read_runs([tmp_path])[0])
+    runs, left_out = drop_repeats(read_runs([tmp_path])[0])
     assert left_out == []
     with pytest.raises(CarltError, match=r"2 repeats seed 3 of .*1 with another run_hash"):
-        data_sets(runs)
+        group_by_data_set(runs)
 
 
 def test_a_class_that_a_choice_brings_along_tells_nothing_more(make_run, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from carlt.reporting.figures import Figure, Listing
-from carlt.reporting.groups import data_sets
+from carlt.reporting.groups import group_by_data_set
 from carlt.reporting.page import Section, page
 from carlt.reporting.published import Published
 from carlt.reporting.summary import tables
@@ -36,7 +36,7 @@ class Reader(HTMLParser):
 def text(make_run, tmp_path: Path) -> str:
     make_run("1", accuracy=0.5)
     make_run("2", accuracy=0.7, reg="<script>&")
-    (data,) = data_sets(read_runs([tmp_path])[0])
+    (data,) = group_by_data_set(read_runs([tmp_path])[0])
     known = [Published("A <b>", "ViT", "books & papers", {"test/accuracy": "51.85"})]
     listing = Listing("<i>pairs", ("a", "b"), [("<u>cat", "dog & co")])
     figure = Figure("Plot <1>", "what & why.", 'a "quoted" <alt>', '<svg viewBox="0 0 1 1"></svg>', [listing])

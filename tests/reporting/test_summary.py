@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from carlt.reporting.groups import data_sets
+from carlt.reporting.groups import group_by_data_set
 from carlt.reporting.summary import COLUMNS, Table, tables
 from carlt.runs.reading import read_runs
 
@@ -10,7 +10,7 @@ PLACE = {column.metric: i for i, column in enumerate(COLUMNS)}
 
 
 def built(folder: Path) -> list[Table]:
-    (data,) = data_sets(read_runs([folder])[0])
+    (data,) = group_by_data_set(read_runs([folder])[0])
     return tables(data, data.baseline())
 
 

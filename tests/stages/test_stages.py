@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from carlt import stages
 from carlt.errors import CarltError
 from carlt.models import SmallCNN, timm_model
-from carlt.models.classifier import classifier, feature_dim, features
+from carlt.models.classifier import extract_features, feature_dim, get_classifier
 from carlt.reg import CAR
-from carlt.stages.base import Retrained
-from carlt.stages.disalign import Calibrated
-from carlt.stages.lws import Scaled
+from carlt.stages.base import FrozenBackbone
+from carlt.stages.disalign import CalibratedClassifier
+from carlt.stages.lws import ScaledClassifier
 from carlt.stages.weight_balancing import MaxNormLinear
 
 ALL = [getattr(stages, name) for name in stages.__all__ if name != "Stage"]
@@ -25,7 +25,6 @@ C = len(COUNTS)
 # Which parameters of the classifier a stage trains, and whether it begins with the trained logits.
 TRAINS = {
     stages.CRT: {"weight", "bias"},
-    stages.GMLNOLB: {"weight", "bias"},
     stages.LOS: {"weight", "bias"},
     stages.LWS: {"scale"},
     stages.MiSLAS: {"scale", "linear.weight", "linear.bias"},
@@ -57,7 +56,7 @@ def test_every_stage_is_exported_and_says_where_it_is_from() -> None:
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("stage", ALL)
 def test_it_trains_what_it_says_and_nothing_else_moves(stage: type, network: str, images: Tensor) -> None:
-    retrained: Retrained = stage().retrained(NETWORKS[network]())
+    retrained: FrozenBackbone = stage().build_network(NETWORKS[network]())
     expected = {f"classifier.{name}" for name in TRAINS[stage]}
     assert {name for name, p in retrained.named_parameters() if p.requires_grad} == expected
     before = {name: value.clone() for name, value in retrained.state_dict().items()}
@@ -80,7 +79,7 @@ def test_it_trains_what_it_says_and_nothing_else_moves(stage: type, network: str
 
 @pytest.mark.parametrize("stage", ALL)
 def test_car_s_gradient_reaches_what_trains(stage: type, images: Tensor) -> None:
-    retrained = stage().retrained(SmallCNN(C, width=4))
+    retrained = stage().build_network(SmallCNN(C, width=4))
     CAR(COUNTS)(retrained(images), LABELS).backward()
     gradients = {name: p.grad for name, p in retrained.named_parameters() if p.requires_grad}
     # DisAlign's share is of a calibration that changes nothing yet.
@@ -91,7 +90,7 @@ def test_car_s_gradient_reaches_what_trains(stage: type, images: Tensor) -> None
 
 
 def test_a_frozen_backbone_keeps_no_graph(images: Tensor) -> None:
-    assert stages.CRT().retrained(SmallCNN(C, width=4)).features(images).grad_fn is None
+    assert stages.CRT().build_network(SmallCNN(C, width=4)).features(images).grad_fn is None
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -100,19 +99,19 @@ def test_a_frozen_backbone_keeps_no_graph(images: Tensor) -> None:
 def test_it_begins_where_the_trained_network_ended(network: str, scale: float | None, images: Tensor) -> None:
     for stage in (stages.LWS(), stages.MiSLAS(), stages.LOS(), stages.DisAlign()):
         trained = NETWORKS[network](cosine_scale=scale).eval()
-        logits, seen = trained(images), features(trained, images)
-        retrained = stage.retrained(trained).eval()
+        logits, seen = trained(images), extract_features(trained, images)
+        retrained = stage.build_network(trained).eval()
         torch.testing.assert_close(retrained(images), logits)
         torch.testing.assert_close(retrained.features(images), seen)
         assert feature_dim(retrained) == seen.shape[1]
 
 
-@pytest.mark.parametrize("stage", [stages.CRT(), stages.GMLNOLB()])
+@pytest.mark.parametrize("stage", [stages.CRT()])
 @pytest.mark.parametrize("scale", [None, 30.0])
 def test_a_new_classifier_is_of_the_same_kind(stage: stages.Stage, scale: float | None) -> None:
     trained = SmallCNN(C, width=4, cosine_scale=scale)
-    old = classifier(trained)
-    new = classifier(stage.retrained(trained))
+    old = get_classifier(trained)
+    new = get_classifier(stage.build_network(trained))
     assert type(new) is type(old)
     assert new.weight.shape == old.weight.shape
     assert not torch.equal(new.weight, old.weight)
@@ -122,7 +121,7 @@ def test_a_new_classifier_is_of_the_same_kind(stage: stages.Stage, scale: float 
 @torch.no_grad()
 def test_scales_and_calibration_against_loops() -> None:
     linear, seen = nn.Linear(3, C), torch.randn(5, 3)
-    scaled, calibrated = Scaled(linear), Calibrated(linear)
+    scaled, calibrated = ScaledClassifier(linear), CalibratedClassifier(linear)
     for head in (scaled, calibrated):
         for parameter in head.parameters():
             nn.init.normal_(parameter)
@@ -133,8 +132,8 @@ def test_scales_and_calibration_against_loops() -> None:
             assert scaled(seen)[q, c].item() == pytest.approx(float(scaled.scale[c]) * z, rel=1e-4, abs=1e-5)
             expected = (1 - confidence) * z + confidence * (float(calibrated.a[c]) * z + float(calibrated.b[c]))
             assert calibrated(seen)[q, c].item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
-    assert Calibrated(linear).a.eq(1).all()
-    assert Calibrated(linear).b.eq(0).all()
+    assert CalibratedClassifier(linear).a.eq(1).all()
+    assert CalibratedClassifier(linear).b.eq(0).all()
 
 
 @torch.no_grad()
@@ -161,27 +160,27 @@ def test_maxnorm_is_the_nearest_point_within_the_radii() -> None:
 
 def test_what_cannot_work_says_why() -> None:
     with pytest.raises(CarltError, match=r"a cosine classifier has none: choose stage=crt"):
-        stages.WeightBalancing().retrained(SmallCNN(C, cosine_scale=30.0))
+        stages.WeightBalancing().build_network(SmallCNN(C, cosine_scale=30.0))
     with pytest.raises(CarltError, match=r"threshold=2 is out of range"):
         stages.WeightBalancing(threshold=2)
-    with pytest.raises(CarltError, match=r"Sequential has no classifier: .* second stage"):
-        stages.CRT().retrained(nn.Sequential())
+    with pytest.raises(CarltError, match=r"Sequential does not tell features and classifier apart: .* second stage"):
+        stages.CRT().build_network(nn.Sequential())
     network = SmallCNN(C)
     network.classifier = nn.Identity()
     with pytest.raises(CarltError, match=r"CRT begins with .* Linear or CosineClassifier or ExpertHeads, not Identity"):
-        stages.CRT().retrained(network)
+        stages.CRT().build_network(network)
     with pytest.raises(CarltError, match=r"LWS begins with .* Linear or CosineClassifier, not ExpertHeads"):
-        stages.LWS().retrained(SmallCNN(C, experts=2))
+        stages.LWS().build_network(SmallCNN(C, experts=2))
 
 
-@pytest.mark.parametrize("stage", [stages.CRT, stages.GMLNOLB])
+@pytest.mark.parametrize("stage", [stages.CRT])
 def test_experts_have_a_new_classifier_each(stage: type[stages.Stage]) -> None:
     network = SmallCNN(C, width=4, experts=2, cosine_scale=30.0)
-    old = [head.weight.clone() for head in classifier(network)]
+    old = [head.weight.clone() for head in get_classifier(network)]
     images = torch.rand(3, 3, 8, 8)
     network.eval()
-    joined = features(network, images)
-    second = stage().retrained(network)
+    joined = extract_features(network, images)
+    second = stage().build_network(network)
     logits = second(images)
     own = [head(part) for head, part in zip(second.classifier, joined.chunk(2, 1), strict=True)]
     torch.testing.assert_close(logits, (own[0] + own[1]) / 2)

@@ -96,7 +96,7 @@ def test_a_new_command_forgets_the_notes_of_an_earlier_one(swept: Sweep) -> None
     Record(1, 3, "seed=0", "finished", seconds=4).write(swept)
     Record(2, 3, "seed=1", "finished", seconds=8).write(swept)
     Record(3, 3, "seed=2", "skipped").write(swept)
-    assert sweep.seconds_a_job(swept) == 6
+    assert sweep.seconds_per_job(swept) == 6
     assert json.loads((swept.folder / sweep.JOBS / "2.json").read_text())["label"] == "seed=1"
     sweep.begin(swept)
-    assert sweep.seconds_a_job(swept) is None
+    assert sweep.seconds_per_job(swept) is None

@@ -5,11 +5,11 @@ from torch import Tensor
 from torch.distributions import Beta
 
 from carlt.errors import CarltError, at_least
-from carlt.functional.mixing import outside, random_box, remix_share, soft_labels
+from carlt.functional.mixing import area_outside, random_box, remix_lam, soft_labels
 
 
 class Remix:
-    """MixUp whose label leans to the rarer class (Chou et al., ECCVW 2020; ``functional.mixing.remix_share``).
+    """MixUp whose label leans to the rarer class (Chou et al., ECCVW 2020; ``functional.mixing.remix_lam``).
 
     Args:
         class_counts: training images of each class, (C,).
@@ -20,14 +20,14 @@ class Remix:
 
     def __init__(self, class_counts: Tensor, alpha: float = 1.0, kappa: float = 3.0, tau: float = 0.5):
         at_least(1, kappa=kappa)
-        self.class_counts, self.kappa, self.tau, self.share = class_counts, kappa, tau, _beta(alpha)
+        self.class_counts, self.kappa, self.tau, self.lam = class_counts, kappa, tau, _beta(alpha)
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        share = self.share.sample()
+        lam = self.lam.sample()
         partner = torch.randperm(len(images)).to(images.device)
         counts = self.class_counts.to(images.device)
-        own = remix_share(share.to(images.device), counts[labels], counts[labels[partner]], self.kappa, self.tau)
-        mixed = torch.lerp(images[partner], images, float(share))
+        own = remix_lam(lam.to(images.device), counts[labels], counts[labels[partner]], self.kappa, self.tau)
+        mixed = torch.lerp(images[partner], images, float(lam))
         return mixed, soft_labels(labels, labels[partner], own, len(counts))
 
 
@@ -62,19 +62,19 @@ class Paste:
         at_least(0, first=first, last=last)
         self.probability, self.power, self.first = probability, power, first
         self.until = float("inf") if epochs is None else epochs - last
-        self.share = _beta(alpha)
+        self.lam = _beta(alpha)
 
-    def drawn(self, epoch: int, point: float) -> bool:
+    def is_mixed(self, epoch: int, point: float) -> bool:
         """Whether a batch of ``epoch`` whose draw is ``point``, uniform in [0, 1), is mixed."""
         return self.first <= epoch < self.until and point < self.probability
 
     def __call__(self, images: Tensor, foreground: Tensor) -> tuple[Tensor, float]:
         """Images with one box of each replaced by the foreground's, and the share of them that is left."""
         height, width = images.shape[-2:]
-        rows, columns = box = random_box(height, width, self.share.sample())
+        rows, columns = box = random_box(height, width, self.lam.sample())
         mixed = images.clone()
         mixed[..., rows, columns] = foreground[..., rows, columns]
-        return mixed, outside(box, height, width)
+        return mixed, area_outside(box, height, width)
 
 
 class SecondBatch:
@@ -84,10 +84,12 @@ class SecondBatch:
     1 - power: 0 at imbalance factor 100.
     """
 
+    first = 0
+
     def __init__(self, power: float = 1.0):
         self.power = power
 
-    def drawn(self, epoch: int, point: float) -> bool:
+    def is_mixed(self, epoch: int, point: float) -> bool:
         """Always."""
         return True
 

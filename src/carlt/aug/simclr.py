@@ -48,7 +48,7 @@ class SimCLR:
         n, device = len(crops), crops.device
         images = crops.float() / 255
 
-        def drawn(low: float, high: float) -> Tensor:
+        def draw_uniform(low: float, high: float) -> Tensor:
             return torch.empty(n).uniform_(low, high, generator=generator).to(device)
 
         def chosen(probability: float) -> Tensor:
@@ -58,9 +58,9 @@ class SimCLR:
         changes = (colour.brightness, colour.contrast, colour.saturation, colour.hue)
         for index in torch.randperm(4, generator=generator).tolist():
             middle, width = (0.0 if changes[index] is colour.hue else 1.0), self.jitter[index]
-            factor = drawn(max(middle - width, 0) if middle else -width, middle + width)
+            factor = draw_uniform(max(middle - width, 0) if middle else -width, middle + width)
             images = changes[index](images, factor.masked_fill(kept, middle))
         images = torch.where(chosen(self.grey_probability)[:, None, None, None], colour.grey(images), images)
-        blurred, sigma = chosen(self.blur_probability), drawn(*SIGMA)
+        blurred, sigma = chosen(self.blur_probability), draw_uniform(*SIGMA)
         images[blurred] = colour.blur(images[blurred], sigma[blurred], self.radius)
         return (images * 255).round().clamp(0, 255).to(torch.uint8)

@@ -10,7 +10,7 @@ from carlt.commands.arguments import Parser
 from carlt.errors import CarltError, exit_with
 from carlt.reporting import formats, plots, wandb_workspace
 from carlt.reporting.figures import drawings
-from carlt.reporting.groups import DataSet, Group, data_sets, without_repeats
+from carlt.reporting.groups import DataSet, Group, drop_repeats, group_by_data_set
 from carlt.reporting.page import Section, page
 from carlt.reporting.published import published
 from carlt.reporting.summary import tables
@@ -76,11 +76,11 @@ def report(arguments: argparse.Namespace) -> None:
     """Records, groups, tables, plots, page."""
     folders, published_too = list(map(Path, arguments.words)), arguments.published == "true"
     runs, left_out = read_runs(folders)
-    runs, repeats = without_repeats(runs)
+    runs, repeats = drop_repeats(runs)
     left_out += repeats
     for folder, reason in left_out:
         print(f"left out: {folder} ({reason})", file=sys.stderr)
-    data = data_sets(runs)
+    data = group_by_data_set(runs)
     baselines = _baselines(data, arguments.baseline)
     found = [
         tables(each, baseline, published(each) if published_too else ())

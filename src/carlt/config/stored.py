@@ -41,7 +41,7 @@ RENAMED_TARGETS = {
 }
 """Packages that moved since runs were recorded."""
 
-RENAMED_CLASSES: dict[str, str] = {}
+RENAMED_CLASSES = {"carlt.reg.Several": "carlt.reg.SumOfRegularizers", "carlt.stages.GMLNOLB": "carlt.stages.CRT"}
 """Classes that were renamed, by their full name after the move of their package."""
 
 RENAMED_KEYS = {"loss": {"reweight": "effective_number_beta", "reweight_from": "drw_start"}}

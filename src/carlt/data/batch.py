@@ -38,8 +38,10 @@ class Foreground(Protocol):
     """Which batches are mixed with which images; carlt.aug.Paste is one."""
 
     power: float
+    first: int
+    """The first epoch in which batches are mixed."""
 
-    def drawn(self, epoch: int, point: float) -> bool:
+    def is_mixed(self, epoch: int, point: float) -> bool:
         """Whether a batch of ``epoch`` whose draw is ``point``, uniform in [0, 1), is mixed."""
         ...
 

@@ -165,7 +165,7 @@ class BatchPlan:
 
     def __init__(self, schedule: BatchSchedule, foreground: Foreground | None):
         self.schedule, self.foreground = schedule, foreground
-        self.pasted = None if foreground is None else schedule.drawn_by(PowerLaw(foreground.power))
+        self.pasted = None if foreground is None else schedule.resampled(PowerLaw(foreground.power))
 
     def batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Indices of batches ``start``, ``start + 1``, ... of ``epoch``: (shown, pasted from)."""
@@ -176,7 +176,7 @@ class BatchPlan:
         for step, (batch, other) in enumerate(zip(own, self.pasted.batches(epoch, start), strict=True), start):
             # The same on all ranks: a step takes as long as its slowest rank.
             point = derive_seed(self.pasted.seed, epoch, step) / 2**63
-            yield batch, other if self.foreground.drawn(epoch, point) else none
+            yield batch, other if self.foreground.is_mixed(epoch, point) else none
 
 
 class _EpochItems:

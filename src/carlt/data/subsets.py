@@ -22,7 +22,7 @@ def indices_by_class(targets: Tensor, num_classes: int) -> list[Tensor]:
     return list(targets.argsort(stable=True).split(counts.tolist()))
 
 
-def ranked(targets: Tensor, num_classes: int, rule: Rule | int) -> list[Tensor]:
+def rank_images(targets: Tensor, num_classes: int, rule: Rule | int) -> list[Tensor]:
     """Each class's indices in the order in which ``rule`` keeps them; a smaller subset is the start of a larger one.
 
     ``ldam`` (Cao et al., NeurIPS 2019, released code): NumPy's legacy generator, seed 0, shuffles class after class.
@@ -58,14 +58,14 @@ def make_long_tailed(
         targets: class of each image, int64 (N,).
         imbalance_factor: largest class over smallest, at least 1.
         largest: images of the largest class; by default all that the smallest class has.
-        rule: see ``ranked``.
+        rule: see ``rank_images``.
 
     Raises:
         CarltError: a class has fewer images than its place in the profile, or too few left to validate.
     """
     if profile not in PROFILES:
         raise CarltError(f"data.profile is one of {', '.join(PROFILES)}, not {profile!r}")
-    orders = ranked(targets, num_classes, rule)
+    orders = rank_images(targets, num_classes, rule)
     available = [len(order) for order in orders]
     keep = PROFILES[profile](largest or min(available), num_classes, imbalance_factor).tolist()
     for label, (kept, there) in enumerate(zip(keep, available, strict=True)):
@@ -74,10 +74,10 @@ def make_long_tailed(
                 f"class {label} has {there} images, its place in the profile asks for {kept}; lower data.largest_class"
             )
     train = torch.cat([order[:n] for order, n in zip(orders, keep, strict=True)])
-    return train, held_out([order[n:] for order, n in zip(orders, keep, strict=True)], val_per_class)
+    return train, hold_out([order[n:] for order, n in zip(orders, keep, strict=True)], val_per_class)
 
 
-def held_out(unused: list[Tensor], per_class: int) -> Tensor:
+def hold_out(unused: list[Tensor], per_class: int) -> Tensor:
     """The first ``per_class`` unused images of every class, for validation; CarltError if a class has too few."""
     at_least(0, val_per_class=per_class)
     for label, indices in enumerate(unused):

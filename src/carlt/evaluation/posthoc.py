@@ -15,7 +15,7 @@ from carlt.data.images import Split
 from carlt.errors import CarltError
 from carlt.functional import tau_normalized, without_prior
 from carlt.metrics import ConfusionCounts, Evaluation
-from carlt.models.classifier import CosineClassifier, classifier, features
+from carlt.models.classifier import CosineClassifier, extract_features, get_classifier
 from carlt.training.module import LongTailClassifier
 
 GRID = tuple(step / 10 for step in range(21))
@@ -40,7 +40,7 @@ class Outcome:
 
 def tau_norm(module: LongTailClassifier) -> Method:
     """w_c / ||w_c||^tau without a bias (Kang et al., ICLR 2020, section 4); CarltError if it can do nothing."""
-    head = classifier(module.model)
+    head = get_classifier(module.model)
     if isinstance(head, CosineClassifier):
         raise CarltError(
             "posthoc=tau_norm changes nothing here: the weights of a cosine classifier count as of length 1"
@@ -49,7 +49,8 @@ def tau_norm(module: LongTailClassifier) -> Method:
         raise CarltError(f"posthoc=tau_norm needs a linear classifier, not {type(head).__name__}")
     weight = head.weight.detach().float().cpu()
     return Method(
-        lambda images: features(module.model, images), lambda seen, tau: F.linear(seen, tau_normalized(weight, tau))
+        lambda images: extract_features(module.model, images),
+        lambda seen, tau: F.linear(seen, tau_normalized(weight, tau)),
     )
 
 

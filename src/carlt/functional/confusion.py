@@ -15,7 +15,7 @@ from carlt.functional.spectral import pieces
 Surrogate = Literal["paper", "released"]
 
 
-class Pairs(NamedTuple):
+class LabelledRows(NamedTuple):
     """Labelled rows: sample ``sample[p]`` counts for class ``label[p]`` with weight ``weight[p]``, each (P,)."""
 
     sample: Tensor | slice
@@ -107,7 +107,7 @@ def valid_targets(targets: Tensor, num_classes: int) -> Tensor:
     return (low >= 0) & (high.isfinite() if targets.is_floating_point() else high < num_classes)
 
 
-def label_pairs(targets: Tensor, dtype: torch.dtype) -> Pairs:
+def expand_soft_labels(targets: Tensor, dtype: torch.dtype) -> LabelledRows:
     """Labels as weighted (sample, class) pairs: hard labels give one a sample, soft ones one a non-zero weight.
 
     Args:
@@ -115,14 +115,14 @@ def label_pairs(targets: Tensor, dtype: torch.dtype) -> Pairs:
         dtype: of the weights.
 
     Returns:
-        Pairs, P = N for hard labels, else the number of non-zero weights (at most 2 N under mixup or cutmix).
+        LabelledRows, P = N for hard labels, else the number of non-zero weights (at most 2 N under mixup or cutmix).
     """
     if targets.is_floating_point():
         sample, label = targets.nonzero(as_tuple=True)
         if not len(label):
             raise CarltError("soft targets are all zero: no sample counts for any class")
-        return Pairs(sample, label, targets[sample, label].to(dtype))
-    return Pairs(slice(None), targets.long(), torch.ones(len(targets), dtype=dtype, device=targets.device))
+        return LabelledRows(sample, label, targets[sample, label].to(dtype))
+    return LabelledRows(slice(None), targets.long(), torch.ones(len(targets), dtype=dtype, device=targets.device))
 
 
 def class_slots(labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
@@ -164,7 +164,7 @@ def batch_confusion(
         C~ (C, C), rows true classes, and the weight of each class (C,).
     """
     num_classes = logits.shape[1]
-    sample, label, weight = label_pairs(targets, logits.dtype)
+    sample, label, weight = expand_soft_labels(targets, logits.dtype)
     rows = contributions(logits[sample], label, margin, surrogate) * weight[:, None]
     member = torch.nn.functional.one_hot(label, num_classes).to(logits.dtype)
     mass = member.T @ weight
@@ -183,7 +183,7 @@ def accumulate_confusion_(
         logits: floating, (N, C).
         targets: int64 (N,), or floating and not negative (N, C).
     """
-    sample, label, weight = label_pairs(targets, sums.dtype)
+    sample, label, weight = expand_soft_labels(targets, sums.dtype)
     rows = contributions(logits.to(sums.dtype)[sample], label, margin, surrogate) * weight[:, None]
     sums.index_add_(0, label, rows)
     mass.index_add_(0, label, weight)

@@ -24,7 +24,7 @@ def random_box(height: int, width: int, share: Tensor) -> tuple[slice, slice]:
     return rows, columns
 
 
-def outside(box: tuple[slice, slice], height: int, width: int) -> float:
+def area_outside(box: tuple[slice, slice], height: int, width: int) -> float:
     """The share of an image's area that ``box`` leaves as it was, in [0, 1]."""
     rows, columns = box
     return 1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
@@ -41,7 +41,7 @@ def soft_labels(labels: Tensor, others: Tensor, share: Tensor | float, num_class
     return share * F.one_hot(labels, num_classes) + (1 - share) * F.one_hot(others, num_classes)
 
 
-def remix_share(share: Tensor, counts: Tensor, other_counts: Tensor, kappa: float, tau: float) -> Tensor:
+def remix_lam(share: Tensor, counts: Tensor, other_counts: Tensor, kappa: float, tau: float) -> Tensor:
     """The share of the first image's label, (N,), which favours the rarer class (Chou et al., ECCVW 2020, eq. 7).
 
     0 if n_i / n_j >= kappa and share < tau; 1 if n_i / n_j <= 1 / kappa and 1 - share < tau; else the image's share.

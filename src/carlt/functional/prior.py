@@ -8,7 +8,7 @@ from torch import Tensor
 from carlt.errors import CarltError
 
 
-def class_counts(counts: Sequence[int] | Tensor) -> Tensor:
+def check_class_counts(counts: Sequence[int] | Tensor) -> Tensor:
     """Training images of each class as a checked int64 tensor (C,).
 
     Raises:
@@ -45,7 +45,7 @@ def relative_frequency(counts: Sequence[int] | Tensor) -> Tensor:
     Raises:
         CarltError: see :func:`class_counts`.
     """
-    n = class_counts(counts).double()
+    n = check_class_counts(counts).double()
     return n / n.sum()
 
 
@@ -82,7 +82,7 @@ def effective_number_weights(counts: Sequence[int] | Tensor, beta: float = 0.999
     """
     if not 0 <= beta <= 1:
         raise CarltError(f"beta of the effective number is in [0, 1], not {beta}")
-    n = class_counts(counts).double()
+    n = check_class_counts(counts).double()
     weights = (1 - beta) / (1 - beta**n) if beta < 1 else 1 / n
     return weights / weights.mean()
 

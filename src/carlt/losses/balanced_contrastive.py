@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from carlt.errors import CarltError, at_least
 from carlt.functional.contrastive import balanced_contrastive
+from carlt.losses.base import Augmentation, NetworkLoss
 from carlt.losses.logit_adjusted import LogitAdjusted
 from carlt.losses.step import StepInput, StepOutput
-from carlt.models.classifier import classifier, features
+from carlt.models.classifier import extract_features, get_classifier
 
 
 class Embedding(NamedTuple):
@@ -22,7 +23,7 @@ class Embedding(NamedTuple):
     """(C, D): of the classes."""
 
 
-class BalancedContrastive(nn.Module):
+class BalancedContrastive(NetworkLoss):
     """ce_weight * LA-CE(z) + contrast_weight * BalSCL(views, centres) (Zhu et al., CVPR 2022, eq. 10).
 
     Two small networks belong to this loss and are trained with it: features (D',) to projections, and the classifier's
@@ -63,11 +64,15 @@ class BalancedContrastive(nn.Module):
         self.projector = _projector(feature_dim, hidden, dim)
         self.centre_projector = _projector(feature_dim, hidden, dim)
 
+    @classmethod
+    def check_augmentation(cls, augmentation: Augmentation) -> None:
+        """Every kind of mixing will do: the embedding that ``relabels`` needs is this loss's."""
+
     def compute_loss(self, network: nn.Module, step: StepInput) -> StepOutput:
         """All views in one pass through the network."""
         assert step.contrast is not None
-        head = classifier(network)
-        seen = features(network, torch.cat([step.images, step.contrast.flatten(0, 1)]))
+        head = get_classifier(network)
+        seen = extract_features(network, torch.cat([step.images, step.contrast.flatten(0, 1)]))
         seen = seen.unflatten(0, (-1, len(step.images)))
         embedding = self.embed(seen, head.weight)
         logits, targets = head(seen[0]), step.targets

@@ -2,17 +2,67 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from carlt.errors import CarltError
-from carlt.functional.confusion import label_pairs
+from carlt.functional.confusion import expand_soft_labels
 from carlt.functional.prior import effective_number_weights
+from carlt.losses.step import StepInput, StepOutput
 
 
-class Loss(nn.Module, ABC):
+class Augmentation(NamedTuple):
+    """Which kinds of mixing the augmentation of a run has; a loss accepts or refuses them."""
+
+    mixes: bool = False
+    """Images of a batch with each other."""
+    pastes: bool = False
+    """Patches of images drawn by class."""
+    relabels: bool = False
+    """Labels of pasted images by their similarity in the space of a contrastive loss."""
+
+
+class LogitsLoss(nn.Module, ABC):
+    """A loss of logits and labels. Any module with this ``forward`` will do; the class says so."""
+
+    paper: ClassVar[str]
+    """The method and where it is from, for tables."""
+
+    @abstractmethod
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """A scalar: logits floating (N, C), targets int64 (N,) or soft labels floating (N, C)."""
+
+    @classmethod
+    def check_augmentation(cls, augmentation: Augmentation) -> None:
+        """CarltError if training images must not be mixed in this way for this loss."""
+        if augmentation.relabels:
+            raise CarltError(
+                "aug.relabel (aug=concutmix) takes its labels from the embedding of a contrastive loss: "
+                "add loss=bcl, or choose aug=cmo, which labels by area"
+            )
+
+
+class NetworkLoss(nn.Module, ABC):
+    """A loss that runs the network itself: it needs experts, further views or a second batch."""
+
+    paper: ClassVar[str]
+    """The method and where it is from, for tables."""
+    contrast_views: ClassVar[int] = 0
+    """Further views of each image in a step, besides the one to classify."""
+
+    @abstractmethod
+    def compute_loss(self, network: nn.Module, step: StepInput) -> StepOutput:
+        """Run ``network`` on a step's images. The regularizer and the metrics take logits and targets of the result."""
+
+    @classmethod
+    def check_augmentation(cls, augmentation: Augmentation) -> None:
+        """CarltError if training images must not be mixed in this way for this loss."""
+        LogitsLoss.check_augmentation(augmentation)
+
+
+class Loss(LogitsLoss):
     """The mean over a batch of what each sample loses, weighted by class: sum_q w[y_q] l(z_q, y_q) / sum_q w[y_q].
 
     w_c ~ (1 - b) / (1 - b^n_c), b = effective_number_beta    effective numbers (Cui et al., CVPR 2019, section 4)
@@ -32,9 +82,6 @@ class Loss(nn.Module, ABC):
         CarltError: an argument outside its range.
     """
 
-    paper: ClassVar[str]
-    """The method and where it is from, for tables."""
-
     class_weight: Tensor | None
 
     def __init__(
@@ -46,17 +93,17 @@ class Loss(nn.Module, ABC):
         if not 0 <= drw_start <= 1:
             raise CarltError(f"drw_start={drw_start} is a fraction of the training, in [0, 1]")
         self.drw_start, self.progress = drw_start, 0.0
-        self.constant(
+        self.register_constant(
             "class_weight",
             effective_number_weights(class_counts, effective_number_beta) if effective_number_beta else None,
         )
 
-    def constant(self, name: str, value: Tensor | None) -> None:
+    def register_constant(self, name: str, value: Tensor | None) -> None:
         """Register a constant of the data: it moves with the module, and no checkpoint needs it."""
         self.register_buffer(name, None if value is None else value.float(), persistent=False)
 
     def set_progress(self, progress: float) -> None:
-        """Tell which fraction of the training is done, in [0, 1)."""
+        """Set the share of the training that is done, in [0, 1)."""
         self.progress = progress
 
     @abstractmethod
@@ -75,19 +122,19 @@ class Loss(nn.Module, ABC):
         return (weights * self.per_sample(logits, targets)).sum() / weights.sum()
 
 
-def at_labels(values: Tensor, targets: Tensor) -> Tensor:
+def gather_labels(values: Tensor, targets: Tensor) -> Tensor:
     """Each sample's value at its label (N,): ``values`` (N, C) of which all, and their derivatives, are finite."""
     if targets.is_floating_point():
         return (targets * values).sum(1)
     return values.gather(1, targets[:, None]).squeeze(1)
 
 
-def by_label(logits: Tensor, targets: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def sum_over_labels(logits: Tensor, targets: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Each sample's ``loss(logits (P, C), labels (P,))``, (N,), where logits change with the label they are for.
 
     A soft label takes a row for each of its shares that is not 0: two under mixup or cutmix.
     """
-    sample, label, share = label_pairs(targets, logits.dtype)
+    sample, label, share = expand_soft_labels(targets, logits.dtype)
     losses = loss(logits[sample], label)
     if isinstance(sample, slice):
         return losses

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from carlt.losses.base import Loss, at_labels
+from carlt.losses.base import Loss, gather_labels
 
 
 class CrossEntropy(Loss):
@@ -14,4 +14,4 @@ class CrossEntropy(Loss):
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
         """-log p at the label."""
-        return at_labels(-logits.log_softmax(1), targets)
+        return gather_labels(-logits.log_softmax(1), targets)

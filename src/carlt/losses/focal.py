@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from carlt.errors import at_least
-from carlt.losses.base import Loss, at_labels
+from carlt.losses.base import Loss, gather_labels
 
 
 class Focal(Loss):
@@ -31,4 +31,4 @@ class Focal(Loss):
         log_p = logits.log_softmax(1)
         # At p = 1 the derivative of a power below 1 is infinite.
         wrong = -log_p.expm1().clamp(max=-torch.finfo(log_p.dtype).tiny)
-        return at_labels(-(wrong**self.gamma) * log_p, targets)
+        return gather_labels(-(wrong**self.gamma) * log_p, targets)

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from carlt.errors import at_least
-from carlt.functional.prior import class_counts as checked_counts
+from carlt.functional.prior import check_class_counts
 from carlt.losses.cross_entropy import CrossEntropy
 
 
@@ -24,5 +24,5 @@ class GeneralizedReweight(CrossEntropy):
     def __init__(self, class_counts: Sequence[int] | Tensor, power: float = 1.2, drw_start: float = 0.0):
         super().__init__(class_counts, drw_start=drw_start)
         at_least(0, power=power)
-        weights = checked_counts(class_counts).double() ** -power
-        self.constant("class_weight", weights / weights.mean())
+        weights = check_class_counts(class_counts).double() ** -power
+        self.register_constant("class_weight", weights / weights.mean())

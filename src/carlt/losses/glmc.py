@@ -9,12 +9,13 @@ from torch.nn import functional as F
 
 from carlt.errors import CarltError, at_least
 from carlt.functional.mixing import random_box, soft_labels
-from carlt.functional.prior import class_counts as checked_counts
+from carlt.functional.prior import check_class_counts
+from carlt.losses.base import Augmentation, NetworkLoss
 from carlt.losses.step import StepInput, StepOutput
-from carlt.models.classifier import classifier, features
+from carlt.models.classifier import extract_features, get_classifier
 
 
-class GLMC(nn.Module):
+class GLMC(NetworkLoss):
     """a sum_v CE(h(f_v), t) + (1 - a) sum_v wCE(z_v, t) + consistency * S (Du et al., CVPR 2023, section 3).
 
     f_1, f_2 = features of MixUp(x, y) and CutMix(x', y): x, x' two views of the batch, y a second batch, one lam
@@ -53,28 +54,35 @@ class GLMC(nn.Module):
         at_least(0, power=power, consistency=consistency)
         at_least(1, dim=dim)
         self.consistency, self.progress = consistency, 0.0
-        weight = checked_counts(class_counts).double() ** -power
+        weight = check_class_counts(class_counts).double() ** -power
         self.register_buffer("class_weight", (weight / weight.mean()).float(), persistent=False)
         self.head = nn.Linear(feature_dim, len(weight))
         self.projector = nn.Linear(feature_dim, dim)
         self.predictor = nn.Linear(dim, dim)
 
     def set_progress(self, progress: float) -> None:
-        """Tell which fraction of the training is done, in [0, 1)."""
+        """Set the share of the training that is done, in [0, 1)."""
         self.progress = progress
+
+    @classmethod
+    def check_augmentation(cls, augmentation: Augmentation) -> None:
+        """CarltError where images are mixed already."""
+        super().check_augmentation(augmentation)
+        if augmentation.mixes or augmentation.pastes:
+            raise CarltError("loss=glmc mixes each batch with a second one by itself: choose an aug that does not mix")
 
     def compute_loss(self, network: nn.Module, step: StepInput) -> StepOutput:
         """Mix the batch with the second one in both ways; both pass the network together."""
         if step.contrast is None or step.second is None:
             raise CarltError("GLMC mixes two batches: leave aug.second as loss=glmc sets it")
         others, labels = step.second
-        share = torch.rand(())  # Beta(1, 1)
-        rows, columns = random_box(others.shape[-2], others.shape[-1], share)
+        lam = torch.rand(())  # Beta(1, 1)
+        rows, columns = random_box(others.shape[-2], others.shape[-1], lam)
         cut = step.contrast[0].clone()
         cut[..., rows, columns] = others[..., rows, columns]
-        seen = features(network, torch.cat([torch.lerp(others, step.images, float(share)), cut]))
-        targets = soft_labels(step.labels, labels, share, len(self.class_weight))
-        logits, projections = classifier(network)(seen), self.projector(seen)
+        seen = extract_features(network, torch.cat([torch.lerp(others, step.images, float(lam)), cut]))
+        targets = soft_labels(step.labels, labels, lam, len(self.class_weight))
+        logits, projections = get_classifier(network)(seen), self.projector(seen)
         pairs = (part.unflatten(0, (2, -1)) for part in (self.head(seen), logits, projections))
         return StepOutput(logits[: len(targets)], targets, self(*pairs, targets))
 

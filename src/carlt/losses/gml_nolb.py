@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from carlt.functional.prior import class_counts as checked_counts
+from carlt.functional.prior import check_class_counts
+from carlt.losses.base import LogitsLoss
 
 
-class GMLNOLB(nn.Module):
+class GMLNOLB(LogitsLoss):
     """-mean over the batch's classes c of log r_c, r_c = mean over its samples q of class c of p_q[c].
 
     p = softmax(z + log n) (Du & Wu, "No One Left Behind", CVPR 2023). Classes count alike, so it takes no weights.
@@ -27,7 +28,7 @@ class GMLNOLB(nn.Module):
 
     def __init__(self, class_counts: Sequence[int] | Tensor):
         super().__init__()
-        self.register_buffer("log_counts", checked_counts(class_counts).float().log(), persistent=False)
+        self.register_buffer("log_counts", check_class_counts(class_counts).float().log(), persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """A scalar: logits floating (N, C), targets int64 (N,) or soft labels floating (N, C)."""

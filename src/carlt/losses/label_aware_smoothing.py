@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from carlt.errors import CarltError
-from carlt.functional.prior import class_counts as checked_counts
-from carlt.losses.base import Loss, at_labels
+from carlt.functional.prior import check_class_counts
+from carlt.losses.base import Loss, gather_labels
 
 
 class LabelAwareSmoothing(Loss):
@@ -32,12 +32,12 @@ class LabelAwareSmoothing(Loss):
         for name, value in (("head", head), ("tail", tail)):
             if not 0 <= value <= 1:
                 raise CarltError(f"{name}={value} is out of range: a smoothing is in [0, 1]")
-        counts = checked_counts(class_counts).double()
+        counts = check_class_counts(class_counts).double()
         size = (counts - counts.min()) / (counts.max() - counts.min())
-        self.constant("smoothing", tail + (head - tail) * (size.nan_to_num(1.0) * math.pi / 2).sin())
+        self.register_constant("smoothing", tail + (head - tail) * (size.nan_to_num(1.0) * math.pi / 2).sin())
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
         """-(1 - e) log p at the label, -e / (C - 1) log p at each other class."""
         log_p = logits.log_softmax(1)
         share = self.smoothing / (logits.shape[1] - 1)
-        return at_labels(-(1 - self.smoothing) * log_p - share * (log_p.sum(1, keepdim=True) - log_p), targets)
+        return gather_labels(-(1 - self.smoothing) * log_p - share * (log_p.sum(1, keepdim=True) - log_p), targets)

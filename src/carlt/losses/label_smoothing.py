@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from carlt.errors import CarltError
-from carlt.losses.base import Loss, at_labels
+from carlt.losses.base import Loss, gather_labels
 
 
 class LabelSmoothing(Loss):
@@ -29,4 +29,4 @@ class LabelSmoothing(Loss):
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
         """-(1 - e) log p at the label, and e times the mean of -log p."""
         log_p = logits.log_softmax(1)
-        return at_labels(-(1 - self.smoothing) * log_p - self.smoothing * log_p.mean(1, keepdim=True), targets)
+        return gather_labels(-(1 - self.smoothing) * log_p - self.smoothing * log_p.mean(1, keepdim=True), targets)

@@ -39,7 +39,7 @@ class LADE(BalancedSoftmax):
         super().__init__(class_counts, **weighting)
         at_least(0, alpha=alpha, penalty=penalty)
         self.alpha, self.penalty = alpha, penalty
-        self.constant("prior", relative_frequency(class_counts))
+        self.register_constant("prior", relative_frequency(class_counts))
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Both terms, a scalar."""

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from carlt.errors import CarltError, at_least
-from carlt.functional.prior import class_counts as checked_counts
-from carlt.losses.base import Loss, by_label
+from carlt.functional.prior import check_class_counts
+from carlt.losses.base import Loss, sum_over_labels
 
 
 class LDAM(Loss):
@@ -35,12 +35,12 @@ class LDAM(Loss):
         if not 0 < scale < float("inf"):
             raise CarltError(f"scale={scale} is out of range: it is more than 0")
         self.scale = scale
-        counts = checked_counts(class_counts).double()
-        self.constant("margin", max_margin * (counts.min() / counts) ** 0.25)
+        counts = check_class_counts(class_counts).double()
+        self.register_constant("margin", max_margin * (counts.min() / counts) ** 0.25)
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy of logits, the label's less its margin."""
-        return by_label(logits, targets, self._at_label)
+        return sum_over_labels(logits, targets, self._at_label)
 
     def _at_label(self, z: Tensor, label: Tensor) -> Tensor:
         less = -self.scale * self.margin[label].to(z.dtype)

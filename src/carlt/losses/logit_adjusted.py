@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from carlt.functional.prior import logit_adjustment
-from carlt.losses.base import Loss, at_labels
+from carlt.losses.base import Loss, gather_labels
 
 
 class LogitAdjusted(Loss):
@@ -24,11 +24,11 @@ class LogitAdjusted(Loss):
 
     def __init__(self, class_counts: Sequence[int] | Tensor, tau: float = 1.0, **weighting: Any):
         super().__init__(class_counts, **weighting)
-        self.constant("adjustment", logit_adjustment(class_counts, tau))
+        self.register_constant("adjustment", logit_adjustment(class_counts, tau))
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
         """-log p of the adjusted logits at the label."""
-        return at_labels(-(logits + self.adjustment).log_softmax(1), targets)
+        return gather_labels(-(logits + self.adjustment).log_softmax(1), targets)
 
 
 class BalancedSoftmax(LogitAdjusted):

@@ -11,11 +11,12 @@ from carlt.distributed import gather_ragged
 from carlt.errors import CarltError, at_least
 from carlt.functional.contrastive import parametric_contrastive
 from carlt.functional.prior import logit_adjustment
+from carlt.losses.base import NetworkLoss
 from carlt.losses.step import StepInput, StepOutput
-from carlt.models.classifier import classifier, features
+from carlt.models.classifier import extract_features, get_classifier
 
 
-class PaCo(nn.Module):
+class PaCo(NetworkLoss):
     """Parametric contrastive learning, with a momentum encoder and a queue (Cui et al., ICCV 2021, section 3).
 
     The formula is ``functional.contrastive.parametric_contrastive``'s, at logits z + log pi: the class
@@ -83,8 +84,8 @@ class PaCo(nn.Module):
     def compute_loss(self, network: nn.Module, step: StepInput) -> StepOutput:
         """A pass through the network, and one without gradient through the momentum encoder."""
         assert step.contrast is not None
-        seen = features(network, step.images)
-        logits = classifier(network)(seen)
+        seen = extract_features(network, step.images)
+        logits = get_classifier(network)(seen)
         keys = self._keys(network, step.contrast[0])
         loss = self(
             logits,
@@ -107,7 +108,7 @@ class PaCo(nn.Module):
         for slow, fast in ((self.encoder, network), (self.key_projector, self.projector)):
             for mine, theirs in zip(slow.parameters(), fast.parameters(), strict=True):
                 mine.lerp_(theirs, 1 - self.momentum)
-        keys = self.key_projector(features(self.encoder, images))
+        keys = self.key_projector(extract_features(self.encoder, images))
         return nn.functional.normalize(keys.to(self.queue.dtype), dim=1)
 
     @torch.no_grad()

@@ -9,12 +9,14 @@ from torch.nn import functional as F
 
 from carlt.errors import CarltError
 from carlt.functional.prior import relative_frequency
+from carlt.losses.base import NetworkLoss
 from carlt.losses.ldam import LDAM
 from carlt.losses.step import StepInput, StepOutput
-from carlt.models.classifier import classifier, features
+from carlt.models.classifier import extract_features, get_classifier
+from carlt.models.experts import ExpertHeads
 
 
-class RIDE(nn.Module):
+class RIDE(NetworkLoss):
     """sum_e LDAM(z_e) + diversity * mean(T)^2 KL(softmax(mean z / T) || softmax(z_e / T)) (Wang et al., ICLR 2021).
 
     Section 3 as the released code reads it: z_e are expert e's logits, and what is predicted is their mean, which is a
@@ -59,15 +61,15 @@ class RIDE(nn.Module):
         self.register_buffer("class_temperature", (temperature / temperature.max()).float(), persistent=False)
 
     def set_progress(self, progress: float) -> None:
-        """Tell which fraction of the training is done, in [0, 1)."""
+        """Set the share of the training that is done, in [0, 1)."""
         self.margins.set_progress(progress)
 
     def compute_loss(self, network: nn.Module, step: StepInput) -> StepOutput:
         """Every expert's logits for the loss, their mean for everything else."""
-        head = classifier(network)
-        if not hasattr(head, "each"):
+        head = get_classifier(network)
+        if not isinstance(head, ExpertHeads):
             raise CarltError("RIDE needs a network with experts: give model.experts=3, as loss=ride does")
-        logits = head.each(features(network, step.images))
+        logits = head.each(extract_features(network, step.images))
         return StepOutput(logits.mean(1), step.targets, self(logits, step.targets))
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:

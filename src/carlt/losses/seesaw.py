@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from carlt.errors import at_least
-from carlt.functional.prior import class_counts as checked_counts
-from carlt.losses.base import Loss, by_label
+from carlt.functional.prior import check_class_counts
+from carlt.losses.base import Loss, sum_over_labels
 
 
 class Seesaw(Loss):
@@ -32,11 +32,11 @@ class Seesaw(Loss):
         super().__init__(class_counts, **weighting)
         at_least(0, p=p, q=q)
         self.p, self.q = p, q
-        self.constant("log_counts", checked_counts(class_counts).double().log())
+        self.register_constant("log_counts", check_class_counts(class_counts).double().log())
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy of logits adjusted for each label."""
-        return by_label(logits, targets, self._at_label)
+        return sum_over_labels(logits, targets, self._at_label)
 
     def _at_label(self, z: Tensor, label: Tensor) -> Tensor:
         own = label[:, None]

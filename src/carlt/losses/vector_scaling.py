@@ -6,9 +6,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from carlt.errors import at_least
-from carlt.functional.prior import class_counts as checked_counts
-from carlt.functional.prior import logit_adjustment
-from carlt.losses.base import Loss, at_labels
+from carlt.functional.prior import check_class_counts, logit_adjustment
+from carlt.losses.base import Loss, gather_labels
 
 
 class VectorScaling(Loss):
@@ -29,10 +28,10 @@ class VectorScaling(Loss):
     def __init__(self, class_counts: Sequence[int] | Tensor, gamma: float = 0.3, tau: float = 1.0, **weighting: Any):
         super().__init__(class_counts, **weighting)
         at_least(0, gamma=gamma)
-        counts = checked_counts(class_counts).double()
-        self.constant("scaling", (counts / counts.max()) ** gamma)
-        self.constant("shift", logit_adjustment(class_counts, tau))
+        counts = check_class_counts(class_counts).double()
+        self.register_constant("scaling", (counts / counts.max()) ** gamma)
+        self.register_constant("shift", logit_adjustment(class_counts, tau))
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
         """-log p of the scaled and shifted logits at the label."""
-        return at_labels(-(self.scaling * logits + self.shift).log_softmax(1), targets)
+        return gather_labels(-(self.scaling * logits + self.shift).log_softmax(1), targets)

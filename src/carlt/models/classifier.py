@@ -1,4 +1,4 @@
-"""Where a network's features end and its classifier begins."""
+"""The border between a network's features and its classifier."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from carlt.errors import CarltError, at_least
 from carlt.models.experts import ExpertHeads
+from carlt.protocols import FeatureNetwork, TimmNetwork
 
 
 class CosineClassifier(nn.Module):
@@ -41,21 +42,21 @@ def make_classifier(in_features: int, num_classes: int, cosine_scale: float | No
     return CosineClassifier(in_features, num_classes, cosine_scale)
 
 
-def features(network: Any, images: Tensor) -> Tensor:
-    """What ``network``'s classifier sees of images (N, channels, H, W): (N, D)."""
-    if hasattr(network, "forward_head"):  # timm
+def extract_features(network: Any, images: Tensor) -> Tensor:
+    """The input of the network's classifier, (N, D), for images (N, channels, H, W); CarltError if it has none."""
+    if isinstance(network, TimmNetwork):
         return network.forward_head(network.forward_features(images), pre_logits=True)
-    return _part(network, "features")(images)
+    return _as_feature_network(network).features(images)
 
 
-def classifier(network: Any) -> Any:
+def get_classifier(network: Any) -> Any:
     """The last layer, with ``weight`` (C, D): features (N, D) to logits (N, C)."""
-    return network.get_classifier() if hasattr(network, "get_classifier") else _part(network, "classifier")
+    return network.get_classifier() if isinstance(network, TimmNetwork) else _as_feature_network(network).classifier
 
 
-def take_classifier(network: nn.Module) -> Any:
-    """``classifier(network)``, and an identity in its place."""
-    found = classifier(network)
+def detach_classifier(network: nn.Module) -> Any:
+    """Remove the network's classifier, put an identity in its place, and return it."""
+    found = get_classifier(network)
     path = next(name for name, module in network.named_modules() if module is found)
     parent, _, name = path.rpartition(".")
     setattr(network.get_submodule(parent), name, nn.Identity())
@@ -63,14 +64,14 @@ def take_classifier(network: nn.Module) -> Any:
 
 
 def feature_dim(network: Any) -> int:
-    """D, the width of what ``classifier`` sees."""
-    return int(classifier(network).in_features)
+    """D, the width of the features that the network's classifier takes."""
+    return int(get_classifier(network).in_features)
 
 
-def _part(network: nn.Module, name: str) -> Any:
-    if not hasattr(network, name):
+def _as_feature_network(network: Any) -> FeatureNetwork:
+    if not isinstance(network, FeatureNetwork):
         raise CarltError(
-            f"{type(network).__name__} has no {name}: a loss on features and a second stage need a network "
-            "with features(images) and a classifier"
+            f"{type(network).__name__} does not tell features and classifier apart: a loss on features and a second "
+            "stage need a network with a method features(images) and a module classifier"
         )
-    return getattr(network, name)
+    return network

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from carlt.errors import CarltError, at_least
-from carlt.models.classifier import classifier, make_classifier
+from carlt.models.classifier import get_classifier, make_classifier
 from carlt.models.experts import Branches
 from carlt.models.weights import load_weights
 
@@ -60,7 +60,7 @@ def timm_model(
     if others:
         _divide(network, [network, *others], name)
     if others or cosine_scale is not None:
-        _replace(network, classifier(network), cosine_scale, experts)
+        _replace(network, get_classifier(network), cosine_scale, experts)
     _check_size(network, name, in_channels, image_size)
     load_weights(network, weights)
     return network

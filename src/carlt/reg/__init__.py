@@ -3,6 +3,6 @@
 from carlt.reg.car import CAR
 from carlt.reg.confidence_penalty import ConfidencePenalty
 from carlt.reg.none import NoRegularizer
-from carlt.reg.several import Several
+from carlt.reg.sum_of_regularizers import SumOfRegularizers
 
-__all__ = ["CAR", "ConfidencePenalty", "NoRegularizer", "Several"]
+__all__ = ["CAR", "ConfidencePenalty", "NoRegularizer", "SumOfRegularizers"]

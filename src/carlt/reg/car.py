@@ -14,7 +14,7 @@ from carlt.functional.prior import frequency_weights, relative_frequency
 
 Absent = Literal["decay", "hold"]
 Gradient = Literal["batch", "class"]
-COUNTED = 100
+PRIOR_BATCHES = 100
 
 
 class CAR(nn.Module):
@@ -43,7 +43,8 @@ class CAR(nn.Module):
         gradient: ``"batch"``, of the norm of C^_t, which pushes a class as often as batches hold it (the paper); or
             ``"class"``, an unbiased estimate of the gradient of the whole training set's norm, which pushes every class
             alike: a class's part is divided by the chance that a batch holds it and not multiplied by 1 - beta. The
-            chance is counted, so any sampler will do; the count begins as if ``COUNTED`` batches were drawn by image.
+            chance is counted, so any sampler will do; the count begins as if ``PRIOR_BATCHES`` batches
+            were drawn by image.
         max_skipped: this many non-finite batches in a row raise.
 
     Raises:
@@ -130,7 +131,7 @@ class CAR(nn.Module):
         on, so that a GPU is waited for only where the spectral search must be."""
         hard = not targets.is_floating_point()
         valid = cf.valid_targets(targets, self.num_classes)
-        sample, label, share = cf.label_pairs(targets, logits.dtype)
+        sample, label, share = cf.expand_soft_labels(targets, logits.dtype)
         label = label.clamp(0, self.num_classes - 1)
         constant = logits.detach()[sample]
         gate, rival = cf.gate_and_rival(constant, label, self.margin, self.surrogate)
@@ -197,7 +198,7 @@ class CAR(nn.Module):
         """The chance that a batch holds each slot's class, as known before this batch, which is then counted."""
         assert self.seen is not None
         by_image = -torch.expm1(mass.sum() * torch.log1p(-self.frequency[owner]))
-        chance = (COUNTED * by_image + self.seen[owner]) / (COUNTED + self.seen[-1])
+        chance = (PRIOR_BATCHES * by_image + self.seen[owner]) / (PRIOR_BATCHES + self.seen[-1])
         self.seen.index_add_(0, owner, (mass > 0).long())
         self.seen[-1] += 1
         return chance

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from carlt.reporting.spread import Difference, Spread
+from carlt.reporting.statistics import Difference, MeanAndStd
 from carlt.reporting.summary import Column, Table
 
 NONE = "-"
@@ -53,7 +53,7 @@ def lines(table: Table) -> Iterator[Line]:
         yield Line("published", f"{known.method} ({known.setting}), published", "", cells)
 
 
-def spread_text(value: Spread, column: Column, n: int) -> str:
+def spread_text(value: MeanAndStd, column: Column, n: int) -> str:
     """``78.6 ± 2.8``; without deviation for one seed, a dash for none, and n where it is not the row's."""
     if not value.n:
         return NONE

@@ -80,7 +80,7 @@ class DataSet:
         return max(self.groups, key=plain)  # the first of equals
 
 
-def without_repeats(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
+def drop_repeats(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
     """Of runs with the same seed, configuration and ``run_hash`` the one that finished last, and the others."""
     latest: dict[tuple[int, str, frozenset[tuple[str, str]]], Run] = {}
     repeats: dict[Path, str] = {}
@@ -92,8 +92,8 @@ def without_repeats(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
     return [run for run in runs if run.folder not in repeats], left_out
 
 
-def data_sets(runs: Sequence[Run]) -> list[DataSet]:
-    """Runs grouped by data set and configuration, in the order found; see :func:`without_repeats`.
+def group_by_data_set(runs: Sequence[Run]) -> list[DataSet]:
+    """Runs grouped by data set and configuration, in the order found; see :func:`drop_repeats`.
 
     Raises:
         CarltError: two runs of one configuration have the same seed, but are not the same run.

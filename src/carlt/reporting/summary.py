@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from carlt.reporting.groups import DataSet, Group
 from carlt.reporting.published import Published
-from carlt.reporting.spread import Difference, Spread, paired, spread
+from carlt.reporting.statistics import Difference, MeanAndStd, mean_and_std, paired
 from carlt.runs.reading import Run
 
 
@@ -45,7 +45,7 @@ class Row:
 
     label: str
     runs: int
-    spreads: Sequence[Spread]
+    spreads: Sequence[MeanAndStd]
     best: Sequence[bool]
     differences: Sequence[Difference]
     """Empty in the baseline's own row."""
@@ -94,7 +94,7 @@ def _table(
     best_epoch: bool = False,
 ) -> Table:
     values = [[_scaled(group, column, best_epoch) for column in COLUMNS] for group in groups]
-    spreads = [[spread(list(cell.values())) for cell in row] for row in values]
+    spreads = [[mean_and_std(list(cell.values())) for cell in row] for row in values]
     base = next(row for row, group in zip(values, groups, strict=True) if group.label == baseline)
     rows = [
         Row(
@@ -109,7 +109,7 @@ def _table(
     return Table(title, epoch, COLUMNS, rows, baseline, published)
 
 
-def _is_best(spreads: Sequence[Sequence[Spread]], k: int, i: int) -> bool:
+def _is_best(spreads: Sequence[Sequence[MeanAndStd]], k: int, i: int) -> bool:
     """Whether no other row shows a better mean in column i, and some a worse one."""
     sign, digits = -1 if COLUMNS[i].less_is_better else 1, COLUMNS[i].digits
     shown = [sign * round(row[i].mean, digits) for row in spreads if row[i].n]

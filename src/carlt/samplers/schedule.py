@@ -27,7 +27,7 @@ class BatchSchedule:
         full, rest = divmod(len(self.targets), self.batch_size * self.world_size)
         return full + (rest >= 2 * self.world_size)
 
-    def drawn_by(self, sampler: Sampler) -> "BatchSchedule":
+    def resampled(self, sampler: Sampler) -> "BatchSchedule":
         """As many batches of the same sizes, in another order."""
         seed = derive_seed(self.seed, 1)
         return BatchSchedule(self.targets, sampler, self.batch_size, seed, self.rank, self.world_size)

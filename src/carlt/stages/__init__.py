@@ -3,10 +3,9 @@
 from carlt.stages.base import Stage
 from carlt.stages.crt import CRT
 from carlt.stages.disalign import DisAlign
-from carlt.stages.gml_nolb import GMLNOLB
 from carlt.stages.los import LOS
 from carlt.stages.lws import LWS
 from carlt.stages.mislas import MiSLAS
 from carlt.stages.weight_balancing import WeightBalancing
 
-__all__ = ["CRT", "GMLNOLB", "LOS", "LWS", "DisAlign", "MiSLAS", "Stage", "WeightBalancing"]
+__all__ = ["CRT", "LOS", "LWS", "DisAlign", "MiSLAS", "Stage", "WeightBalancing"]

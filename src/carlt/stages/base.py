@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from carlt.errors import CarltError
-from carlt.models.classifier import CosineClassifier, features, take_classifier
+from carlt.models.classifier import CosineClassifier, detach_classifier, extract_features
 from carlt.models.experts import ExpertHeads
+from carlt.protocols import ActsAfterStep
 
-Trained = nn.Linear | CosineClassifier
+LinearHead = nn.Linear | CosineClassifier
 
 
 class Stage(ABC):
@@ -25,25 +26,25 @@ class Stage(ABC):
     """Those that it can begin with."""
 
     @abstractmethod
-    def head(self, trained: Any) -> nn.Module:
+    def replace_classifier(self, trained: Any) -> nn.Module:
         """The classifier to train, features (N, D) to logits (N, C), from the trained one; sets what of it trains."""
 
-    def retrained(self, network: nn.Module) -> "Retrained":
+    def build_network(self, network: nn.Module) -> "FrozenBackbone":
         """``network`` with its classifier replaced.
 
         Raises:
             CarltError: the network's classifier is not among ``classifiers``.
         """
-        trained = take_classifier(network)
+        trained = detach_classifier(network)
         if not isinstance(trained, self.classifiers):
             kinds = " or ".join(kind.__name__ for kind in self.classifiers)
             raise CarltError(
                 f"{type(self).__name__} begins with a classifier of kind {kinds}, not {type(trained).__name__}"
             )
-        return Retrained(network.requires_grad_(False), self.head(trained), self.updates_statistics)
+        return FrozenBackbone(network.requires_grad_(False), self.replace_classifier(trained), self.updates_statistics)
 
 
-class Retrained(nn.Module):
+class FrozenBackbone(nn.Module):
     """``classifier`` on the features of ``backbone``, which is never trained: images (N, channels, H, W) to (N, C).
 
     The backbone stays in eval mode, so that neither statistics nor dropout move; with ``updates_statistics`` its batch
@@ -55,7 +56,7 @@ class Retrained(nn.Module):
         self.backbone, self.classifier, self.updates_statistics = backbone, classifier, updates_statistics
         self.train()
 
-    def train(self, mode: bool = True) -> "Retrained":
+    def train(self, mode: bool = True) -> "FrozenBackbone":
         super().train(mode)
         self.backbone.eval()
         if self.updates_statistics:
@@ -67,22 +68,21 @@ class Retrained(nn.Module):
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """What the classifier sees, (N, D)."""
-        return features(self.backbone, images)
+        return extract_features(self.backbone, images)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.classifier(self.features(images))
 
     def after_step(self) -> None:
-        """Pass it on to a classifier that wants to know."""
-        tell: Any = getattr(self.classifier, "after_step", None)
-        if tell is not None:
-            tell()
+        """Pass the call on to the classifier."""
+        if isinstance(self.classifier, ActsAfterStep):
+            self.classifier.after_step()
 
 
-def fresh(trained: Trained | ExpertHeads) -> nn.Module:
+def new_classifier(trained: LinearHead | ExpertHeads) -> nn.Module:
     """A classifier as ``trained``, linear, cosine or one of each expert, with initial weights."""
     if isinstance(trained, ExpertHeads):
-        return ExpertHeads(fresh(head) for head in trained)  # type: ignore[arg-type]
+        return ExpertHeads(new_classifier(head) for head in trained)  # type: ignore[arg-type]
     width = trained.in_features
     if isinstance(trained, CosineClassifier):
         return CosineClassifier(width, len(trained.weight), trained.scale)

@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import nn
 
 from carlt.models.experts import ExpertHeads
-from carlt.stages.base import Stage, Trained, fresh
+from carlt.stages.base import LinearHead, Stage, new_classifier
 
 
 class CRT(Stage):
@@ -15,6 +15,6 @@ class CRT(Stage):
 
     classifiers = (*Stage.classifiers, ExpertHeads)
 
-    def head(self, trained: Trained | ExpertHeads) -> nn.Module:
+    def replace_classifier(self, trained: LinearHead | ExpertHeads) -> nn.Module:
         """A new one of the same kind."""
-        return fresh(trained)
+        return new_classifier(trained)

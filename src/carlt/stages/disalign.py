@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from carlt.stages.base import Stage, Trained
+from carlt.stages.base import LinearHead, Stage
 
 
 class DisAlign(Stage):
@@ -13,19 +13,19 @@ class DisAlign(Stage):
 
     paper: ClassVar[str] = "DisAlign (Zhang et al., CVPR 2021)"
 
-    def head(self, trained: Trained) -> nn.Module:
+    def replace_classifier(self, trained: LinearHead) -> nn.Module:
         """The trained one, frozen, and its calibration."""
-        return Calibrated(trained.requires_grad_(False))
+        return CalibratedClassifier(trained.requires_grad_(False))
 
 
-class Calibrated(nn.Module):
+class CalibratedClassifier(nn.Module):
     """z'_c = (1 - s(f)) z_c + s(f) (a_c z_c + b_c), s(f) = sigmoid(v f + d): features (N, D) to logits (N, C).
 
     a = 1 and b = 0 at first, which leaves the logits as they are. The released code has (1 + s a) z + s b there, which
     enlarges all of them at first; on a small network s then falls to 0, for good (stage 2 learns nothing).
     """
 
-    def __init__(self, linear: Trained):
+    def __init__(self, linear: LinearHead):
         super().__init__()
         self.linear, self.in_features = linear, linear.in_features
         self.a = nn.Parameter(torch.ones(len(linear.weight)))

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from carlt.stages.base import Stage, Trained
+from carlt.stages.base import LinearHead, Stage
 
 
 class LOS(Stage):
@@ -15,6 +15,6 @@ class LOS(Stage):
 
     paper: ClassVar[str] = "LOS (Sun et al., ICLR 2025)"
 
-    def head(self, trained: Trained) -> nn.Module:
+    def replace_classifier(self, trained: LinearHead) -> nn.Module:
         """The trained one."""
         return trained

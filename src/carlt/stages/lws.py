@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from carlt.stages.base import Stage, Trained
+from carlt.stages.base import LinearHead, Stage
 
 
 class LWS(Stage):
@@ -13,15 +13,15 @@ class LWS(Stage):
 
     paper: ClassVar[str] = "LWS (Kang et al., ICLR 2020)"
 
-    def head(self, trained: Trained) -> nn.Module:
+    def replace_classifier(self, trained: LinearHead) -> nn.Module:
         """The trained one, frozen, times the scales."""
-        return Scaled(trained.requires_grad_(False))
+        return ScaledClassifier(trained.requires_grad_(False))
 
 
-class Scaled(nn.Module):
+class ScaledClassifier(nn.Module):
     """scale_c times the logits of ``linear``, scale 1 at first: features (N, D) to logits (N, C)."""
 
-    def __init__(self, linear: Trained):
+    def __init__(self, linear: LinearHead):
         super().__init__()
         self.linear, self.in_features = linear, linear.in_features
         self.scale = nn.Parameter(torch.ones(len(linear.weight)))

@@ -4,8 +4,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from carlt.stages.base import Stage, Trained
-from carlt.stages.lws import Scaled
+from carlt.stages.base import LinearHead, Stage
+from carlt.stages.lws import ScaledClassifier
 
 
 class MiSLAS(Stage):
@@ -18,6 +18,6 @@ class MiSLAS(Stage):
     paper: ClassVar[str] = "MiSLAS (Zhong et al., CVPR 2021)"
     updates_statistics: ClassVar[bool] = True
 
-    def head(self, trained: Trained) -> nn.Module:
+    def replace_classifier(self, trained: LinearHead) -> nn.Module:
         """The trained one times scales, all of it trained."""
-        return Scaled(trained)
+        return ScaledClassifier(trained)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from carlt.errors import CarltError
-from carlt.stages.base import Stage, Trained
+from carlt.stages.base import LinearHead, Stage
 
 
 class WeightBalancing(Stage):
@@ -26,7 +26,7 @@ class WeightBalancing(Stage):
             raise CarltError(f"threshold={threshold} is out of range: it is in [0, 1]")
         self.threshold = threshold
 
-    def head(self, trained: Trained) -> nn.Module:
+    def replace_classifier(self, trained: LinearHead) -> nn.Module:
         """The trained one with radii; CarltError for a cosine classifier."""
         if not isinstance(trained, nn.Linear):
             raise CarltError("stage=wb balances lengths of weights, and a cosine classifier has none: choose stage=crt")

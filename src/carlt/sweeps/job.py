@@ -19,7 +19,7 @@ from carlt.runs import paths, provenance
 from carlt.runs.hash import run_hash
 from carlt.runs.locks import exclusive_lock
 from carlt.runs.record import read_result
-from carlt.sweeps.plan import JOBS, Record, Sweep, seconds_a_job
+from carlt.sweeps.plan import JOBS, Record, Sweep, seconds_per_job
 
 ERROR = "error.txt"
 
@@ -61,7 +61,7 @@ def run_job(
     try:
         validate(config)
         from carlt.training.build import build_data
-        from carlt.training.callbacks.progress import SweepPosition, about
+        from carlt.training.callbacks.progress import SweepPosition, format_duration
 
         commit = provenance.commit()
         data = build_data(config)
@@ -82,11 +82,13 @@ def run_job(
                 resumed = paths.checkpoint(folder, "last").is_file()
                 if (folder / paths.CONFIG).exists():
                     config.resume = str(folder)
-                position = SweepPosition(sweep.folder.name, record.number, jobs, _at_once(hydra), seconds_a_job(sweep))
+                position = SweepPosition(
+                    sweep.folder.name, record.number, jobs, _parallel_jobs(hydra), seconds_per_job(sweep)
+                )
                 left = position.seconds_left()
                 say(
                     ("goes on where it was interrupted" if resumed else "begins")
-                    + (f"; {about(left)} left" if left else "")
+                    + (f"; {format_duration(left)} left" if left else "")
                 )
                 (folder / ERROR).unlink(missing_ok=True)
                 began = time.monotonic()
@@ -157,7 +159,7 @@ def _of_commit(then: str | None, now: str | None) -> str:
     return "" if then == now else f" at commit {(then or 'unknown')[:7]} (now {(now or 'unknown')[:7]})"
 
 
-def _at_once(hydra: Any) -> int | None:
+def _parallel_jobs(hydra: Any) -> int | None:
     """How many jobs run side by side; None where a cluster decides."""
     launcher = hydra.runtime.choices["hydra/launcher"]
     return {"basic": 1, "joblib": hydra.launcher.get("n_jobs")}.get(launcher)

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from carlt.errors import CarltError
 from carlt.reporting import formats
-from carlt.reporting.groups import data_sets
+from carlt.reporting.groups import group_by_data_set
 from carlt.reporting.summary import tables
 from carlt.runs import paths
 from carlt.runs.keys import NOT_IN_SWEEP_NAME, is_under
@@ -121,7 +121,7 @@ def conclude(sweep: Sweep) -> None:
         print("The same command does what is left, and skips what is finished.")
 
 
-def seconds_a_job(sweep: Sweep) -> float | None:
+def seconds_per_job(sweep: Sweep) -> float | None:
     """What a job that this command ran took on average; None before the first one is finished."""
     times = [record.seconds for record in _records(sweep) if record.seconds is not None]
     return mean(times) if times else None
@@ -130,7 +130,7 @@ def seconds_a_job(sweep: Sweep) -> float | None:
 def _table(finished: Sequence[Record], search: bool) -> str:
     try:
         runs, _ = read_runs([Path(folder) for folder in {str(record.folder): None for record in finished}])
-        last_epochs = [tables(data, data.baseline())[0] for data in data_sets(runs)]
+        last_epochs = [tables(data, data.baseline())[0] for data in group_by_data_set(runs)]
     except CarltError as error:  # jobs that differ in nothing that a table would show
         return f"no table: {error}\n"
     if search:  # how each trial differs from one of them tells nothing

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -55,7 +55,7 @@ def draw(data: LongTailDataModule, module: LongTailClassifier, path: Path) -> No
 def _mixed_batch(data: LongTailDataModule) -> Batch:
     """The first batch; with a foreground, the first that is mixed."""
     loader, foreground = data.train_dataloader(), data.views.foreground
-    first: Any = getattr(foreground, "first", 0)
+    first = 0 if foreground is None else foreground.first
     tried = 0
     for epoch in range(first, first + TRIES):
         loader.set_epoch(epoch)

@@ -15,6 +15,7 @@ from carlt.aug import Compose
 from carlt.config.instantiate import build, part_class
 from carlt.data import LongTailDataModule
 from carlt.errors import CarltError
+from carlt.losses.base import Augmentation, LogitsLoss, NetworkLoss
 from carlt.models.classifier import feature_dim
 from carlt.runs import paths
 from carlt.stages import Stage
@@ -28,16 +29,10 @@ def build_data(config: DictConfig) -> LongTailDataModule:
     if not 0 <= config.seed < 2**32:
         raise CarltError(f"seed={config.seed} is out of range: it is at least 0 and below 2^32")
     size: dict[str, Any] = {"image_size": config.data.image_size}
-    loss = part_class(config, "loss")
-    copies = getattr(loss, "contrast_views", 0)
-    if config.aug.get("relabel") and not hasattr(loss, "embed"):
-        raise CarltError(
-            "aug.relabel (aug=concutmix) takes its labels from the embedding of a contrastive loss: "
-            "add loss=bcl, or choose aug=cmo, which labels by area"
-        )
     second, paste = config.aug.get("second"), config.aug.get("paste")
-    if second and (config.aug.get("mix") or paste):
-        raise CarltError("loss=glmc mixes each batch with a second one by itself: choose an aug that does not mix")
+    loss = _loss_class(config)
+    copies = loss.contrast_views if issubclass(loss, NetworkLoss) else 0
+    loss.check_augmentation(Augmentation(bool(config.aug.get("mix")), bool(paste), bool(config.aug.get("relabel"))))
     view = build(config, "aug.view", **size)
     if config.aug.get("transforms"):
         view = Compose(view, [build(config, f"aug.transforms.{name}") for name in config.aug.transforms])
@@ -62,32 +57,38 @@ def build_module(
     ``init`` are the weights that a second stage begins with; a checkpoint of that stage holds everything by itself.
     """
     L.seed_everything(config.seed, verbose=False)
-    known: dict[str, Any] = {"num_classes": data.num_classes, "class_counts": data.class_counts}
-    model = build(config, "model", in_channels=data.channels, image_size=data.image_size, **known)
-    contrasts = getattr(part_class(config, "loss"), "contrast_views", 0)
+    context: dict[str, Any] = {"num_classes": data.num_classes, "class_counts": data.class_counts}
+    model = build(config, "model", in_channels=data.channels, image_size=data.image_size, **context)
+    loss = _loss_class(config)
     if config.get("stage"):
-        if hasattr(part_class(config, "loss"), "compute_loss"):
+        if issubclass(loss, NetworkLoss):
             raise CarltError("loss: this one trains features, and a stage leaves them as they are; choose another loss")
         if init is not None:
             _load(model, init, config.init_run)
         stage: Stage = build(config, "stage")
-        model = stage.retrained(model)
-    if contrasts:
-        known |= {"feature_dim": feature_dim(model), "network": model}
+        model = stage.build_network(model)
+    if issubclass(loss, NetworkLoss) and loss.contrast_views:
+        context |= {"feature_dim": feature_dim(model), "network": model}
     return LongTailClassifier(
         model=model,
-        loss=build(config, "loss", **known),
-        reg=build(config, "reg", **known),
+        loss=build(config, "loss", **context),
+        reg=build(config, "reg", **context),
         optim=build(config, "optim"),
         class_counts=data.class_counts,
         mean=data.mean,
         std=data.std,
-        mix=build(config, "aug.mix", **known) if config.aug.mix else None,
+        mix=build(config, "aug.mix", **context) if config.aug.mix else None,
         paste=build(config, "aug.paste") if config.aug.get("paste") else None,
-        relabel=build(config, "aug.relabel", **known) if config.aug.get("relabel") else None,
+        relabel=build(config, "aug.relabel", **context) if config.aug.get("relabel") else None,
         seed=config.seed,
         channels_last=config.channels_last,
     )
+
+
+def _loss_class(config: DictConfig) -> type[LogitsLoss] | type[NetworkLoss]:
+    """The class of the loss; a module without carlt's base classes is a loss of logits."""
+    found = part_class(config, "loss")
+    return found if isinstance(found, type) and issubclass(found, LogitsLoss | NetworkLoss) else LogitsLoss
 
 
 def initial_weights(config: DictConfig) -> dict[str, Tensor]:
@@ -159,8 +160,8 @@ def _shape(state: Mapping[str, Tensor], name: str) -> str:
 
 def build_loggers(config: DictConfig, run_dir: Path, position: SweepPosition | None = None) -> list[Logger]:
     """The loggers that ``logger=`` names."""
-    known: dict[str, Any] = {"run_dir": run_dir, "position": position, "choices": dict(config.get("choices") or {})}
-    return [build(config, f"logger.{name}", **known) for name in config.logger]
+    context: dict[str, Any] = {"run_dir": run_dir, "position": position, "choices": dict(config.get("choices") or {})}
+    return [build(config, f"logger.{name}", **context) for name in config.logger]
 
 
 def build_trainer(

@@ -12,8 +12,10 @@ from torchmetrics import MeanMetric
 from carlt.data.batch import Batch, Pair
 from carlt.functional.mixing import soft_labels
 from carlt.functional.seeds import derive_seed
+from carlt.losses.base import NetworkLoss
 from carlt.losses.step import StepInput, StepOutput
 from carlt.metrics import ConfusionCounts, Evaluation
+from carlt.protocols import ActsAfterStep, FollowsProgress
 from carlt.training.optim import Optim
 
 Mix = Callable[[Tensor, Tensor], Pair]
@@ -25,7 +27,7 @@ class LongTailClassifier(L.LightningModule):
     Args:
         model: normalised images (N, channels, H, W) to logits (N, C).
         loss, reg: (logits, targets) to a scalar; ``reg`` may hold state (CAR does) and is saved with the network. A
-            loss with a method ``compute_loss`` runs the network itself (``carlt.losses.step``).
+            ``NetworkLoss`` runs the network itself (``carlt.losses.base``).
         optim: optimizer and schedule.
         class_counts: training images of each class (C,); they decide many / medium / few.
         mean, std: of the channels, for images in [0, 1].
@@ -86,19 +88,19 @@ class LongTailClassifier(L.LightningModule):
         # Lightning does so after an epoch, but last.ckpt is saved before that.
         for metric in self.train_means.values():
             cast(MeanMetric, metric).reset()
-        self._tell_progress()
+        self._set_progress()
 
     def on_train_start(self) -> None:
-        self._tell_progress()  # a run that goes on within an epoch has no start of that epoch
+        self._set_progress()  # a run that goes on within an epoch has no start of that epoch
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
         batch = Batch(*batch)
         images, targets = self.mixed(batch)
-        learnt = self._learn(images, targets, batch)
-        penalty = self.reg(learnt.logits, learnt.targets)
-        self._log_means(loss=learnt.loss, penalty=penalty, size=len(batch.labels))
-        return {"loss": learnt.loss + penalty, "logits": learnt.logits.detach()}
+        output = self._compute_loss(images, targets, batch)
+        penalty = self.reg(output.logits, output.targets)
+        self._log_means(loss=output.loss, penalty=penalty, size=len(batch.labels))
+        return {"loss": output.loss + penalty, "logits": output.logits.detach()}
 
     def mixed(self, batch: Batch) -> Pair:
         """Normalised images and their labels, soft where they were mixed."""
@@ -109,10 +111,9 @@ class LongTailClassifier(L.LightningModule):
         images = self.normalise(batch.images)
         return (images, batch.labels) if self.mix is None else self.mix(images, batch.labels)
 
-    def _learn(self, images: Tensor, targets: Tensor, batch: Batch) -> StepOutput:
-        """The loss of a batch; a loss with a method ``compute_loss`` is given the network and all there is to see."""
-        learn: Any = getattr(self.loss, "compute_loss", None)
-        if learn is None:
+    def _compute_loss(self, images: Tensor, targets: Tensor, batch: Batch) -> StepOutput:
+        """The loss of a batch; a ``NetworkLoss`` runs the network itself, on all that the batch holds."""
+        if not isinstance(self.loss, NetworkLoss):
             logits = self.model(images)
             return StepOutput(logits, targets, self.loss(logits, targets))
         views = batch.contrast
@@ -123,7 +124,7 @@ class LongTailClassifier(L.LightningModule):
         elif batch.foreground is not None:
             others, labels = batch.foreground
             step = step._replace(second=(self.normalise(others), labels))
-        return learn(self.model, step)
+        return self.loss.compute_loss(self.model, step)
 
     def validation_step(self, batch: Pair, batch_idx: int) -> None:
         images, labels = batch
@@ -151,16 +152,14 @@ class LongTailClassifier(L.LightningModule):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
-        after: Any = getattr(self.model, "after_step", None)
-        if after is not None:
-            after()
+        if isinstance(self.model, ActsAfterStep):
+            self.model.after_step()
 
-    def _tell_progress(self) -> None:
-        """Tell the parts that change in the course of training which share of it, in [0, 1), is done."""
+    def _set_progress(self) -> None:
+        """Give the parts that change in the course of training the share of it that is done, in [0, 1)."""
         for part in (self.loss, self.reg, self.mix, self.paste, self.relabel):
-            tell: Any = getattr(part, "set_progress", None)
-            if tell is not None:
-                tell(self.current_epoch / (self.trainer.max_epochs or 1))
+            if isinstance(part, FollowsProgress):
+                part.set_progress(self.current_epoch / (self.trainer.max_epochs or 1))
 
     def _finish_evaluation(self) -> None:
         self.evaluation = self.counts.evaluation()

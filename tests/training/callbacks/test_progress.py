@@ -10,7 +10,7 @@ from rich.console import Console
 
 from carlt.runs import paths
 from carlt.training.callbacks import Progress, read_rows
-from carlt.training.callbacks.progress import SweepPosition, about
+from carlt.training.callbacks.progress import SweepPosition, format_duration
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -43,16 +43,16 @@ def test_a_line_as_often_as_asked(run, tmp_path: Path, capsys: pytest.CaptureFix
     [(0.2, "about 1 s"), (42, "about 42 s"), (100, "about 2 min"), (5000, "about 83 min"), (9000, "about 2.5 h")],
 )
 def test_durations_are_rough(seconds: float, words: str) -> None:
-    assert about(seconds) == words
+    assert format_duration(seconds) == words
 
 
 def test_the_time_left_of_a_sweep() -> None:
     assert SweepPosition("s", 3, 12).seconds_left() is None  # nothing is known before the first job is finished
     assert SweepPosition("s", 3, 12, seconds=10).seconds_left() == 10 + 9 * 10
-    assert SweepPosition("s", 3, 12, at_once=3, seconds=10).seconds_left() == 10 + 3 * 10
+    assert SweepPosition("s", 3, 12, parallel_jobs=3, seconds=10).seconds_left() == 10 + 3 * 10
     assert SweepPosition("s", 3, 12).seconds_left(4, 8) == 4 + 9 * 8
     assert SweepPosition("s", 3, 12, seconds=10).seconds_left(4, 8) == 4 + 9 * 10
-    assert SweepPosition("s", 3, 12, at_once=None, seconds=10).seconds_left() is None  # a cluster decides
+    assert SweepPosition("s", 3, 12, parallel_jobs=None, seconds=10).seconds_left() is None  # a cluster decides
 
 
 def trainer(epoch: int) -> Any:

@@ -6,7 +6,7 @@ import torch
 
 from carlt.data.images import ArrayImages, Split, Splits
 from carlt.data.module import LongTailDataModule
-from carlt.data.subsets import held_out, indices_by_class
+from carlt.data.subsets import hold_out, indices_by_class
 from carlt.errors import CarltError, at_least
 from carlt.functional.profile import PROFILES
 
@@ -62,7 +62,7 @@ class DigitsLT(LongTailDataModule):
         test = torch.cat([indices[: self.test_per_class] for indices in shuffled])
         rest = [indices[self.test_per_class :] for indices in shuffled]
         train = torch.cat([indices[:n] for indices, n in zip(rest, self.counts, strict=True)])
-        val = held_out([indices[n:] for indices, n in zip(rest, self.counts, strict=True)], self.val_per_class)
+        val = hold_out([indices[n:] for indices, n in zip(rest, self.counts, strict=True)], self.val_per_class)
         return Splits(
             train=everything.subset(train),
             val=everything.subset(val) if self.val_per_class else None,

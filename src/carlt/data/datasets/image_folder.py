@@ -14,7 +14,7 @@ from carlt.data.images import FileImages, Split, Splits
 from carlt.data.io.decode import EXTENSIONS
 from carlt.data.io.verify import Verify, usable
 from carlt.data.module import LongTailDataModule, require
-from carlt.data.subsets import Profile, Rule, make_long_tailed, ranked
+from carlt.data.subsets import Profile, Rule, make_long_tailed, rank_images
 from carlt.errors import CarltError
 
 log = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class ImageFolder(LongTailDataModule):
     def _by_ratio(self, everything: Split, num_classes: int) -> tuple[Split, Split | None, Split]:
         """Training, validation and test split of ``everything``, the same shares of every class."""
         parts: list[list[Tensor]] = [[], [], []]
-        for order in ranked(everything.targets, num_classes, self.split_seed):
+        for order in rank_images(everything.targets, num_classes, self.split_seed):
             n = len(order)
             test = min(max(1, round(n * self.test_ratio)), n - 1)
             val = min(round(n * self.val_ratio), n - 1 - test)

@@ -80,7 +80,7 @@ def fetch(url: str, target: Path, sha256: tuple[str, ...] = (), progress: Progre
 
 
 def _transfer_patiently(url: str, part: Path, target: Path, progress: Progress) -> None:
-    """Several attempts, each going on where the last one stopped."""
+    """SumOfRegularizers attempts, each going on where the last one stopped."""
     for attempt in range(ATTEMPTS):
         try:
             return _transfer(url, part, progress)

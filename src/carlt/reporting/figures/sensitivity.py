@@ -8,7 +8,7 @@ import numpy as np
 
 from carlt.reporting.figures.style import COLOURS, INK, Figure, canvas, svg, wrapped
 from carlt.reporting.groups import CHECKSUM, Group
-from carlt.reporting.spread import spread
+from carlt.reporting.statistics import mean_and_std
 
 PANELS = {"test/accuracy": "overall (%)", "test/few": "few (%)", "test/worst_class": "worst class (%)"}
 LINES = 3
@@ -53,7 +53,7 @@ def sensitivity(parameter: str, lines: Sequence[Sweep], baseline: Group, name: s
         for axis, (metric, title) in zip(axes, PANELS.items(), strict=True):
             for line, colour in zip(shown, COLOURS, strict=False):
                 points = [
-                    (place[value], *spread([100 * v for v in group.values(metric).values()]))
+                    (place[value], *mean_and_std([100 * v for v in group.values(metric).values()]))
                     for value, group in sorted(line.groups.items(), key=lambda item: place[item[0]])
                 ]
                 x, mean, deviation, _ = np.array(points, dtype=float).T

@@ -21,7 +21,7 @@ SHOWN = {
 
 @dataclass(frozen=True)
 class SweepPosition:
-    """Where a run stands in a sweep: job ``job`` of ``jobs``, ``at_once`` of them side by side (None: unknown).
+    """Where a run stands in a sweep: job ``job`` of ``jobs``, ``parallel_jobs`` of them side by side (None: unknown).
 
     ``seconds`` is what a job took so far, None before the first one is finished.
     """
@@ -29,15 +29,15 @@ class SweepPosition:
     sweep: str
     job: int
     jobs: int
-    at_once: int | None = 1
+    parallel_jobs: int | None = 1
     seconds: float | None = None
 
     def seconds_left(self, of_this: float | None = None, a_job: float | None = None) -> float | None:
         """The sweep's time left, given this job's and a guess at what any takes; None where nothing is known yet."""
         a_job = self.seconds or a_job
-        if a_job is None or not self.at_once or self.at_once < 1:
+        if a_job is None or not self.parallel_jobs or self.parallel_jobs < 1:
             return None
-        return (a_job if of_this is None else of_this) + a_job * (self.jobs - self.job) / self.at_once
+        return (a_job if of_this is None else of_this) + a_job * (self.jobs - self.job) / self.parallel_jobs
 
 
 class Progress(Callback):
@@ -119,7 +119,10 @@ class Progress(Callback):
             if self.position and self.position.job < self.position.jobs
             else None
         )
-        return f", {about(run)} left" if done < epochs else "", f"  sweep: {about(rest)} left" if rest else ""
+        return (
+            f", {format_duration(run)} left" if done < epochs else "",
+            f"  sweep: {format_duration(rest)} left" if rest else "",
+        )
 
     def _close(self) -> None:
         if self.bar is not None:
@@ -132,7 +135,7 @@ def _metrics(trainer: L.Trainer) -> str:
     return "  ".join(f"{label} {float(known[name]):.3f}" for name, label in SHOWN.items() if name in known)
 
 
-def about(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A rough duration in words: about 40 s, about 12 min, about 3.5 h."""
     if seconds < 90:
         return f"about {max(1, round(seconds))} s"

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from carlt.errors import CarltError
-from carlt.reg import CAR, ConfidencePenalty, Several
+from carlt.reg import CAR, ConfidencePenalty, SumOfRegularizers
 
 COUNTS = [40, 10, 4, 2]
 LOGITS = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
@@ -13,7 +13,7 @@ LABELS = torch.arange(8) % 4
 def test_the_sum_with_its_gradient() -> None:
     parts = {"car": CAR(COUNTS, weight=0.7), "confidence_penalty": ConfidencePenalty(weight=0.2)}
     logits = LOGITS.clone().requires_grad_()
-    total = Several(**parts)(logits, LABELS)
+    total = SumOfRegularizers(**parts)(logits, LABELS)
     (gradient,) = torch.autograd.grad(total, logits)
 
     alone = LOGITS.clone().requires_grad_()
@@ -23,9 +23,9 @@ def test_the_sum_with_its_gradient() -> None:
 
 
 def test_state_is_saved_by_name() -> None:
-    several = Several(car=CAR(COUNTS), confidence_penalty=ConfidencePenalty())
+    several = SumOfRegularizers(car=CAR(COUNTS), confidence_penalty=ConfidencePenalty())
     several(LOGITS, LABELS)
-    restored = Several(car=CAR(COUNTS), confidence_penalty=ConfidencePenalty())
+    restored = SumOfRegularizers(car=CAR(COUNTS), confidence_penalty=ConfidencePenalty())
     restored.load_state_dict(several.state_dict())
     assert "car.confusion" in several.state_dict()
     assert restored["car"].confusion.equal(several["car"].confusion)
@@ -39,11 +39,11 @@ def test_who_wants_to_know_is_told_how_far_training_is() -> None:
         def set_progress(self, progress: float) -> None:
             self.progress = progress
 
-    several = Several(car=CAR(COUNTS), ramp=Ramp())
+    several = SumOfRegularizers(car=CAR(COUNTS), ramp=Ramp())
     several.set_progress(0.25)
     assert several["ramp"].progress == 0.25
 
 
 def test_none_is_an_error() -> None:
-    with pytest.raises(CarltError, match=r"give several as reg=\[car,confidence_penalty\]"):
-        Several()
+    with pytest.raises(CarltError, match=r"combine them as reg=\[car,confidence_penalty\]"):
+        SumOfRegularizers()

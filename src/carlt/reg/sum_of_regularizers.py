@@ -1,12 +1,13 @@
-"""Several regularizers at once."""
+"""The sum of several regularizers."""
 
 from torch import Tensor, nn
 
 from carlt.errors import CarltError
+from carlt.protocols import FollowsProgress
 
 
-class Several(nn.ModuleDict):
-    """The sum of regularizers by name: ``Several(car=CAR(...), confidence_penalty=ConfidencePenalty())``.
+class SumOfRegularizers(nn.ModuleDict):
+    """The sum of regularizers by name: ``SumOfRegularizers(car=CAR(...), confidence_penalty=ConfidencePenalty())``.
 
     Each has its own weight and state, and sees the same logits (N, C) and targets.
 
@@ -16,14 +17,14 @@ class Several(nn.ModuleDict):
 
     def __init__(self, **parts: nn.Module):
         if not parts:
-            raise CarltError("no regularizer is named: give several as reg=[car,confidence_penalty]")
+            raise CarltError("no regularizer is named: combine them as reg=[car,confidence_penalty]")
         super().__init__(parts)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         return sum((part(logits, targets) for part in self.values()), start=logits.new_zeros(()))
 
     def set_progress(self, progress: float) -> None:
+        """Set the share of the training that is done, in [0, 1)."""
         for part in self.values():
-            tell = getattr(part, "set_progress", None)
-            if tell is not None:
-                tell(progress)
+            if isinstance(part, FollowsProgress):
+                part.set_progress(progress)

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from carlt.reporting.spread import paired, spread
+from carlt.reporting.statistics import mean_and_std, paired
 
 
 def test_spread_of_hand_worked_values() -> None:
-    assert spread([1.0, 2.0, 6.0]) == (3.0, pytest.approx(math.sqrt(7)), 3)
+    assert mean_and_std([1.0, 2.0, 6.0]) == (3.0, pytest.approx(math.sqrt(7)), 3)
 
 
 def test_too_few_values() -> None:
-    mean, deviation, n = spread([4.0])
+    mean, deviation, n = mean_and_std([4.0])
     assert (mean, n) == (4.0, 1)
     assert math.isnan(deviation)
-    mean, deviation, n = spread([])
+    mean, deviation, n = mean_and_std([])
     assert math.isnan(mean)
     assert n == 0
 

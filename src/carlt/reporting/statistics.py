@@ -6,7 +6,7 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 
-class Spread(NamedTuple):
+class MeanAndStd(NamedTuple):
     """Mean of ``n`` values and their standard deviation (n - 1); NaN where there are too few."""
 
     mean: float
@@ -22,14 +22,16 @@ class Difference(NamedTuple):
     n: int
 
 
-def spread(values: Sequence[float]) -> Spread:
+def mean_and_std(values: Sequence[float]) -> MeanAndStd:
     """sum x / n and sqrt(sum (x - mean)^2 / (n - 1))."""
-    return Spread(fmean(values) if values else math.nan, stdev(values) if len(values) > 1 else math.nan, len(values))
+    return MeanAndStd(
+        fmean(values) if values else math.nan, stdev(values) if len(values) > 1 else math.nan, len(values)
+    )
 
 
 def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference:
     """Ours minus theirs over the seeds that both have: mean d +- t(0.975, n - 1) s_d / sqrt(n) (Student's t)."""
     from scipy.special import stdtrit  # scipy.stats has it too, after a second of imports
 
-    mean, deviation, n = spread([ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())])
+    mean, deviation, n = mean_and_std([ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())])
     return Difference(mean, float(stdtrit(n - 1, 0.975)) * deviation / math.sqrt(n) if n > 1 else math.nan, n)

@@ -1,0 +1,43 @@
+"""What a part may offer besides its main call. Parts of one's own need no base class: the methods are enough."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+@runtime_checkable
+class FollowsProgress(Protocol):
+    """A part whose behaviour changes in the course of training."""
+
+    def set_progress(self, progress: float) -> None:
+        """Set the share of the training that is done, in [0, 1). It is called before each epoch."""
+
+
+@runtime_checkable
+class ActsAfterStep(Protocol):
+    """A network or classifier that changes its weights after each optimizer step, e.g. by a projection."""
+
+    def after_step(self) -> None:
+        """Do so now."""
+
+
+@runtime_checkable
+class FeatureNetwork(Protocol):
+    """A network whose features and classifier can be used apart: ``classifier(features(images))`` are its logits."""
+
+    classifier: Any
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images (N, channels, H, W) to features (N, D)."""
+        ...
+
+
+@runtime_checkable
+class TimmNetwork(Protocol):
+    """The same, with timm's names."""
+
+    def forward_features(self, x: Tensor) -> Tensor: ...
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor: ...
+
+    def get_classifier(self) -> Any: ...
