@@ -18,7 +18,7 @@ def rank() -> int:
 
 
 def gather_ragged(tensors: Sequence[Tensor], flags: Tensor) -> tuple[list[Tensor], Tensor, slice]:
-    """Join each tensor over the ranks, in rank order, and say whether each flag is true on all of them.
+    """Concatenate each tensor over the ranks, in rank order, and reduce each flag to whether it is true on all of them.
 
     Every rank must call it; it waits for the device once, for the sizes. Carries no gradient.
 
@@ -42,7 +42,7 @@ def gather_ragged(tensors: Sequence[Tensor], flags: Tensor) -> tuple[list[Tensor
 
 def gather_rows(rows: Tensor, sizes: Sequence[int]) -> Tensor:
     """Every rank's ``rows`` (n_r, ...) joined in rank order, given every n_r: (sum of sizes, ...)."""
-    padded = rows.new_zeros(max(sizes), *rows.shape[1:])  # collectives want equal shapes
+    padded = rows.new_zeros(max(sizes), *rows.shape[1:])  # collectives need equal shapes
     padded[: len(rows)] = rows
     return torch.cat([part[:size] for part, size in zip(all_gather(padded), sizes, strict=True)])
 

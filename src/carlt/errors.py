@@ -1,4 +1,4 @@
-"""The errors a user can cause: one class, so that every command can print them as a plain line."""
+"""The errors that a user can cause: one class, which every command prints as a plain line."""
 
 import math
 import sys

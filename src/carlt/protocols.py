@@ -1,4 +1,4 @@
-"""What a part may offer besides its main call. Parts of one's own need no base class: the methods are enough."""
+"""Methods that a part may have besides its main call. No base class is needed: the methods are enough."""
 
 from typing import Any, Protocol, runtime_checkable
 

@@ -50,8 +50,8 @@ def test_validation_comes_from_the_unused_images():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"val_per_class": 3}, "class 0 has 0 images left to validate.*lower data.largest_class by 3"),
-        ({"largest": 21}, "class 0 has 20 images, its place in the profile asks for 21"),
+        ({"val_per_class": 3}, "class 0 has 0 images left for validation.*lower data.largest_class by 3"),
+        ({"largest": 21}, "class 0 has 20 images, the profile needs 21"),
         ({"rule": "lda"}, "data.subset is ldam, concutmix, first or a seed"),
         ({"rule": -1}, "data.subset is"),
         ({"imbalance_factor": 0.5}, "must be at least 1"),

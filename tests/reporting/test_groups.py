@@ -128,7 +128,7 @@ def test_a_baseline_by_name(make_run, tmp_path: Path) -> None:
     (data,) = found(tmp_path)
     assert data.baseline("weight=11").label == "reg=car, reg.weight=11"
     assert data.baseline("reg=car, reg.weight=1").label == "reg=car, reg.weight=1"  # the whole, though also a part
-    with pytest.raises(CarltError, match="baseline=weight=1: several have it among"):
+    with pytest.raises(CarltError, match="baseline=weight=1: several labels contain it among"):
         data.baseline("weight=1")
     with pytest.raises(CarltError, match="no such label among reg=none; reg=car"):
         data.baseline("ride")

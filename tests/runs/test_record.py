@@ -7,7 +7,8 @@ import torch
 
 from carlt.errors import CarltError
 from carlt.functional.accuracy import class_groups
-from carlt.runs.record import group_name, read_per_class, read_result, write_per_class, write_result
+from carlt.runs.record import read_per_class, read_result, write_per_class, write_result
+from carlt.shots import group_of
 
 
 def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -49,4 +50,4 @@ def test_groups_are_those_of_the_metrics() -> None:
     # Written twice, because reports import no torch.
     masks = class_groups(torch.arange(1, 200))
     for count in range(1, 200):
-        assert masks[group_name(count)][count - 1]
+        assert masks[group_of(count)][count - 1]

@@ -40,9 +40,9 @@ def data(validation: str = "split", val_split: Any = "some images") -> Any:
     return SimpleNamespace(name="digits_lt", validation=validation, val_split=val_split)
 
 
-def test_a_search_is_led_by_the_validation_split_exclusive_lock() -> None:
+def test_a_search_needs_the_validation_split() -> None:
     check_objectives(["val/worst_class", "val/balanced_accuracy"], data())
-    with pytest.raises(CarltError, match="objective=test/worst_class: a search is led by the validation split"):
+    with pytest.raises(CarltError, match="objective=test/worst_class: a search needs metrics of the validation split"):
         check_objectives(["val/few", "test/worst_class"], data())
     with pytest.raises(CarltError, match=r"objective=val/few: digits_lt has no validation split.*validation=test"):
         check_objectives(["val/few"], data("test"))

@@ -48,7 +48,7 @@ def test_a_given_folder_stays() -> None:
 
 
 def test_a_folder_that_only_a_job_knows_is_refused() -> None:
-    with pytest.raises(CarltError, match=r"hydra\.sweep\.dir must be known before"):
+    with pytest.raises(CarltError, match=r"hydra\.sweep\.dir must not depend on a job"):
         plan([*GRID, "hydra.sweep.dir=runs/${data.name}"])
 
 

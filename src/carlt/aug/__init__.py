@@ -1,4 +1,4 @@
-"""Augmentation: views of an image, and mixing of a batch (torchvision's MixUp and CutMix, and what it has not)."""
+"""Augmentation: views of an image, and mixing within a batch, beside torchvision's MixUp and CutMix."""
 
 from carlt.aug.compose import CifarAutoAugment, Compose, Cutout
 from carlt.aug.mixing import Paste, Remix, SecondBatch

@@ -1,4 +1,4 @@
-"""Colours of a whole batch at once, every image with a factor of its own.
+"""Colour changes of a whole batch at once, each image with its own factor.
 
 Each function takes images in [0, 1], (N, C, H, W), and factors (N,), and does to each image what torchvision's
 ``adjust_*`` does. Grey images (C = 1) have no saturation and no hue.

@@ -7,7 +7,7 @@ from carlt.functional.mixing import semantic_labels
 
 
 class SemanticLabels:
-    """Corrects labels by area with what the image resembles, from ``start`` on (``functional.semantic_labels``).
+    """Adds the classes that a mixed image resembles to its labels by area (``functional.semantic_labels``).
 
     Args:
         class_counts: training images of each class, at least 1 each, (C,).
@@ -28,7 +28,7 @@ class SemanticLabels:
             raise CarltError(f"top_k={self.top_k} is out of range: it lies between 1 and the {classes} classes")
 
     def set_progress(self, progress: float) -> None:
-        """Told before each epoch which share of training, in [0, 1), is done."""
+        """Set the share of the training that is done, in [0, 1)."""
         self.active = progress >= self.start
 
     def __call__(self, features: Tensor, centres: Tensor, labels: Tensor) -> Tensor:

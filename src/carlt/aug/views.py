@@ -1,4 +1,4 @@
-"""Views: one look at an image, uint8 in and uint8 out, so that batches travel small and are normalised on the device.
+"""Views: transforms of an image, uint8 to uint8, so that batches stay small until the device normalises them.
 
 Each view has two forms with the same distribution: called on a batch of equal-sized images it works on tensors and
 draws from the generator it is given; ``image`` takes one decoded picture (C, H, W) in a worker and draws from torch's

@@ -1,4 +1,4 @@
-"""``python -m carlt.evaluate run=<run folder>``: its test metrics once more, or with an adjusted classifier."""
+"""``python -m carlt.evaluate run=<run folder>``: the test metrics of a run, or of its adjusted classifier."""
 
 import json
 import math

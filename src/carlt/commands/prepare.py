@@ -82,7 +82,7 @@ def show_augmentations(data: "LongTailDataModule", module: "LongTailClassifier",
 
 
 def _obtain(download: Any) -> None:
-    """Fetch with a progress bar where somebody watches."""
+    """Fetch, with a progress bar on a terminal."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
     from carlt.data.io.download import obtain

@@ -106,7 +106,7 @@ def report(arguments: argparse.Namespace) -> None:
 
 
 def _sections(data: Sequence[DataSet], baselines: Sequence[Group], found: Sequence[Sequence]) -> list[Section]:
-    """Draw everything, with a progress bar where somebody watches."""
+    """Draw all plots, with a progress bar on a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -127,7 +127,7 @@ def _sections(data: Sequence[DataSet], baselines: Sequence[Group], found: Sequen
 
 
 def _baselines(data: Sequence[DataSet], wanted: str | None) -> list[Group]:
-    """The baseline of each data set; one that lacks the wanted label has its default, if another has it."""
+    """The baseline of each data set: the named one, or the default where only other data sets have that label."""
     found, problems = [], []
     for each in data:
         try:

@@ -57,7 +57,7 @@ def run(
     """One run into ``folder``, or the rest of an interrupted one that lies there.
 
     Args:
-        config: complete, without the node ``hydra``; ``config.resume`` says that a run goes on.
+        config: complete, without the node ``hydra``; ``config.resume`` is set where an interrupted run is resumed.
         folder: the run folder; no other process may use it meanwhile.
         data: the data module of ``config``, if it is built already.
         position: of the run in a sweep.
@@ -70,7 +70,7 @@ def run(
         CarltError: a mistake in the config, data that cannot be had, or a folder that is in use or holds a run.
     """
     validate(config)
-    # torch and Lightning take seconds that a wrong config need not pay.
+    # Imported after the check: torch and Lightning take seconds to import.
     from carlt.runs import provenance
     from carlt.training import build
 
@@ -212,7 +212,7 @@ def _date_changes(config: DictConfig, epochs_done: int) -> None:
 
 @contextmanager
 def _own_process_group() -> Iterator[None]:
-    """Clear what DDP leaves behind in this process, so that the next job of a sweep can start a group of its own."""
+    """Restore the environment and close the process group after DDP, for the next job of a sweep."""
     environment = dict(os.environ)
     try:
         yield

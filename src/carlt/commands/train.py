@@ -100,7 +100,7 @@ def _resume(arguments: argparse.Namespace) -> None:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
-    """Run a sweep, or what is left of it; the exit code."""
+    """Run a sweep, or its unfinished jobs; returns the exit code."""
     if second_stage.is_second_stage(arguments.overrides):
         checked = second_stage.sweep_overrides("train", arguments.overrides, trust=arguments.trust)
     else:

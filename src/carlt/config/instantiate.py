@@ -14,7 +14,7 @@ def build(config: DictConfig, place: str, /, **context: Any) -> Any:
     Values that have a ``_target_`` themselves are built first, from the same ``context``.
 
     Raises:
-        CarltError: the constructor refused its values; says which node and why.
+        CarltError: the constructor refused its values; the message names the node and the reason.
     """
     node = OmegaConf.select(config, place)
     values = plain_values(node)

@@ -52,7 +52,7 @@ def compose_checked(config_name: str, overrides: Sequence[str]) -> DictConfig:
 
 def sweep_overrides(config_name: str, overrides: Sequence[str]) -> list[str]:
     """``overrides`` in the form in which Hydra composes the jobs of a sweep: a parameter that no YAML lists becomes
-    ``++key=value``. Every value of the sweep is checked, and the first stands for all in questions of structure.
+    ``++key=value``. Every value of the sweep is checked; the structure is checked with the first.
 
     Raises:
         CarltError: see :func:`compose_checked`.
@@ -230,7 +230,7 @@ def _group_problems(override: Override) -> Iterator[str]:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    """The nearest known names, and all of them where they are few enough to read."""
+    """The nearest known names, and all of them if there are at most 40."""
     if len(known) <= 40:
         return suggest(name, known)
     near = difflib.get_close_matches(name, known, 5)
@@ -238,7 +238,7 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 def _check_values(config: DictConfig, overrides: Sequence[Override], problems: list[str]) -> list[Override]:
-    """The overrides whose key stands in ``config`` or in a constructor, and whose value is of the right kind."""
+    """The overrides whose key is in ``config`` or in a constructor, and whose value has the right type."""
     checked = []
     for override in overrides:
         key = override.key_or_group
@@ -287,7 +287,7 @@ def _kind_problems(node: DictConfig, name: str, override: Override) -> Iterator[
 
 
 def _touched_problems(config: DictConfig, overrides: Sequence[Override]) -> Iterator[str]:
-    """What is wrong with the nodes that ``overrides`` touch, or that the recipe feeds."""
+    """The problems of the nodes that ``overrides`` change, or that take values of the recipe."""
     places = [place for o in overrides for place in _prefixes(o.key_or_group)]
     if any(place == "recipe" for place in places):
         places += ["data", "optim", "trainer", "aug.view", "aug.eval_view"]

@@ -62,7 +62,7 @@ def validate(config: DictConfig) -> None:
 
 
 def node_problems(node: DictConfig, place: str) -> Iterator[str]:
-    """What is wrong with one node: an unknown key, a value of the wrong type, a missing required parameter."""
+    """The problems of one node: unknown keys, values of a wrong type, missing required parameters."""
     target = str(node["_target_"])
     try:
         parameters = parameters_of(target)
@@ -87,7 +87,7 @@ def node_problems(node: DictConfig, place: str) -> Iterator[str]:
 
 
 def value_problem(key: str, value: Any, kind: Any) -> str | None:
-    """What is wrong with the value of ``key``, whose parameter is annotated with ``kind``."""
+    """The problem of the value of ``key``, whose parameter is annotated with ``kind``; None if there is none."""
     return None if matches(value, kind) else f"{key}={value!r}: expected {describe_type(kind)}"
 
 
@@ -102,7 +102,7 @@ def target_nodes(node: Any, place: str = "") -> Iterator[tuple[str, DictConfig]]
 
 
 def matches(value: Any, kind: Any) -> bool:
-    """Whether a plain value is of an annotated type; an annotation this does not know matches everything."""
+    """Whether a plain value is of an annotated type; an annotation that is not covered matches everything."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is None or kind is type(None):
         return value is None

@@ -24,7 +24,7 @@ PLAIN = ("none", "instance", "standard", "None")
 
 
 def is_second_stage(overrides: Sequence[str]) -> bool:
-    """Whether a command line asks for a second stage."""
+    """Whether a command line describes a second stage."""
     return any(o.startswith(("stage=", "init_run=")) for o in overrides if not o.endswith("=null"))
 
 
@@ -32,7 +32,7 @@ def compose_stage(config_name: str, overrides: Sequence[str], *, trust: bool = F
     """The config of a second stage for a command line without several values; its node ``hydra`` is Hydra's.
 
     Raises:
-        CarltError: lists what is wrong.
+        CarltError: lists every mistake.
     """
     groups, _ = _split(overrides)
     config = compose_checked(config_name, groups)
@@ -47,7 +47,7 @@ def sweep_overrides(config_name: str, overrides: Sequence[str], *, trust: bool =
     them in their place.
 
     Raises:
-        CarltError: lists what is wrong, with the first value of each key.
+        CarltError: lists every mistake, with the first value of each key.
     """
     groups, values = _split(overrides)
     parsed = parse_all(groups, [])
@@ -111,7 +111,7 @@ def default_name(init_run: str, stage: str) -> str:
 
 
 def _split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The overrides of groups (and of Hydra), and those of values, of a command line that asks for a second stage."""
+    """The overrides of groups (and of Hydra), and those of values, of a command line that describes a second stage."""
     problems: list[str] = []
     parsed = parse_all(overrides, problems)
     values = [o for o in parsed if _is_value(o.key_or_group)]

@@ -76,7 +76,7 @@ def load_config(folder: Path, *, trust: bool = False, word: str = "run") -> Dict
 
 
 def resumed_config(folder: Path, overrides: Sequence[str] = (), *, trust: bool = False) -> DictConfig:
-    """The config with which the run in ``folder`` goes on. ``overrides`` may change its length and where things lie.
+    """The config with which the run in ``folder`` is resumed. ``overrides`` may change its length and its paths.
 
     What changes is recorded under ``resumed`` in the config, with the epoch from which it holds; ``carlt.train`` fills
     in that epoch.

@@ -1,4 +1,4 @@
-"""Long-tailed image sets: they read bytes, know counts and serve resumable batches; they never augment or log."""
+"""Long-tailed image sets: reading, class counts and resumable batches. Augmentation and logging are elsewhere."""
 
 from carlt.data.datasets.cifar import CIFAR10LT, CIFAR100LT
 from carlt.data.datasets.digits import DigitsLT

@@ -1,4 +1,4 @@
-"""What loaders serve, and how they are told to look at images."""
+"""The batches that loaders serve, and the views that make them."""
 
 from typing import NamedTuple, Protocol
 
@@ -9,7 +9,7 @@ Pair = tuple[Tensor, Tensor]
 
 
 class Batch(NamedTuple):
-    """What one training step sees; the last two only where somebody asked for them."""
+    """The input of one training step; the last two fields are None unless the loss or the augmentation needs them."""
 
     images: Tensor
     """uint8 (N, C, H, W)."""
@@ -23,10 +23,10 @@ class Batch(NamedTuple):
 
 
 class View(Protocol):
-    """One random (or fixed) look at an image; carlt.aug has them."""
+    """A random or fixed transform of images; carlt.aug has them."""
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """uint8 (N, C, H, W) to uint8 (N, C, h, w), every image with draws of its own from ``generator``."""
+        """uint8 (N, C, H, W) to uint8 (N, C, h, w), with separate draws from ``generator`` for each image."""
         ...
 
     def image(self, image: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class Foreground(Protocol):
 
 
 class Views(NamedTuple):
-    """How training looks at its images: once for classification, ``copies`` times for contrast."""
+    """The views of training: one for classification, ``copies`` for contrast."""
 
     view: View
     contrast: View | None = None

@@ -9,12 +9,12 @@ from torch import Tensor
 from carlt.errors import CarltError
 from carlt.functional.accuracy import class_groups
 
-OVERRIDE = "if you mean to use other data than the official, say data.official=false"
+OVERRIDE = "to use other data than the official, give data.official=false"
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the owners of a split publish about it; None where they publish nothing.
+    """The published facts of a split; None where nothing is published.
 
     ``images`` in all, ``classes``, ``smallest`` and ``largest`` class, and how many classes are (``many``, ``medium``,
     ``few``)-shot, more than 100, 20 to 100 and fewer than 20 images.

@@ -1,4 +1,4 @@
-"""Where pixels come from: arrays in memory, or files decoded on demand. Both know their length, nothing of classes."""
+"""The images of a split: arrays in memory, or files that are decoded on demand."""
 
 import os
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class FileImages:
     """Image files below ``root``.
 
     Paths are one compact byte array: forked workers share it, while reading a list of str would copy it page by page.
-    ``on_error`` says whether loaders stop at a file that cannot be decoded or log it and leave it out.
+    ``on_error``: loaders stop at a file that cannot be decoded (``raise``), or log it and leave it out (``skip``).
     """
 
     def __init__(self, root: Path, paths: Sequence[str] | np.ndarray, on_error: OnError = "raise"):
@@ -74,7 +74,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """What a data set offers: a long-tailed training split, a test split, and perhaps a validation split."""
+    """The splits of a data set: long-tailed training, test and, if there is one, validation."""
 
     train: Split
     val: Split | None

@@ -151,7 +151,7 @@ class FileEvalLoader:
 
 
 def default_num_workers() -> int:
-    """One worker a usable core, eight at most; a lone core loads in the main process."""
+    """One worker per usable core, at most eight; on a single core images load in the main process."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 0 if cores == 1 else min(cores, 8)
 
@@ -207,7 +207,7 @@ class _EpochItems:
 class _SeededFiles(Dataset):
     """An item's view, its class, the views for contrast if it has any, and whether it is pasted from.
 
-    An image that cannot be decoded is the message that says so: an exception would arrive with a traceback in it.
+    For an image that cannot be decoded the item is the error message, because an exception would bring a traceback.
     """
 
     def __init__(self, split: Split, views: Views):
@@ -274,7 +274,7 @@ class _Workers:
 
 
 def _collate(items: list[_Seen | str]) -> tuple[Batch | None, list[str]]:
-    """What could be decoded as a batch (None if nothing could), and what was said of the rest."""
+    """The decoded images as a batch (None if there is none), and the messages about the others."""
     complaints = [item for item in items if isinstance(item, str)]
     own = [item for item in items if isinstance(item, _Seen) and not item.pasted]
     other = [item for item in items if isinstance(item, _Seen) and item.pasted]

@@ -1,4 +1,4 @@
-"""The data module that every data set extends: it loads splits once, knows the counts and serves the loaders."""
+"""The data module that every data set extends: splits, class counts and loaders."""
 
 import hashlib
 import weakref
@@ -29,14 +29,14 @@ class LongTailDataModule(L.LightningDataModule):
     """Loads splits and serves batches (``batch.Batch``; evaluation: images and labels); never augments by itself.
 
     Args:
-        view, eval_view: the looks at an image that training and evaluation take (``carlt.aug``).
-        contrast_view, contrast_copies: the look that contrastive losses take besides, and how often.
-        foreground: which batches come with images to paste from, and which images (``carlt.aug.Paste``).
+        view, eval_view: the views of training and evaluation (``carlt.aug``).
+        contrast_view, contrast_copies: the further view of contrastive losses, and how many of it.
+        foreground: chooses the batches that come with images to paste from, and those images (``carlt.aug.Paste``).
         sampler: the rule that orders an epoch (``carlt.samplers``).
         seed: decides order and draws.
-        image_size: side in pixels of what the network sees; views made by ``carlt.train`` get the same number.
-        batch_size: images a step and device; ``eval_batch_size`` likewise without gradients.
-        num_workers: decoding processes a device for sets of files; by default one a core, eight at most.
+        image_size: side of the network's input in pixels; ``carlt.train`` gives views the same number.
+        batch_size: images per step and device; ``eval_batch_size``: the same for evaluation.
+        num_workers: decoding processes per device for sets of files; by default one per core, at most eight.
         validation: ``split`` takes the held-out split, ``test`` the test split (best-epoch numbers are then labelled as
             chosen on test), ``none`` neither.
         on_error: ``raise`` stops at bad input with one error that names it, ``skip`` counts, logs and leaves it out.
@@ -146,7 +146,7 @@ class LongTailDataModule(L.LightningDataModule):
         return loader
 
     def evaluation_loader(self, split: Split) -> ArrayEvalLoader | FileEvalLoader:
-        """``split`` seen through ``eval_view``, each image once over all ranks."""
+        """``split`` in ``eval_view``, each image once over all ranks."""
         loader = eval_loader(
             split, self.eval_view, self.eval_batch_size, self.num_workers, self._device(), *self._rank()
         )
@@ -173,7 +173,7 @@ class LongTailDataModule(L.LightningDataModule):
 
 
 def require(path: Path, what: str, remedy: str) -> Path:
-    """``path`` if it exists; otherwise one error that says what is missing and what to do."""
+    """``path`` if it exists; otherwise one error that names the missing thing and the remedy."""
     if not path.exists():
         raise CarltError(f"{what} not found at {path.absolute()}: {remedy}")
     return path

@@ -1,11 +1,12 @@
-"""What a data set holds, for people to look at: a table of its splits and the profile of its classes."""
+"""An overview of a data set: a table of its splits and the number of images of each class."""
 
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from carlt.data.images import Splits
-from carlt.functional.accuracy import FEW_BELOW, MANY_ABOVE, class_groups
+from carlt.functional.accuracy import class_groups
+from carlt.shots import FEW_BELOW, MANY_ABOVE, describe_thresholds
 
 BARS = 25
 
@@ -23,7 +24,7 @@ def summary(name: str, splits: Splits) -> str:
         counts = split.targets.bincount(minlength=splits.num_classes)
         lines.append(f"{label:8}{len(split):9,}{(counts > 0).sum():9,}{counts.min():10,}{counts.max():9,}")
     groups = {group: int(mask.sum()) for group, mask in class_groups(splits.class_counts).items()}
-    lines.append("many / medium / few-shot classes (> 100, 20 to 100, < 20): " + " / ".join(map(str, groups.values())))
+    lines.append(f"{describe_thresholds()}: " + " / ".join(map(str, groups.values())))
     return "\n".join(lines)
 
 

@@ -70,9 +70,7 @@ def make_long_tailed(
     keep = PROFILES[profile](largest or min(available), num_classes, imbalance_factor).tolist()
     for label, (kept, there) in enumerate(zip(keep, available, strict=True)):
         if kept > there:
-            raise CarltError(
-                f"class {label} has {there} images, its place in the profile asks for {kept}; lower data.largest_class"
-            )
+            raise CarltError(f"class {label} has {there} images, the profile needs {kept}; lower data.largest_class")
     train = torch.cat([order[:n] for order, n in zip(orders, keep, strict=True)])
     return train, hold_out([order[n:] for order, n in zip(orders, keep, strict=True)], val_per_class)
 
@@ -83,7 +81,7 @@ def hold_out(unused: list[Tensor], per_class: int) -> Tensor:
     for label, indices in enumerate(unused):
         if len(indices) < per_class:
             raise CarltError(
-                f"class {label} has {len(indices)} images left to validate, data.val_per_class asks for {per_class}: "
+                f"class {label} has {len(indices)} images left for validation, data.val_per_class needs {per_class}: "
                 f"lower it, or lower data.largest_class by {per_class - len(indices)}"
             )
     return torch.cat([indices[:per_class] for indices in unused])

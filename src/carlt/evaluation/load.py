@@ -23,9 +23,12 @@ from carlt.training.module import LongTailClassifier
 class TrainedRun:
     """The network of a run with what is needed to use it.
 
-    >>> run = load_run("runs/digits_lt/...")  # doctest: +SKIP
-    >>> logits = run.model(run.transform(images))  # images: uint8 (N, channels, H, W)  # doctest: +SKIP
-    >>> [run.class_names[k] for k in logits.argmax(1)]  # doctest: +SKIP
+    >>> run = load_run(folder)  # the folder of a run on the digits
+    >>> images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    >>> run.probabilities(images).shape
+    torch.Size([2, 10])
+    >>> run.class_names[3], run.class_counts[0].item(), sorted(run.metrics)[:2]
+    ('digit 3', 104, ['car/ema_gap', 'car/search_error'])
     """
 
     folder: Path

@@ -23,7 +23,7 @@ GRID = tuple(step / 10 for step in range(21))
 
 @dataclass(frozen=True)
 class Method:
-    """What is kept of normalised images, once, and the logits that a tau makes of it."""
+    """The features that are computed once per image, and the logits for a tau."""
 
     see: Callable[[Tensor], Tensor]
     logits: Callable[[Tensor, float], Tensor]
@@ -75,7 +75,7 @@ def adjusted(
     grid: Sequence[float] = GRID,
 ) -> Outcome:
     """Evaluate the test split with ``tau``, or with the one of ``grid`` that has the best balanced accuracy on the
-    validation split, the smallest of equals. The test split is looked at once, after tau is known.
+    validation split, the smallest of equals. The test split is evaluated once, after tau is chosen.
 
     Raises:
         CarltError: tau has to be chosen, and there is no validation split.
@@ -112,7 +112,7 @@ def _evaluate(logits: Tensor, labels: Tensor, num_classes: int) -> Evaluation:
 def _seen(
     trainer: L.Trainer, module: LongTailClassifier, data: LongTailDataModule, method: Method, split: Split
 ) -> tuple[Tensor, Tensor]:
-    """What the method keeps of every image of a split, and the labels, on the CPU."""
+    """The features of every image of a split, and the labels, on the CPU."""
     data.trainer = trainer
     batches: Any = trainer.predict(_Seen(module, method), data.evaluation_loader(split))
     seen, labels = zip(*batches, strict=True)

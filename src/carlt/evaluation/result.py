@@ -1,4 +1,4 @@
-"""What a finished run leaves behind: metrics of every split, tables and plots, and what it takes to trust them."""
+"""The record of a finished run: metrics of every split, and the facts needed to trust them."""
 
 import math
 import os
@@ -55,7 +55,7 @@ def evaluate_and_record(
         "run_hash": run_hash,
     }
     if trainer.is_global_zero:
-        # From the file: trainer.callback_metrics knows nothing of a training that an earlier process finished.
+        # From the file: trainer.callback_metrics is empty if an earlier process finished the training.
         last_epoch = read_rows(run_dir / paths.METRICS)[-1]
         metrics |= {name: value for name, value in last_epoch.items() if name.startswith("car/")}
         write_test(run_dir, evaluations["test"], data)

@@ -7,17 +7,16 @@ its accuracy is NaN and no mean includes it, because 0 would read as "always wro
 import torch
 from torch import Tensor
 
-MANY_ABOVE = 100
-FEW_BELOW = 20
-GROUPS = ("many", "medium", "few")
+from carlt.shots import FEW_BELOW, MANY_ABOVE
 
 
-def class_groups(train_counts: Tensor) -> dict[str, Tensor]:
-    """Masks (C,) of many- (> 100 training images), medium- (20 to 100) and few-shot (< 20) classes.
+def class_groups(train_counts: Tensor, many_above: int = MANY_ABOVE, few_below: int = FEW_BELOW) -> dict[str, Tensor]:
+    """Masks (C,) of the ``many``-, ``medium``- and ``few``-shot classes (Liu et al., CVPR 2019, section 4.1).
 
-    Thresholds: Liu et al., CVPR 2019 (OLTR), section 4.1.
+    >>> {name: mask.tolist() for name, mask in class_groups(torch.tensor([500, 50, 5])).items()}
+    {'many': [True, False, False], 'medium': [False, True, False], 'few': [False, False, True]}
     """
-    many, few = train_counts > MANY_ABOVE, train_counts < FEW_BELOW
+    many, few = train_counts > many_above, train_counts < few_below
     return {"many": many, "medium": ~many & ~few, "few": few}
 
 
@@ -27,7 +26,11 @@ def class_accuracy(correct: Tensor, total: Tensor) -> Tensor:
 
 
 def mean_of_worst(accuracy: Tensor, fraction: float) -> Tensor:
-    """Mean over the worst ``fraction`` of the seen classes, at least one; NaN if none is seen."""
+    """Mean over the worst ``fraction`` of the classes with test images, at least one; NaN if there is none.
+
+    >>> mean_of_worst(torch.tensor([0.9, 0.2, float("nan"), 0.4]), 0.5).item()
+    0.30000001192092896
+    """
     seen = accuracy[~accuracy.isnan()].sort().values
     return seen[: max(1, round(fraction * len(seen)))].mean()
 
@@ -46,6 +49,11 @@ def summarise(correct: Tensor, total: Tensor, predicted: Tensor, train_counts: T
     Args:
         correct, total, predicted: right answers, images and predictions of each class, (C,).
         train_counts: training images of each class (C,); they decide many / medium / few.
+
+    >>> counts = torch.tensor([300, 9])  # training images
+    >>> summary = summarise(torch.tensor([8, 1]), torch.tensor([10, 10]), torch.tensor([17, 3]), counts)
+    >>> summary["accuracy"], summary["few"], summary["worst_class"]
+    (0.45, 0.1, 0.1)
 
     Returns:
         ``accuracy`` (over images), ``balanced_accuracy`` (mean over seen classes), ``many``, ``medium``, ``few`` (means

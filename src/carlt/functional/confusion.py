@@ -88,7 +88,7 @@ def contributions_gradient(
 
 
 def check_batch(logits: Tensor, targets: Tensor, num_classes: int) -> None:
-    """Raise CarltError for shapes or types that cannot be a batch; looks at no value, so waits for no device."""
+    """Raise CarltError for shapes or types that cannot be a batch; reads no value, so no device is waited for."""
     if logits.ndim != 2 or logits.shape[1] != num_classes or not logits.is_floating_point():
         raise CarltError(f"logits are floating (N, {num_classes}), not {logits.dtype} {tuple(logits.shape)}")
     shape = (len(logits), num_classes) if targets.is_floating_point() else (len(logits),)
@@ -153,7 +153,7 @@ def batch_confusion(
 ) -> tuple[Tensor, Tensor]:
     """One batch's surrogate confusion matrix, differentiable (arXiv 2603.16732, eq. 7).
 
-    C~[j, i] = sum_q t_q[j] c_q[i] / sum_q t_q[j], with c_q the contributions of sample q seen as class j and t_q its
+    C~[j, i] = sum_q t_q[j] c_q[i] / sum_q t_q[j], c_q the contributions of sample q as a member of class j, t_q its
     label weights (one-hot for hard labels). A class without weight has a zero row. Costs O(C^2) memory.
 
     Args:
@@ -205,7 +205,7 @@ def scale_rows_(matrix: Tensor, keep: Tensor, norm: Tensor | None = None) -> Non
     norm.mul_(keep)
     norm.mul_(norm > torch.finfo(norm.dtype).eps * norm.max())
     factor = (norm > 0)[:, None] * keep
-    if live is None or 2 * len(live) > len(norm):  # a GPU has scaled all rows before it could say which
+    if live is None or 2 * len(live) > len(norm):  # a GPU scales all rows faster than it finds the live ones
         matrix.mul_(factor)
         return
     for rows, piece in pieces(matrix, live):

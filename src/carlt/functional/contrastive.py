@@ -23,7 +23,7 @@ def balanced_contrastive(projections: Tensor, labels: Tensor, centres: Tensor, t
         temperature: T, positive.
 
     Returns:
-        A scalar in float32 (float64 for such input), whatever autocast says.
+        A scalar in float32 (float64 for such input), also under autocast.
     """
     with torch.autocast(projections.device.type, enabled=False):
         dtype = torch.promote_types(projections.dtype, torch.float32)
@@ -70,7 +70,7 @@ def parametric_contrastive(
         temperature: T, positive.
 
     Returns:
-        A scalar, the mean over queries, in float32 (float64 for such input), whatever autocast says.
+        A scalar, the mean over queries, in float32 (float64 for such input), also under autocast.
     """
     with torch.autocast(logits.device.type, enabled=False):
         dtype = torch.promote_types(logits.dtype, torch.float32)

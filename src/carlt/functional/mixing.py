@@ -1,4 +1,4 @@
-"""Mixing two images and their labels: boxes, soft labels, and who gets which share of a label."""
+"""Mixing two images and their labels: boxes, soft labels and their shares."""
 
 import torch
 from torch import Tensor
@@ -61,7 +61,7 @@ def remix_lam(share: Tensor, counts: Tensor, other_counts: Tensor, kappa: float,
 def semantic_labels(
     features: Tensor, centres: Tensor, labels: Tensor, class_counts: Tensor, omega: float, top_k: int
 ) -> Tensor:
-    """Soft labels that know what a mixed image resembles (ConCutMix; Pan et al., TIP 2024, section III-C).
+    """Soft labels with the classes that a mixed image resembles (ConCutMix; Pan et al., TIP 2024, section III-C).
 
     s_qc  = 1 / ||f_q - centre_c||, the top_k largest of each row, divided by their sum
     rho_q = omega * log(sum_c n_c t_qc) / sum_c log n_c,  kept in [0, 1]

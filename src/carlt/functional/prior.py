@@ -17,7 +17,7 @@ def check_class_counts(counts: Sequence[int] | Tensor) -> Tensor:
     given = torch.as_tensor(counts)
     if given.ndim != 1 or len(given) < 2:
         raise CarltError(
-            f"class_counts needs one number a class for at least 2 classes, not shape {tuple(given.shape)}"
+            f"class_counts needs one number per class for at least 2 classes, not shape {tuple(given.shape)}"
         )
     if given.dtype == torch.bool or (given.is_floating_point() and not torch.equal(given, given.round())):
         raise CarltError(
@@ -72,7 +72,7 @@ def effective_number_weights(counts: Sequence[int] | Tensor, beta: float = 0.999
 
     Args:
         counts: training images of each class, each at least 1, (C,).
-        beta: in [0, 1]; 0 weighs all classes alike, 1 stands for the limit, inverse frequency.
+        beta: in [0, 1]; 0 weighs all classes alike, 1 is the limit, inverse frequency.
 
     Returns:
         w in float64, (C,), positive, mean 1.

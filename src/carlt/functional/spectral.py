@@ -64,7 +64,7 @@ def squaring(m: Tensor, tol: float) -> tuple[Tensor, float]:
     With its norm kept at 1, the norm of the next square falls short of 1 by about the ratio of that square's two
     leading values; each product with the square brings v closer by the same ratio.
     """
-    on_cpu = m.device.type == "cpu"  # elsewhere looking costs more than going on
+    on_cpu = m.device.type == "cpu"  # on other devices the check costs more than a further step
     power = m.T @ m
     power = unit(power, torch.linalg.vector_norm(power))
     for _ in range(MAX_SQUARINGS):
@@ -89,7 +89,7 @@ def lanczos(matrix: Tensor, row_weight: Tensor, rows: Tensor | None, start: Tens
     Symmetric Eigenvalue Problem, theorem 11.7.1.
     """
     tiny, eps = torch.finfo(matrix.dtype).tiny, torch.finfo(matrix.dtype).eps
-    first, every = (4, 1) if matrix.device.type == "cpu" else (8, 4)  # looking makes a GPU wait
+    first, every = (4, 1) if matrix.device.type == "cpu" else (8, 4)  # each check makes the GPU wait
     squared = row_weight.square()
     basis = matrix.new_empty(min(MAX_STEPS, *matrix.shape), matrix.shape[1])
     diagonal: list[Tensor] = []

@@ -1,7 +1,7 @@
 """Losses: (logits (N, C), labels (N,) or soft labels (N, C)) to the mean over the batch, a scalar.
 
 A loss that needs more than logits has a method ``compute_loss`` and runs the network itself (``step.py``);
-``contrast_views`` says how many further views of each image it asks for.
+``contrast_views`` is the number of further views of each image that it needs.
 """
 
 from carlt.losses.balanced_contrastive import BalancedContrastive

@@ -15,7 +15,7 @@ from carlt.models.classifier import extract_features, get_classifier
 
 
 class Embedding(NamedTuple):
-    """What a contrastive loss sees of a batch, in its own space and not normalised."""
+    """A batch in the space of a contrastive loss, not normalised."""
 
     views: Tensor
     """(1 + V, N, D): the classified view, then the contrastive ones."""
@@ -27,12 +27,12 @@ class BalancedContrastive(NetworkLoss):
     """ce_weight * LA-CE(z) + contrast_weight * BalSCL(views, centres) (Zhu et al., CVPR 2022, eq. 10).
 
     Two small networks belong to this loss and are trained with it: features (D',) to projections, and the classifier's
-    weights (C, D') to class centres; each is linear, batch norm, ReLU, linear. So any backbone will do, and a finished
-    run's network is no different from others. On several devices a sample is contrasted with those of its own.
+    weights (C, D') to class centres; each is linear, batch norm, ReLU, linear. So every backbone works, and the
+    network of a finished run has no further parts. On several devices a sample is contrasted with those of its device.
 
     Args:
         class_counts: training images of each class, at least 1 each, (C,).
-        feature_dim: D', what the classifier sees.
+        feature_dim: D', the width of the classifier's input.
         tau: of the logit adjustment; ConCutMix takes 0.9 for CIFAR100-LT at imbalance factor 100.
         ce_weight, contrast_weight: of the two parts.
         temperature: of the contrast, positive.

@@ -25,7 +25,7 @@ class Augmentation(NamedTuple):
 
 
 class LogitsLoss(nn.Module, ABC):
-    """A loss of logits and labels. Any module with this ``forward`` will do; the class says so."""
+    """A loss of logits and labels. Any module with this ``forward`` works; the base class documents it."""
 
     paper: ClassVar[str]
     """The method and where it is from, for tables."""
@@ -70,6 +70,12 @@ class Loss(LogitsLoss):
 
     A soft label is a share of each class: sum_qc t_qc w_c l(z_q, c) / sum_qc t_qc w_c. The papers divide by N; dividing
     by the weights, as torch and LDAM-DRW's code do, keeps the loss's size beside a regularizer when the weights set in.
+
+    >>> from carlt.losses import CrossEntropy
+    >>> loss = CrossEntropy(class_counts=[90, 10], effective_number_beta=1.0)  # inverse frequency
+    >>> logits, targets = torch.tensor([[2.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1])
+    >>> round(loss(logits, targets).item(), 4)
+    1.1946
 
     A subclass writes ``per_sample``. Everything is computed in float32 or better.
 

@@ -1,4 +1,4 @@
-"""GLMC: an image mixed in two ways looks alike, and the tested classifier takes over in the course of training."""
+"""GLMC: consistency of two mixtures, and a classifier that gains weight during training."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -25,12 +25,12 @@ class GLMC(NetworkLoss):
     a        = 1 - progress^2
 
     z are the network's logits, which are tested; the head h, projector g and predictor p, all linear, belong to this
-    loss. The regularizer sees z of the MixUp view. ``loss=glmc`` has the second batch read (``aug.second``), in
+    loss. The regularizer sees z of the MixUp view. ``loss=glmc`` sets ``aug.second``, which reads the second batch, in
     one view where the code has two. Both mixed batches pass the network at once.
 
     Args:
         class_counts: training images of each class, at least 1 each, (C,).
-        feature_dim: D', what the classifier sees.
+        feature_dim: D', the width of the classifier's input.
         power: of the class weights, at least 0.
         consistency: weight of S, at least 0.
         dim: of projections, at least 1.

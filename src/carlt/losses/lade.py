@@ -1,4 +1,4 @@
-"""LADE: logits that know nothing of the training classes' frequencies."""
+"""LADE: logits without the class frequencies of the training set."""
 
 import math
 from collections.abc import Sequence

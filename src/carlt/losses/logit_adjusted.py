@@ -12,6 +12,11 @@ from carlt.losses.base import Loss, gather_labels
 class LogitAdjusted(Loss):
     """CE(z + tau * log pi), pi_c = n_c / N (Menon et al., ICLR 2021, eq. 10).
 
+    >>> import torch
+    >>> loss = LogitAdjusted(class_counts=[90, 10])
+    >>> round(loss(torch.tensor([[2.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1])).item(), 4)
+    1.6261
+
     Args:
         class_counts: training images of each class, at least 1 each, (C,).
         tau: strength; 1 is consistent for the balanced error, 0 is plain cross-entropy.

@@ -31,7 +31,7 @@ class PaCo(NetworkLoss):
     Args:
         class_counts: training images of each class, at least 1 each, (C,).
         network: to copy the momentum encoder from.
-        feature_dim: D', what the classifier sees.
+        feature_dim: D', the width of the classifier's input.
         alpha: weight of another sample of the class, whose centre has 1; 0.01 to 0.02 for CIFAR100-LT, 0.05 for the
             large sets.
         temperature: of similarities between samples, positive; 0.05 for CIFAR100-LT, 0.2 for the large sets.

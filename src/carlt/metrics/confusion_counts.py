@@ -58,7 +58,14 @@ class Evaluation:
 
 
 class ConfusionCounts(Metric):
-    """Accumulates logits (N, C) and labels (N,) into an ``Evaluation``."""
+    """Accumulates logits (N, C) and labels (N,) into an ``Evaluation``.
+
+    >>> counts = ConfusionCounts(num_classes=2)
+    >>> counts.update(torch.tensor([[2.0, 1.0], [3.0, 0.0]]), torch.tensor([0, 1]))
+    >>> evaluation = counts.evaluation()
+    >>> evaluation.correct.tolist(), evaluation.total.tolist()
+    ([1, 0], [1, 1])
+    """
 
     full_state_update = False
     cells: list[Tensor]

@@ -1,4 +1,4 @@
-"""Experts that share a network's early stages: late stages and a classifier of their own for each (RIDE)."""
+"""Experts: a shared early network, and separate late stages and classifiers (RIDE)."""
 
 from collections.abc import Iterable
 

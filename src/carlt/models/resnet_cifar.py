@@ -36,7 +36,7 @@ class CifarResNet(nn.Module):
         width: channels of the first stage; the paper's is 16.
         weights: a local file to start from (``carlt.models.weights``).
         cosine_scale: makes the classifier a cosine one with this scale.
-        experts: above 1, this many have the last two stages and a classifier of their own; logits are their mean.
+        experts: number of copies of the last two stages and the classifier; the logits are their mean.
         expert_width: share of the channels that several experts' own stages keep, in (0, 1]; 0.75 in RIDE's code.
     """
 
@@ -75,7 +75,7 @@ class CifarResNet(nn.Module):
         load_weights(self, weights)
 
     def features(self, images: Tensor) -> Tensor:
-        """Images to what the classifier sees, (N, D): 4 * width channels, or those of all experts."""
+        """Images to the classifier's input (N, D): 4 * width channels, or those of all experts."""
         return self.stages(F.relu(self.bn1(self.conv1(images)), inplace=True)).mean((2, 3))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from carlt.models.weights import load_weights
 class SmallCNN(nn.Module):
     """Four convolutions and a linear classifier: images (N, in_channels, H, W), H and W >= 2, to logits (N, C).
 
-    With ``experts`` above 1, each has the last two convolutions and a classifier of its own; logits are their mean.
+    With ``experts`` above 1 there are so many copies of the last two convolutions and the classifier; the logits are
+    their mean.
     """
 
     def __init__(

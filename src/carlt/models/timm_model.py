@@ -31,19 +31,19 @@ def timm_model(
         pretrained: download timm's default weights.
         weights: a local file to start from (``carlt.models.weights``).
         cosine_scale: makes the classifier a cosine one with this scale.
-        experts: above 1, this many have layer3, layer4 and a classifier of their own; only ResNets can be so divided.
+        experts: number of copies of layer3, layer4 and the classifier; only ResNets can be divided so.
 
     Raises:
         CarltError: unknown name (with the nearest ones), a network for another image size, weights that cannot be
             had, read or fitted.
     """
-    import timm  # imported here: it takes a second that other networks need not pay
+    import timm  # imported here, because it takes a second to import
 
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_')[0]}*")[:8] or timm.list_models("resnet*")[:8]
         raise CarltError(f"model.name={name!r} is no timm model; near it: {', '.join(near)}")
     at_least(1, experts=experts)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are told below, in one line
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are reported below, in one line
     options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
     if drop_path_rate:
         options["drop_path_rate"] = drop_path_rate
@@ -69,7 +69,7 @@ def timm_model(
 def _create(name: str, pretrained: bool, image_size: int, options: dict[str, Any]) -> nn.Module:
     import timm
 
-    try:  # transformers are built for one size and take it; most others do not know the word
+    try:  # transformers are built for one size; most other networks have no such argument
         return timm.create_model(name, pretrained=pretrained, img_size=image_size, **options)
     except TypeError:
         return timm.create_model(name, pretrained=pretrained, **options)
@@ -98,7 +98,7 @@ def _replace(network: nn.Module, linear: nn.Module, scale: float | None, experts
 
 @torch.no_grad()
 def _check_size(network: nn.Module, name: str, in_channels: int, image_size: int) -> None:
-    """One pass, so that a network for another image size says so now and not in the first step."""
+    """One pass, so that a wrong image size is an error now and not in the first step."""
     weight = next(network.parameters())
     try:
         network.eval()(torch.zeros(1, in_channels, image_size, image_size, device=weight.device))

@@ -28,6 +28,13 @@ class CAR(nn.Module):
     of the estimate as it stands. A batch with non-finite logits changes nothing but the counters and costs zero.
     With torch.distributed, the batch is that of all ranks, and gradients are those that DDP's mean makes right.
 
+    >>> car = CAR(class_counts=[500, 120, 30, 5], weight=0.5)
+    >>> logits = torch.tensor([[2.0, 1.0, 0.0, 0.0], [2.0, 0.0, 0.0, 0.0]], requires_grad=True)
+    >>> loss = torch.nn.functional.cross_entropy(logits, torch.tensor([0, 3])) + car(logits, torch.tensor([0, 3]))
+    >>> loss.backward()
+    >>> bool(car.confusion[3, 0] > car.confusion[0, 1] > 0)  # class 3 was mistaken for class 0
+    True
+
     Args:
         class_counts: training images of each class, each at least 1, (C,).
         weight: of the penalty, at least 0.
@@ -39,7 +46,7 @@ class CAR(nn.Module):
             divided by its mean, and a first batch that replaces C^_0 and carries no gradient. Its defaults were
             beta 0.9 and margin 0.
         debias: divide the estimate by the weight that batches have in it, 1 - beta^t, against the cold start.
-        absent: what the rows of classes missing from a batch do: ``"decay"`` by beta (the paper) or ``"hold"``.
+        absent: how the rows of classes missing from a batch change: ``"decay"`` by beta (the paper), or ``"hold"``.
         gradient: ``"batch"``, of the norm of C^_t, which pushes a class as often as batches hold it (the paper); or
             ``"class"``, an unbiased estimate of the gradient of the whole training set's norm, which pushes every class
             alike: a class's part is divided by the chance that a batch holds it and not multiplied by 1 - beta. The
@@ -56,7 +63,7 @@ class CAR(nn.Module):
     confusion: Tensor  # (C, C) C^_t, rows true classes
     direction: Tensor  # (C,) last right singular vector: where the next search starts
     updates: Tensor  # (C,) batches that entered each row
-    seen: Tensor | None  # (C + 1,) batches that held each class, and all batches, where gradient="class" asks for them
+    seen: Tensor | None  # (C + 1,) batches that held each class, and all batches, for gradient="class"
     spectral_norm: Tensor  # () last || Lambda C^_t ||_2
     skipped_steps: Tensor  # () batches left out for non-finite logits
     skipped_in_a_row: Tensor  # ()
@@ -195,7 +202,7 @@ class CAR(nn.Module):
         return slope, 1 - gain.max()
 
     def _chance(self, owner: Tensor, mass: Tensor) -> Tensor:
-        """The chance that a batch holds each slot's class, as known before this batch, which is then counted."""
+        """The chance that a batch holds each slot's class, from the batches before this one, which is then counted."""
         assert self.seen is not None
         by_image = -torch.expm1(mass.sum() * torch.log1p(-self.frequency[owner]))
         chance = (PRIOR_BATCHES * by_image + self.seen[owner]) / (PRIOR_BATCHES + self.seen[-1])
@@ -229,6 +236,12 @@ class CAR(nn.Module):
                 "lower the learning rate or clip gradients (CAR's max_skipped sets how long to wait)"
             )
         return logits[:0].sum()
+
+    def extra_repr(self) -> str:
+        return (
+            f"classes={self.num_classes}, weight={self.weight}, beta={self.beta}, margin={self.margin}, "
+            f"surrogate={self.surrogate!r}, absent={self.absent!r}, gradient={self.gradient!r}, debias={self.debias}"
+        )
 
     @torch.no_grad()
     def true_confusion(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:

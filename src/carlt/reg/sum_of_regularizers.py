@@ -9,7 +9,7 @@ from carlt.protocols import FollowsProgress
 class SumOfRegularizers(nn.ModuleDict):
     """The sum of regularizers by name: ``SumOfRegularizers(car=CAR(...), confidence_penalty=ConfidencePenalty())``.
 
-    Each has its own weight and state, and sees the same logits (N, C) and targets.
+    Each has its own weight and state, and gets the same logits (N, C) and targets.
 
     Raises:
         CarltError: no regularizer is given.

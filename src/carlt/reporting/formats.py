@@ -131,12 +131,12 @@ def as_csv(tables: Sequence[Table]) -> str:
 
 
 def sources(table: Table) -> list[str]:
-    """What the published rows are, one sentence a source."""
+    """The sources of the published rows, one sentence per source."""
     return [f"Published, not measured here: {source}." for source in dict.fromkeys(k.source for k in table.published)]
 
 
 def _latex_number(text: str) -> str:
-    """A minus sign, a dash of its own or the dash of a range, each as long as it should be."""
+    """The text with typographic minus signs and dashes."""
     sign, rest = ("$-$", text[1:]) if text.startswith("-") and text != NONE else ("", text)
     return sign + _latex(rest).replace("-", "--")
 

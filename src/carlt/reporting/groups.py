@@ -11,7 +11,7 @@ from carlt.runs.keys import NOT_IN_REPORT, is_under
 from carlt.runs.reading import LeftOut, Run
 
 CHECKSUM = "data checksum"
-OF_STAGE = ("choices.loss", "choices.sampler", "choices.optim")  # told by the name of a second stage
+OF_STAGE = ("choices.loss", "choices.sampler", "choices.optim")  # the name of a second stage implies them
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class DataSet:
     imbalance_factor: float | None
     groups: Sequence[Group]
     checksum: str = ""
-    """Told where another data set has the same name and size."""
+    """Shown where another data set has the same name and size."""
 
     @property
     def title(self) -> str:
@@ -69,7 +69,9 @@ class DataSet:
             found = exact or [group for group in self.groups if wanted in group.label]
             if len(found) != 1:
                 labels = "; ".join(group.label for group in found or self.groups)
-                raise CarltError(f"baseline={wanted}: {'several have it' if found else 'no such label'} among {labels}")
+                raise CarltError(
+                    f"baseline={wanted}: {'several labels contain it' if found else 'no such label'} among {labels}"
+                )
             return found[0]
 
         def plain(group: Group) -> tuple[bool, bool, bool]:
@@ -101,7 +103,7 @@ def group_by_data_set(runs: Sequence[Run]) -> list[DataSet]:
     found: dict[tuple[str, int, float | str], list[Run]] = {}
     for run in runs:
         factor = _imbalance_factor(run)
-        # Without a factor to tell two of a name apart (folders of one's own), the images themselves must be the same.
+        # Without an imbalance factor (image folders) two data sets are the same only if their images are.
         which = factor if factor is not None else str(run.result["data"].get("sha256"))
         found.setdefault((str(run.result["data"].get("name", "?")), run.result["num_classes"], which), []).append(run)
     sizes = [key[:2] for key in found if isinstance(key[2], str)]
@@ -138,8 +140,8 @@ def _groups(runs: Sequence[Run]) -> list[Group]:
 
 
 def _configuration(run: Run) -> dict[str, str]:
-    """What may set a run apart from others of its data set, but for the seed; what is null is as if it were not there,
-    as in runs of a version that did not know it."""
+    """The values that distinguish a run from others of its data set, without the seed. A null is left out, because runs
+    of earlier versions lack the key."""
     config = {name: value for name, value in run.config.items() if not _ignored(name) and value != "None"}
     return config | {CHECKSUM: str(run.result["data"].get("sha256"))[:8]}
 
@@ -164,7 +166,7 @@ def _label(config: Mapping[str, str], names: Sequence[str]) -> str:
 def _tells(name: str, config: Mapping[str, str], configs: Sequence[Mapping[str, str]]) -> bool:
     """Whether a value sets ``config`` apart from others of its stage that chose the same option of its group."""
     group = name.split(".")[0]
-    if group == "recipe" or name == CHECKSUM:  # other values tell the same
+    if group == "recipe" or name == CHECKSUM:  # other values imply it
         return False
     choice = f"choices.{group}"
     peers = [other for other in configs if _stage(other) == _stage(config)]

@@ -28,7 +28,7 @@ class Section:
 
 
 def page(sections: Sequence[Section], left_out: Sequence[LeftOut], written: str) -> str:
-    """The HTML of a report; ``written`` says when and from what."""
+    """The HTML of a report; ``written`` is a sentence on its date and sources."""
     title = "Report: " + "; ".join(section.data.title for section in sections)
     body = "".join(_section(section, f"d{k}") for k, section in enumerate(sections))
     left = "".join(f"<li><code>{escape(str(folder))}</code>: {escape(reason)}</li>" for folder, reason in left_out)

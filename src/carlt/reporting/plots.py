@@ -12,7 +12,7 @@ from carlt.runs.record import ClassResult, read_per_class
 
 GROUP_COLOURS = {"many": "#0072b2", "medium": "#009e73", "few": "#d55e00"}  # Okabe and Ito
 HEATMAP_CELLS = 200
-"""Larger confusion matrices are summed into at most this many blocks a side: a pixel a class shows nothing."""
+"""Larger confusion matrices are summed into at most this many blocks per side."""
 
 
 def draw_run(run_dir: Path) -> dict[str, Path]:
@@ -82,7 +82,7 @@ def confusion(run_dir: Path) -> Path:
     np.add.at(matrix, (place[true] * blocks // int(size), place[predicted] * blocks // int(size)), count)
     matrix /= np.maximum(matrix.sum(1, keepdims=True), 1)
     figure, axes = _figure(6.5, 5.5)
-    # A square-root scale: on a linear one a class confused with several others looks confused with none.
+    # A square-root scale: on a linear one, small confusions with several classes are invisible.
     image = axes.imshow(100 * matrix, cmap="magma", norm=PowerNorm(0.5, 0, 100), interpolation="nearest")
     figure.colorbar(image, label="% of the true class")
     axes.set(xlabel="predicted class", ylabel="true class", title="Test confusion, most frequent class first")
@@ -131,7 +131,7 @@ def curves(run_dir: Path) -> Path:
 
 
 def _class_ticks(axes: Any, rows: Sequence[ClassResult]) -> None:
-    """Name the classes and their training images below the bars, where there is room for names."""
+    """Write class names and numbers of training images below the bars, where there is room."""
     if len(rows) <= 40:
         labels = [f"{row.class_name}\nn = {row.train_count}" for row in rows]
         axes.set_xticks(range(len(rows)), labels, rotation=0 if len(rows) <= 12 else 90, fontsize=8, parse_math=False)

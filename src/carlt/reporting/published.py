@@ -12,7 +12,7 @@ FILE = Path(__file__).with_name("published.csv")
 
 @dataclass(frozen=True)
 class Published:
-    """What a source gives for a method: ``values`` by metric as printed there, in %, a range where sources differ."""
+    """The published numbers of a method: ``values`` by metric as printed, in %, a range where sources differ."""
 
     method: str
     setting: str
@@ -21,7 +21,7 @@ class Published:
 
 
 def published(data: DataSet) -> list[Published]:
-    """What is known for this data set, its classes and its imbalance factor, in the file's order."""
+    """The published numbers for a data set, its classes and its imbalance factor, in the file's order."""
     found: dict[tuple[str, str, str], dict[str, str]] = {}
     with open(FILE, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):

@@ -11,7 +11,7 @@ from carlt.runs.reading import Run
 
 
 class Column(NamedTuple):
-    """A metric of the test split and how a table shows it; what is not shown is in the CSV file only."""
+    """A metric of the test split and its format in a table; hidden columns are in the CSV file only."""
 
     metric: str
     heading: str

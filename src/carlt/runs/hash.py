@@ -1,4 +1,4 @@
-"""What makes two runs the same: a hash of everything that decides their numbers."""
+"""The run's hash: two runs with the same hash have the same numbers."""
 
 import hashlib
 import json

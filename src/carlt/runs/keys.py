@@ -1,4 +1,4 @@
-"""Which keys of a config decide a run's numbers, and which only say where it lies, who watches it and how it is fed."""
+"""Which keys of a config decide a run's numbers, and which only set paths, logging and loading."""
 
 from collections.abc import Iterable
 
@@ -18,7 +18,7 @@ CHANGE_NO_NUMBER = (
 """Keys that change no number of a run."""
 
 NOT_IN_HASH = (*CHANGE_NO_NUMBER, "init_run", "recipe", "choices")
-"""Keys that the run's hash leaves out: besides the above those that only name what other keys say in full
+"""Keys that the run's hash leaves out: also those whose content other keys hold in full
 (``init.weights`` holds the checksum of what ``init_run`` names)."""
 
 NOT_IN_REPORT = (*CHANGE_NO_NUMBER, "seed", "init_run", "init.weights", "callbacks")
@@ -41,7 +41,7 @@ MAY_CHANGE_ON_RESUME = (
     "callbacks.progress",
     "callbacks.checkpoints.every_n_steps",
 )
-"""Keys that ``resume=`` may change: the length of the training, and where and on what it runs."""
+"""Keys that ``resume=`` may change: the length of the training, paths and devices."""
 
 
 def is_under(key: str, places: Iterable[str]) -> bool:

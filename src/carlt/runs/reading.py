@@ -1,4 +1,4 @@
-"""Run folders as a report sees them: what is small is read at once, what only a plot needs when it is asked for."""
+"""Run folders as reports read them: small files at once, files that only plots need on first use."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True)
 class Cells:
-    """The non-zero cells of a confusion matrix: ``count[k]`` images of class ``true[k]`` seen as ``predicted[k]``."""
+    """Non-zero cells of a confusion matrix: ``count[k]`` images of class ``true[k]`` predicted as ``predicted[k]``."""
 
     true: np.ndarray
     predicted: np.ndarray
@@ -77,7 +77,7 @@ class Run:
             return reader(self.folder)
         except OSError as error:
             raise CarltError(f"{error.filename} cannot be read ({error.strerror})") from None
-        except Exception as error:  # whatever a damaged csv or npz sets off
+        except Exception as error:  # damaged csv and npz files raise many kinds of error
             raise CarltError(f"{self.folder} is damaged: {error}") from None
 
 
@@ -103,7 +103,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
 
 
 def read_run(folder: Path) -> Run:
-    """The run in ``folder``; CarltError says in a few words what it lacks."""
+    """The run in ``folder``; CarltError names in a few words what is missing."""
     try:
         result = json.loads((folder / paths.RESULT).read_text())
         config = yaml.load((folder / paths.CONFIG).read_text(), _Loader)
@@ -129,7 +129,7 @@ def read_run(folder: Path) -> Run:
 
 
 def _check_files(folder: Path, num_classes: int) -> None:
-    """The files that plots read are there and whole, as far as a glance tells."""
+    """Check that the files that plots read exist and are not obviously damaged."""
     for name in (paths.PER_CLASS, paths.CONFUSION, paths.METRICS):
         if not (folder / name).is_file():
             raise CarltError(f"no {name}")

@@ -12,6 +12,7 @@ import numpy as np
 
 from carlt.errors import CarltError
 from carlt.runs import paths
+from carlt.shots import group_of
 
 
 class ClassResult(NamedTuple):
@@ -24,11 +25,6 @@ class ClassResult(NamedTuple):
     test_count: int
     correct: int
     accuracy: float
-
-
-def group_name(train_count: int) -> str:
-    """many (> 100 training images), medium (20 to 100) or few (< 20)."""
-    return "many" if train_count > 100 else "few" if train_count < 20 else "medium"
 
 
 def write_result(run_dir: Path, result: dict[str, Any]) -> None:
@@ -52,9 +48,9 @@ def read_result(run_dir: Path) -> dict[str, Any]:
 def write_per_class(
     run_dir: Path, names: Sequence[str], train_counts: Sequence[int], total: Sequence[int], correct: Sequence[int]
 ) -> list[ClassResult]:
-    """``per_class.csv``, a row a class."""
+    """Write ``per_class.csv``, one row per class."""
     rows = [
-        ClassResult(i, name, n, group_name(n), seen, right, right / seen if seen else math.nan)
+        ClassResult(i, name, n, group_of(n), seen, right, right / seen if seen else math.nan)
         for i, (name, n, seen, right) in enumerate(zip(names, train_counts, total, correct, strict=True))
     ]
     text = io.StringIO()
@@ -85,7 +81,7 @@ def read_per_class(run_dir: Path) -> list[ClassResult]:
 def write_confusion(
     run_dir: Path, true: np.ndarray, predicted: np.ndarray, count: np.ndarray, num_classes: int
 ) -> None:
-    """``confusion.npz``: the non-zero test cells; ``count[k]`` images of class ``true[k]`` seen as ``predicted[k]``."""
+    """Write ``confusion.npz``: ``count[k]`` test images of class ``true[k]`` were predicted as ``predicted[k]``."""
     np.savez_compressed(
         run_dir / paths.CONFUSION, true=true, predicted=predicted, count=count, num_classes=np.array(num_classes)
     )

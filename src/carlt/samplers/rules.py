@@ -1,4 +1,4 @@
-"""Rules that order the images of an epoch."""
+"""Samplers: rules that order the images of an epoch."""
 
 from typing import ClassVar, Protocol
 

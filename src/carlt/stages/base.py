@@ -1,4 +1,4 @@
-"""What every second stage shares: features that stay as they are, under a classifier of its own."""
+"""The base of second stages: frozen features, and a classifier that is trained again."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -21,9 +21,9 @@ class Stage(ABC):
     paper: ClassVar[str]
     """The method and where it is from, for tables."""
     updates_statistics: ClassVar[bool] = False
-    """Whether batch normalisation goes on estimating means and variances; its scale and shift never change."""
+    """Whether batch normalisation still updates means and variances; its scale and shift never change."""
     classifiers: ClassVar[tuple[type[nn.Module], ...]] = (nn.Linear, CosineClassifier)
-    """Those that it can begin with."""
+    """The kinds of classifier that it can start from."""
 
     @abstractmethod
     def replace_classifier(self, trained: Any) -> nn.Module:
@@ -48,7 +48,7 @@ class FrozenBackbone(nn.Module):
     """``classifier`` on the features of ``backbone``, which is never trained: images (N, channels, H, W) to (N, C).
 
     The backbone stays in eval mode, so that neither statistics nor dropout move; with ``updates_statistics`` its batch
-    normalisation alone is in training mode. A classifier with ``after_step`` is told after each optimizer step.
+    normalisation alone is in training mode. A classifier's ``after_step`` is called after each step.
     """
 
     def __init__(self, backbone: nn.Module, classifier: nn.Module, updates_statistics: bool = False):
@@ -67,7 +67,7 @@ class FrozenBackbone(nn.Module):
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """What the classifier sees, (N, D)."""
+        """The classifier's input, (N, D)."""
         return extract_features(self.backbone, images)
 
     def forward(self, images: Tensor) -> Tensor:

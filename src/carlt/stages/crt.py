@@ -1,4 +1,4 @@
-"""cRT: the classifier once more, from the start."""
+"""cRT: a new classifier on frozen features."""
 
 from typing import ClassVar
 

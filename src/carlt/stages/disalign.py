@@ -1,4 +1,4 @@
-"""DisAlign: logits corrected as far as the image asks for it."""
+"""DisAlign: a learned correction of the logits, with a strength per image."""
 
 from typing import ClassVar
 
@@ -22,7 +22,7 @@ class CalibratedClassifier(nn.Module):
     """z'_c = (1 - s(f)) z_c + s(f) (a_c z_c + b_c), s(f) = sigmoid(v f + d): features (N, D) to logits (N, C).
 
     a = 1 and b = 0 at first, which leaves the logits as they are. The released code has (1 + s a) z + s b there, which
-    enlarges all of them at first; on a small network s then falls to 0, for good (stage 2 learns nothing).
+    enlarges all of them at first; on a small network s then falls to 0 and stays there, so stage 2 learns nothing.
     """
 
     def __init__(self, linear: LinearHead):

@@ -1,4 +1,4 @@
-"""LOS: the classifier goes on, on labels smoothed until little is left of them."""
+"""LOS: the classifier is trained further with strongly smoothed labels."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""LWS: one learned scale a class."""
+"""LWS: one learned scale per class."""
 
 from typing import ClassVar
 

@@ -10,7 +10,7 @@ from carlt.stages.base import LinearHead, Stage
 
 
 class WeightBalancing(Stage):
-    """The classifier goes on with class-balanced weights, weight decay and MaxNorm (Alshammari et al., CVPR 2022).
+    """Further training with class-balanced weights, weight decay and MaxNorm (Alshammari et al., CVPR 2022).
 
     After each step ||w_c|| <= r_c = min_k ||w_k|| + threshold (max_k ||w_k|| - min_k ||w_k||), of the weights it began
     with: the paper has a radius for each class, its released code this one for all. The bias is free.

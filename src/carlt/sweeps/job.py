@@ -1,4 +1,4 @@
-"""A job of a sweep: skipped if it is finished, gone on with if it was interrupted, noted if it fails."""
+"""A job of a sweep: skipped if finished, resumed if interrupted, recorded if it fails."""
 
 import sys
 import time
@@ -31,7 +31,7 @@ def run_job(
     first: bool,
     execute: Callable[..., dict[str, Any]],
 ) -> float | list[float] | None:
-    """Run this process's job unless it is finished; returns what a search maximises, None without one or on failure.
+    """Run this process's job unless it is finished. Returns the objective of a search, None without one or on failure.
 
     A job's folder ends in the first digits of its ``run_hash``: that is how it is found again, under any number.
 
@@ -103,7 +103,7 @@ def run_job(
         paths.write_text_atomic(where, traceback.format_exc())
         said = (str(error).strip() or "no message").splitlines()[0]
         reason = f"{type(error).__name__}: {said} (see {where.parent.name}/{ERROR})"
-    # The other jobs go on; the sweep's end names this one.
+    # The other jobs continue; the end of the sweep names this one.
     print(f"carlt.train: error in job {record.number} ({record.label}): {reason}", file=sys.stderr)
     note(state="failed", error=reason.replace("\n", "; "))
     return None
@@ -117,7 +117,7 @@ def job_folder(hydras_folder: Path, identity: str) -> Path:
 
 
 def check_same(folder: Path, identity: str, data_checksum: str) -> None:
-    """CarltError if somebody went on with the run in ``folder`` under other values."""
+    """CarltError if the run in ``folder`` was resumed with other values."""
     if not (folder / paths.CONFIG).exists():
         return
     # The folder is this sweep's own, so its classes are those of this command.
@@ -129,16 +129,18 @@ def check_objectives(objectives: Sequence[str], data: Any) -> None:
     """CarltError unless a search would be led by a validation split, and not by the test split."""
     wrong = [str(name) for name in objectives if not str(name).startswith("val/")]
     if wrong or not objectives:
-        raise CarltError(f"objective={','.join(wrong)}: a search is led by the validation split, e.g. val/worst_class")
+        raise CarltError(
+            f"objective={','.join(wrong)}: a search needs metrics of the validation split, e.g. val/worst_class"
+        )
     if data.val_split is None or data.validation == "test":
         raise CarltError(
             f"objective={','.join(objectives)}: {data.name} has no validation split here "
-            f"(data.validation={data.validation}); a search that sees the test split would be led by it"
+            f"(data.validation={data.validation}); a search on the test split would overfit it"
         )
 
 
 def objective_values(result: dict[str, Any], objectives: Sequence[str]) -> list[float]:
-    """What a finished run's last epoch has of the objectives."""
+    """The objectives' values in the last epoch of a finished run."""
     known = sorted(name for name in result["metrics"] if name.startswith("val/"))
     values = []
     for name in objectives:

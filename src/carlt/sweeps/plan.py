@@ -1,4 +1,4 @@
-"""A sweep seen from its start and its end: the folder that the same command finds again, and the table of its jobs."""
+"""The start and the end of a sweep: its folder, which the same command finds again, and the table of its jobs."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ SWEEPERS = ("sweep", "hydra/sweeper")
 
 @dataclass(frozen=True)
 class Sweep:
-    """The folder of a sweep, the keys that it varies and its number of jobs; a search has a number of its own."""
+    """The folder of a sweep, the keys that it varies and its number of jobs (0 for a search)."""
 
     folder: Path
     keys: tuple[str, ...]
@@ -40,7 +40,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a job: ``state`` is begun, finished, skipped or failed."""
+    """The state of a job: ``state`` is begun, finished, skipped or failed."""
 
     number: int
     jobs: int
@@ -55,7 +55,7 @@ class Record:
 
 
 def plan(overrides: Sequence[str]) -> tuple[Sweep, list[str]]:
-    """The sweep that a command line describes, and ``overrides`` with those that Hydra needs besides.
+    """The sweep that a command line describes, and ``overrides`` completed for Hydra.
 
     Its folder is ``runs/sweeps/<varied keys>_<hash of the overrides>``, so the same command comes to the same folder,
     unless ``hydra.sweep.dir`` names another.
@@ -122,7 +122,7 @@ def conclude(sweep: Sweep) -> None:
 
 
 def seconds_per_job(sweep: Sweep) -> float | None:
-    """What a job that this command ran took on average; None before the first one is finished."""
+    """The mean time of this command's finished jobs; None before the first."""
     times = [record.seconds for record in _records(sweep) if record.seconds is not None]
     return mean(times) if times else None
 
@@ -133,7 +133,7 @@ def _table(finished: Sequence[Record], search: bool) -> str:
         last_epochs = [tables(data, data.baseline())[0] for data in group_by_data_set(runs)]
     except CarltError as error:  # jobs that differ in nothing that a table would show
         return f"no table: {error}\n"
-    if search:  # how each trial differs from one of them tells nothing
+    if search:  # differences to one of the trials mean nothing
         last_epochs = [replace(t, rows=[replace(row, differences=()) for row in t.rows]) for t in last_epochs]
     return "\n".join(map(formats.markdown, last_epochs))
 
@@ -156,4 +156,4 @@ def _resolved(override: Override) -> str:
         return str(OmegaConf.create([_text(override).partition("=")[2].strip("'\"")])[0])
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
-        raise CarltError(f"hydra.sweep.dir must be known before the jobs are, but {reason}") from None
+        raise CarltError(f"hydra.sweep.dir must not depend on a job: {reason}") from None

@@ -1,4 +1,4 @@
-"""A sheet of pictures to look at: what training sees of some images, and what mixing makes of them."""
+"""A sheet of pictures: the views of some training images, and the results of mixing."""
 
 import re
 from pathlib import Path
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ROWS = 6
-TRIES = 64  # batches to look through for a mixed one
+TRIES = 64  # batches to search for a mixed one
 
 
 def draw(data: LongTailDataModule, module: LongTailClassifier, path: Path) -> None:
-    """A PNG at ``path``: a row an image, its views and what it is mixed with, soft labels beside mixed pictures.
+    """Draw a PNG at ``path``: one row per image with its views, its partner and the mixed image with its soft label.
 
     Raises:
         CarltError: no batch of ``TRIES`` is mixed though ``aug.paste`` is set.
@@ -48,7 +48,7 @@ def draw(data: LongTailDataModule, module: LongTailClassifier, path: Path) -> No
         axes[0, column].set_title(title, fontsize=10, pad=10)
         for row in range(rows):
             _show(axes[row, column], pictures[row], names[column][row])
-    figure.suptitle(f"{data.name}, {data.image_size} px: what training sees", fontsize=11)
+    figure.suptitle(f"{data.name}, {data.image_size} px: training views", fontsize=11)
     figure.savefig(path, dpi=110)
 
 

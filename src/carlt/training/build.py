@@ -1,4 +1,4 @@
-"""From a validated config to the parts of a run. Below this, nothing sees a DictConfig."""
+"""Build the parts of a run from a validated config. The parts take plain values, no DictConfig."""
 
 import logging
 import warnings
@@ -167,7 +167,7 @@ def build_loggers(config: DictConfig, run_dir: Path, position: SweepPosition | N
 def build_trainer(
     config: DictConfig, run_dir: Path, loggers: list[Logger], position: SweepPosition | None = None
 ) -> L.Trainer:
-    """Lightning's trainer with carlt's callbacks; metrics.csv is written whatever the config says."""
+    """Lightning's trainer with carlt's callbacks; metrics.csv is written for every config."""
     epochs = config.trainer.max_epochs
     if not (isinstance(epochs, int) and epochs >= 1):
         raise CarltError(f"trainer.max_epochs={epochs}: schedules need a number of epochs, at least 1")
@@ -187,7 +187,7 @@ def evaluate_trainer(config: DictConfig, run_dir: Path) -> L.Trainer:
 
 
 def quiet_libraries() -> None:
-    """Lightning's notes about itself are not the user's concern."""
+    """Silence Lightning's notes about itself."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     for hint in (

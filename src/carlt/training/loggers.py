@@ -1,4 +1,4 @@
-"""Where metrics go besides ``metrics.csv``: W&B or TensorBoard, when asked for."""
+"""Loggers besides ``metrics.csv``: W&B and TensorBoard."""
 
 import csv
 import os
@@ -44,7 +44,7 @@ def wandb_logger(
     choices: Mapping[str, Any] | None = None,
     position: SweepPosition | None = None,
 ) -> WandbLogger:
-    """Weights & Biases, by default ``offline`` where no key is at hand. A resumed run goes on with its W&B run.
+    """Weights & Biases, by default ``offline`` without a key. A resumed run continues its W&B run.
 
     Runs are grouped by experiment, their preset or else the options of their config groups, and tagged with each of
     these and with their sweep. Code, its differences from the commit and the address of the repository stay here: who

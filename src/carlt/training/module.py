@@ -66,7 +66,7 @@ class LongTailClassifier(L.LightningModule):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
         # A regularizer's state is the same on every rank by itself; DDP need not send a C x C matrix every step.
         self._ddp_params_and_buffers_to_ignore = [f"reg.{name}" for name, _ in reg.named_buffers()]
-        # Saved with the checkpoint, so that the epoch in which a run was interrupted logs what it would have.
+        # Saved with the checkpoint, so that an interrupted epoch logs the same values as an uninterrupted one.
         self.train_means = nn.ModuleDict({name: MeanMetric() for name in ("loss", "penalty")})
         for metric in self.train_means.values():
             cast(MeanMetric, metric).persistent(True)
@@ -91,7 +91,7 @@ class LongTailClassifier(L.LightningModule):
         self._set_progress()
 
     def on_train_start(self) -> None:
-        self._set_progress()  # a run that goes on within an epoch has no start of that epoch
+        self._set_progress()  # a run resumed within an epoch has no start of that epoch
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))

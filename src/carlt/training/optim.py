@@ -1,4 +1,4 @@
-"""Optimizers with their learning-rate schedule: what a recipe says, turned into what Lightning wants."""
+"""Optimizers with their learning-rate schedules, built from a recipe for Lightning."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -72,8 +72,8 @@ class Malice:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (pickle.dumps(Malice()), "asks for posix.system"),
-        (pickle.dumps({b"data": Malice()}), "asks for posix.system"),
+        (pickle.dumps(Malice()), "names posix.system"),
+        (pickle.dumps({b"data": Malice()}), "names posix.system"),
         (pickle.dumps({b"data": np.zeros(3, object)}), "holds an array of O"),
         (pickle.dumps({b"data": np.zeros(3, np.float32)}), "holds an array of f4"),
         (pickle.dumps({b"data": np.zeros(3, np.uint8)})[:-20], "not a CIFAR batch"),

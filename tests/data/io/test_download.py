@@ -77,7 +77,7 @@ def test_interrupted_goes_on_by_itself(server, tmp_path):
 
 def test_interrupted_for_good_goes_on_next_time(server, tmp_path):
     server.cut = [100_000, 100_000, 100_000]
-    with pytest.raises(CarltError, match=r"the connection failed 3 times .*run the command again to go on"):
+    with pytest.raises(CarltError, match=r"the connection failed 3 times .*run the command again to continue"):
         fetch(f"{server.url}/file", tmp_path / "file", (DIGEST,))
     assert left(tmp_path) == ["file.part"]
     fetch(f"{server.url}/file", tmp_path / "file", (DIGEST,))

@@ -49,7 +49,7 @@ class DigitsLT(LongTailDataModule):
         self.test_per_class, self.val_per_class, self.subset_seed = test_per_class, val_per_class, subset_seed
 
     def load(self) -> Splits:
-        from sklearn.datasets import load_digits  # imported here: scikit-learn takes a second that only digits pay
+        from sklearn.datasets import load_digits  # imported here, because scikit-learn takes a second to import
 
         digits = load_digits()
         pixels = torch.from_numpy(digits.images).mul(255 / 16).round().to(torch.uint8).unsqueeze(1)

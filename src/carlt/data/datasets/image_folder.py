@@ -1,4 +1,4 @@
-"""Anyone's images: a folder a class."""
+"""Image folders: one folder per class."""
 
 import logging
 import os
@@ -31,7 +31,8 @@ class ImageFolder(LongTailDataModule):
     Args:
         imbalance_factor: thin the training images to a long tail of this factor; by default they are used as they are.
         profile, subset, largest_class: how, see CIFAR-LT; ``largest_class`` is by default the size of the smallest.
-        test_ratio, val_ratio, split_seed: shares of each class split off where there are no such folders.
+        test_ratio, val_ratio, split_seed: shares of each class that become the test and validation splits
+            where those folders are missing.
         in_memory: decode once to ``image_size`` squares and hold them, for sets of small images.
         verify: see ``datasets.listed``; the files were just listed, so ``files`` finds nothing more than ``lists``.
         on_error: whether an empty class or an undecodable image is an error, or logged and left out.
@@ -150,7 +151,7 @@ class ImageFolder(LongTailDataModule):
             for part, indices in zip(parts, order.split([n - test - val, val, test]), strict=True):
                 part.append(indices)
         if not any(map(len, parts[2])):
-            raise CarltError(f"{self.root} has one image a class, none to spare for testing; add test/<class>/")
+            raise CarltError(f"{self.root} has one image per class and none to spare for testing; add test/<class>/")
         train, val_split, test_split = (everything.subset(torch.cat(part).sort().values) for part in parts)
         return train, val_split if len(val_split) else None, test_split
 

@@ -17,7 +17,7 @@ def decode_all(split: Split, side: int, threads: int = 0) -> Split:
     """``split`` with its files decoded to uint8 (N, 3, side, side).
 
     Pictures of another size are scaled by their shorter side, and the centre is cut out. A file
-    that cannot be decoded is an error, or is counted, logged and left out where the split's images say ``skip``.
+    that cannot be decoded is an error; with ``on_error="skip"`` it is counted, logged and left out.
     """
     images = split.images
     assert isinstance(images, FileImages)

@@ -55,7 +55,7 @@ class INaturalist2018(ListedLT):
         return records
 
     def canonical(self, split: SplitName, records: Records, folders: list[str]) -> Records:
-        """Paths begin with ``train_val2018/``, whatever folder the list puts before it."""
+        """Paths begin with ``train_val2018/``; a folder before that is removed."""
         if all(path.startswith(b"train_val2018/") for path in records.paths.tolist()):
             return records
         return records.rewritten(r"^(?:.*/)?(?:train_val2018/)?(?=[^/\n]+/\d+/[^/\n]+$)", "train_val2018/")

@@ -28,7 +28,7 @@ class ListedLT(LongTailDataModule):
     Args:
         root: folder with the images.
         lists: folder with the list files; by default ``root/lists``.
-        verify: what is checked before training: ``lists`` only, that ``files`` exist, or that they decode (``full``,
+        verify: the check before training: of ``lists`` only, that ``files`` exist, or that they decode (``full``,
             minutes: ``python -m carlt.prepare data=<set> verify=full`` does it once for all).
         on_error: whether a bad line, a missing or an undecodable image is an error, or counted, logged and left out.
         official: whether lists and counts must be the published ones.
@@ -61,7 +61,7 @@ class ListedLT(LongTailDataModule):
         self.set_verify(verify)
 
     def downloads(self) -> list[Download]:
-        """The lists; the images have owners who want to be asked."""
+        """The lists; the images must be requested from their owners."""
         return [
             Download(f"{LISTS}/{self.lists_folder}/{file}", self.lists / file, self.sha256.get(split, ()))
             for split, file in self.files.items()
@@ -94,9 +94,9 @@ class ListedLT(LongTailDataModule):
             self.facts[split].check(counts, records.source)
 
     def canonical(self, split: SplitName, records: Records, folders: list[str]) -> Records:
-        """``records`` with this project's path prefix, whatever variant of the list they are from.
+        """``records`` with this project's path prefix, for every variant of the list.
 
-        ``folders`` are those of the training classes; the training split itself is asked first, with none.
+        ``folders`` are those of the training classes; it is empty for the training split itself, which is read first.
         """
         return records
 

@@ -27,7 +27,7 @@ class PlacesLT(ListedLT):
         "val": Facts(images=7_300, classes=365, smallest=20, largest=20),
         "test": Facts(images=36_500, classes=365, smallest=100, largest=100),
     }
-    # Of validation and test only one variant's digest is known; their counts are checked whatever the variant.
+    # For validation and test the digest of one variant is published; the counts are checked for all.
     sha256 = {
         "train": (
             "726c4871dcbf07ce2f857703bfe32e9a83ffbf52d704239f6d95c4f4f4c247f7",

@@ -21,7 +21,7 @@ class TinyImageNetLT(LongTailDataModule):
     """Tiny-ImageNet-LT: 200 classes of 64 x 64 images, 500 to 5 a class at imbalance factor 100, 21,549 in all.
 
     There is no official list; this is the CIFAR-LT rule on Tiny-ImageNet's training images, sorted by name within the
-    classes of ``wnids.txt``, and the official validation split (10,000 images) is the test split. The images asked for
+    classes of ``wnids.txt``, and the official validation split (10,000 images) is the test split. The images needed
     are decoded once and kept at ``min(image_size, 64)`` pixels.
 
     Args:
@@ -96,7 +96,7 @@ class TinyImageNetLT(LongTailDataModule):
         if len(wnids) != self.expected_classes:
             raise CarltError(
                 f"{self.folder / 'wnids.txt'} lists {len(wnids)} classes, expected {self.expected_classes}; "
-                f"if you mean to use them, say data.num_classes={len(wnids)}"
+                f"to use them, give data.num_classes={len(wnids)}"
             )
         return wnids
 

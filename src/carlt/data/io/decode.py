@@ -1,4 +1,4 @@
-"""One image file to upright 8-bit RGB, or one error that names the file; whatever the file holds."""
+"""Decode one image file to upright 8-bit RGB, or raise one error that names the file."""
 
 import io
 import warnings
@@ -48,7 +48,7 @@ def decode(path: Path) -> Tensor:
 
 
 def _decode_fast(data: bytes) -> np.ndarray | None:
-    """uint8 (H, W, 3) of an ordinary JPEG; None for Pillow to judge, whose verdict holds whatever is installed."""
+    """uint8 (H, W, 3) of an ordinary JPEG; None for all other files, which Pillow decodes or refuses."""
     if decode_jpeg is None or not data.startswith(b"\xff\xd8\xff"):
         return None
     try:
@@ -75,7 +75,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """``image`` as 8-bit RGB, of whatever mode it is."""
+    """``image`` of any mode as 8-bit RGB."""
     if image.mode.startswith("I"):
         # convert() would clip every 16-bit value above 255 to white.
         return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")

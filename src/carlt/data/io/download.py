@@ -22,7 +22,7 @@ PIECE = 1 << 18  # bytes
 TIMEOUT = 30  # seconds without a byte
 ATTEMPTS = 3
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes that are there and, where the server says, those there will be."""
+"""Called with the bytes so far and, if the server gives it, their total."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Download:
 
     @property
     def result(self) -> Path:
-        """What is there once this is done."""
+        """The file or folder that exists afterwards."""
         return self.target.parent / self.unpacked if self.unpacked else self.target
 
 
 def obtain(download: Download, progress: Progress = lambda there, total: None) -> None:
-    """Fetch and unpack what is not there yet."""
+    """Fetch and unpack the missing parts."""
     if download.result.exists():
         return
     if not download.target.exists():
@@ -56,10 +56,10 @@ def obtain(download: Download, progress: Progress = lambda there, total: None) -
 def fetch(url: str, target: Path, sha256: tuple[str, ...] = (), progress: Progress = lambda there, total: None) -> None:
     """Download ``url`` to ``target``, by way of ``target.part``, which a later call continues.
 
-    Only a file whose digest is known is continued, since nothing else tells that both parts belong together.
+    A partial file is continued only if its digest is published, because the digest proves that both parts fit.
 
     Raises:
-        CarltError: the server refuses, the connection ends too often, the content is not what ``sha256`` says, or the
+        CarltError: the server refuses, the connection ends too often, the content does not match ``sha256``, or the
             disk is full or not writable. ``target`` then does not exist; a part that can be continued is kept.
     """
     part = target.with_name(target.name + ".part")
@@ -94,13 +94,13 @@ def _transfer_patiently(url: str, part: Path, target: Path, progress: Progress) 
             if attempt == ATTEMPTS - 1:
                 raise CarltError(
                     f"{url}: the connection failed {ATTEMPTS} times ({getattr(error, 'reason', None) or error}); "
-                    f"run the command again to go on, or get the file elsewhere and put it at {target}"
+                    f"run the command again to continue, or get the file elsewhere and put it at {target}"
                 ) from None
             time.sleep(attempt)
 
 
 def _transfer(url: str, part: Path, progress: Progress) -> None:
-    """Append to ``part`` what it lacks; ConnectionError if the server sends less than it announced."""
+    """Append the missing bytes to ``part``; ConnectionError if the server sends fewer than it announced."""
     there = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={there}-"} if there else {})
     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:

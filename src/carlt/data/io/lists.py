@@ -50,7 +50,7 @@ def read_list(path: Path, num_classes: int, on_error: OnError = "raise") -> Reco
     except OSError as error:
         raise CarltError(f"list {path} cannot be read: {error.strerror}") from None
     label_of = {str(label).encode(): label for label in range(num_classes)}
-    strays = LEAVES.search(text) is not None  # one look at the whole text spares half a million at its lines
+    strays = LEAVES.search(text) is not None  # one search of the whole text is faster than half a million of its lines
     paths, labels, lines, seen = [], [], [], set()
     bad: list[str] = []
     for line, row in enumerate(text.split(b"\n"), 1):
@@ -72,7 +72,7 @@ def read_list(path: Path, num_classes: int, on_error: OnError = "raise") -> Reco
 
 
 def _complaint(name: bytes, label: bytes, num_classes: int, seen: bool) -> str:
-    """What is wrong with a line, in words."""
+    """The problem of a line, in words."""
     if not name and not label:
         return "the line is blank"
     if not name:

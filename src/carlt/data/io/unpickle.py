@@ -10,7 +10,7 @@ from carlt.errors import CarltError
 
 
 class _Array:
-    """Stands for a NumPy array: remembers the state that the pickle gives it."""
+    """Takes the place of a NumPy array and keeps the state that the pickle holds."""
 
     def __init__(self, *_: Any):
         self.array: np.ndarray | None = None
@@ -23,7 +23,7 @@ class _Array:
 
 
 class _Dtype:
-    """Stands for a NumPy dtype: remembers its code, ``u1`` for uint8."""
+    """Takes the place of a NumPy dtype and keeps its code, ``u1`` for uint8."""
 
     def __init__(self, code: str | bytes, *_: Any):
         self.code = code.decode() if isinstance(code, bytes) else code
@@ -48,7 +48,7 @@ _STAND_INS = {
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STAND_INS:
-            raise pickle.UnpicklingError(f"asks for {module}.{name}, which image data has no need of")
+            raise pickle.UnpicklingError(f"names {module}.{name}, which image data does not need")
         return _STAND_INS[module, name]
 
 

@@ -22,7 +22,7 @@ def usable(images: FileImages, verify: Verify, num_workers: int, place: Callable
     """Indices of the images that are there (``files``) and decode (``full``).
 
     An unusable image is an error, or counted, logged and left out where ``images.on_error`` is ``skip``.
-    ``place(index)`` says where it is listed.
+    ``place(index)`` is the place where it is listed.
     """
     problems = dict.fromkeys(missing(images.root, images.paths).tolist(), "the file is missing")
     if verify == "full":

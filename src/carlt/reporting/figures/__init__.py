@@ -1,4 +1,4 @@
-"""A report's plots: each module draws one kind and says what to read from it."""
+"""The plots of a report: one module per kind, with a sentence on how to read it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +20,7 @@ PLOTS: dict[str, Callable[[Shown, str], Figure | None]] = {
 
 
 def drawings(data: DataSet, baseline: Group, prefix: str) -> dict[str, Callable[[], Figure | None]]:
-    """What can be drawn of a data set by name; a drawing is None where the records lack what it shows.
+    """The plots of a data set by name; a plot is None where the records lack its data.
 
     ``prefix`` keeps the plots of one page apart from those of its other data sets.
     """

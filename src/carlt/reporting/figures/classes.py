@@ -10,7 +10,7 @@ from carlt.reporting.groups import Group
 FEW_CLASSES = 40
 """Up to so many classes each is a point on its line; above, lines are means of classes of like frequency."""
 POINTS = 2000
-"""Of more classes the points are left out: with few test images each they form bars that say nothing."""
+"""Above this number of classes the points are left out: with few test images each they only form bars."""
 BINS = 12
 STEPS = 400
 

@@ -9,7 +9,7 @@ from carlt.reporting.groups import Group
 from carlt.runs.record import ClassResult
 
 BLOCKS = 100
-"""Matrices with more classes are summed into so many blocks a side: a pixel a class shows nothing."""
+"""Matrices with more classes are summed into this many blocks per side."""
 METHODS = 3
 NAMED = 15
 """Up to so many classes the axes name them."""
@@ -33,7 +33,9 @@ def heat_maps(shown: Shown, name: str) -> Figure:
         axes[0].set_ylabel("true class")
         figure.colorbar(image, ax=axes, label="% of the true class", shrink=0.85)
         drawn = svg(figure, name)
-    per_block = f"A pixel stands for about {size / BLOCKS:.0f} x {size / BLOCKS:.0f} classes. " if size > BLOCKS else ""
+    per_block = (
+        f"Each pixel is the sum of about {size / BLOCKS:.0f} x {size / BLOCKS:.0f} classes. " if size > BLOCKS else ""
+    )
     left = len(shown.groups) - len(groups)
     others = f"Drawn: the baseline and the best {METHODS - 1} others by overall accuracy. " if left > 0 else ""
     return Figure(
@@ -94,7 +96,7 @@ def _heat_map(axis: Any, percent: np.ndarray) -> Any:
 
 
 def _ticks(axis: Any, rows: list[ClassResult], blocks: int, named: bool) -> None:
-    """Names where there are few classes, else training images at a few places."""
+    """Class names where there are few classes, otherwise numbers of training images."""
     if len(rows) <= NAMED:
         axis.set_xticks(range(len(rows)), [row.class_name for row in rows], rotation=90, fontsize=7.5)
         axis.set_yticks(range(len(rows)), [row.class_name for row in rows] if named else [], fontsize=7.5)

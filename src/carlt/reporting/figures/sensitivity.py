@@ -17,7 +17,7 @@ DEFAULT = "default"
 
 
 class Sweep(NamedTuple):
-    """One line: groups that differ by one parameter alone, and what they share that other lines do not."""
+    """One line of the plot: groups that differ by one parameter alone, and their common values."""
 
     label: str
     groups: Mapping[str, Group]
@@ -57,7 +57,7 @@ def sensitivity(parameter: str, lines: Sequence[Sweep], baseline: Group, name: s
                     for value, group in sorted(line.groups.items(), key=lambda item: place[item[0]])
                 ]
                 x, mean, deviation, _ = np.array(points, dtype=float).T
-                # A value that the record does not tell has its place somewhere between the others.
+                # A value that the record lacks is drawn between the others.
                 first = int(DEFAULT in line.groups)
                 axis.plot(x[first:], mean[first:], color=colour)
                 axis.errorbar(x, mean, np.nan_to_num(deviation), color=colour, marker="o", ms=4, capsize=2.5, ls="",
@@ -84,7 +84,7 @@ def sensitivity(parameter: str, lines: Sequence[Sweep], baseline: Group, name: s
     return Figure(
         f"Sensitivity to {parameter}",
         "Mean and standard deviation over the seeds; all else stays as it is. A flat line says that the value hardly "
-        f"matters; whiskers that reach over the neighbours, that these seeds cannot tell.{default}{left}",
+        f"matters; whiskers that overlap the neighbours', that these seeds do not show a difference.{default}{left}",
         f"Line plots of overall, few-shot and worst-class test accuracy over {parameter} = {', '.join(values)}.",
         drawn,
     )

@@ -1,4 +1,4 @@
-"""How a report's plots look: SVG in the page's text colour, and colours that colour-blind readers can tell apart."""
+"""The style of a report's plots: SVG in the page's text colour, with colours for colour-blind readers."""
 
 import io
 import re
@@ -18,9 +18,9 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DASHES = ("-", "-", "-", (0, (5, 1.5)), (0, (5, 1.5)), (0, (5, 1.5)))
 BASELINE = "#808080"
 MOST = 6
-"""Methods in one plot; more lines than these nobody can follow."""
+"""The most methods in one plot; more lines cannot be followed."""
 INK = "#010203"
-"""Stands for the page's text colour until the SVG is written."""
+"""A placeholder for the page's text colour until the SVG is written."""
 _RC: Any = {
     "svg.fonttype": "none",  # text stays text: small, and readable to machines
     "font.family": "sans-serif",
@@ -43,7 +43,7 @@ _RC: Any = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn plot: what it is called, what to read from it, what is in it, and the SVG."""
+    """A plot: its title, how to read it, its description and its SVG."""
 
     title: str
     caption: str
@@ -106,7 +106,7 @@ def canvas(width: float, height: float, panels: int = 1, columns: int = 6) -> It
 
 
 def svg(figure: Any, name: str) -> str:
-    """The figure as ``<svg>``: it scales to its place, takes the page's text colour and has ids of its own."""
+    """The figure as ``<svg>``: it scales to its place, takes the page's text colour and has unique ids."""
     import matplotlib as mpl
 
     text = io.StringIO()

@@ -34,7 +34,7 @@ def curves(shown: Shown, name: str) -> Figure | None:
 
 
 def car(shown: Shown, name: str) -> Figure | None:
-    """CAR's own curves; None where nobody trained with it."""
+    """CAR's own curves; None if no run used CAR."""
     return _draw(
         shown,
         CAR,

@@ -1,4 +1,4 @@
-"""What CAR is doing: its spectral norm, how far its estimate is from the truth, and what it costs."""
+"""CAR's diagnostics: its spectral norm, the error of its estimate, and its cost."""
 
 import math
 import time
@@ -20,7 +20,7 @@ class CarDiagnostics(Callback):
 
     ``car/ema_gap`` is ||C^ - C_true||_F / ||C_true||_F, with C_true the surrogate confusion of the whole training set
     under the present weights in eval mode: one forward pass over it. ``car/time_share`` is CAR's part of a training
-    step; CAR finds its gradient in its forward pass, so that is what is timed. Of several CARs it is the first.
+    step; CAR computes its gradient in its forward pass, which is timed. Of several CARs the first is measured.
 
     Args:
         gap_every_n_epochs: epochs between two measurements of the gap; the last epoch is always measured; 0 never.
@@ -63,7 +63,7 @@ class CarDiagnostics(Callback):
         module.log("car/time_share", self.penalty.total() / max(self.step.total(), 1e-9))
         done, every = trainer.current_epoch + 1, self.gap_every_n_epochs
         due = every and (done % every == 0 or done == trainer.max_epochs)
-        # NaN in between: Lightning would go on showing the last value as if it were measured again.
+        # NaN in between: Lightning would repeat the last value as if it were measured again.
         module.log("car/ema_gap", self.ema_gap(trainer, module) if due else math.nan)
 
     def _warn_of_skips(self, epoch: int) -> None:

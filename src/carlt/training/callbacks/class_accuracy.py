@@ -15,7 +15,7 @@ KEY = "carlt/train_batches"
 class ClassAccuracy(Callback):
     """Logs ``train_batches/accuracy``, ``/many``, ``/medium``, ``/few`` and ``/worst_class`` each epoch.
 
-    They are of augmented images, each seen by the weights of its step (of a mixed image, the label of its first part),
+    They are of augmented images, predicted with the weights of their step (a mixed image counts for its first label),
     and cost nothing: a data set without a validation split is not left in the dark. A resumed epoch counts on.
     """
 
@@ -27,7 +27,7 @@ class ClassAccuracy(Callback):
         self.counts = self.counts.to(module.device)
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: Any) -> None:
-        self._reset(module)  # Lightning leaves this hook out where it goes on within an epoch
+        self._reset(module)  # Lightning skips this hook where it resumes within an epoch
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         labels = batch[1]
@@ -46,7 +46,7 @@ class ClassAccuracy(Callback):
         checkpoint[KEY] = self._over_ranks(trainer).cpu()
 
     def on_load_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
-        if KEY in checkpoint:  # the sum over the ranks goes on in one of them
+        if KEY in checkpoint:  # one rank continues the sum over all ranks
             self.counts = checkpoint[KEY] * int(trainer.is_global_zero)
 
     def _reset(self, module: Any) -> None:

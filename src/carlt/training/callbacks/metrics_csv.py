@@ -16,10 +16,10 @@ Row = dict[str, float]
 
 
 class MetricsCsv(Callback):
-    """Writes ``metrics.csv``, a row an epoch. A resumed run keeps the rows of the epochs that it does not repeat.
+    """Writes ``metrics.csv``, one row per epoch. A resumed run keeps the rows of the epochs that it does not repeat.
 
     A callback and no logger: Lightning hands an epoch to its loggers after ``last.ckpt`` is saved, so a kill between
-    the two would lose a row for good.
+    the two would lose a row.
     """
 
     def __init__(self, run_dir: Path):
@@ -32,7 +32,7 @@ class MetricsCsv(Callback):
         self.rows = [row for row in written if row["epoch"] < trainer.current_epoch]
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        # Reduces over the ranks, so all of them must ask. NaN is "not measured" and becomes an empty cell.
+        # Reduces over the ranks, so all of them must call it. NaN is "not measured" and becomes an empty cell.
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if trainer.is_global_zero:
             measured = {name: value for name, value in metrics.items() if not math.isnan(value)}

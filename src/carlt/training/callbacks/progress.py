@@ -1,4 +1,4 @@
-"""One progress bar for a whole training, or a plain line now and then where there is no terminal."""
+"""One progress bar for a whole training; without a terminal, a plain line every few seconds."""
 
 import time
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ SHOWN = {
 
 @dataclass(frozen=True)
 class SweepPosition:
-    """Where a run stands in a sweep: job ``job`` of ``jobs``, ``parallel_jobs`` of them side by side (None: unknown).
+    """The position of a run in a sweep: job ``job`` of ``jobs``, ``parallel_jobs`` of them at once (None: unknown).
 
-    ``seconds`` is what a job took so far, None before the first one is finished.
+    ``seconds`` is the mean time of a job, None before the first is finished.
     """
 
     sweep: str
@@ -33,7 +33,7 @@ class SweepPosition:
     seconds: float | None = None
 
     def seconds_left(self, of_this: float | None = None, a_job: float | None = None) -> float | None:
-        """The sweep's time left, given this job's and a guess at what any takes; None where nothing is known yet."""
+        """The sweep's time left, from this job's and the mean time of a job; None before both are known."""
         a_job = self.seconds or a_job
         if a_job is None or not self.parallel_jobs or self.parallel_jobs < 1:
             return None
@@ -79,7 +79,7 @@ class Progress(Callback):
             self.bar.update(self.bar.task_ids[0], completed=int(done * 100) / 100)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        metrics = _metrics(trainer)  # reduces over the ranks, so all of them must ask
+        metrics = _metrics(trainer)  # reduces over the ranks, so all of them must call it
         if not trainer.is_global_zero:
             return
         done = trainer.current_epoch + 1
@@ -104,7 +104,7 @@ class Progress(Callback):
 
     @property
     def narrow(self) -> bool:
-        """Whether the metrics need lines of their own beside the bar."""
+        """Whether the metrics need separate lines beside the bar."""
         return self.console.width < 150
 
     def _job(self) -> str:

@@ -1,0 +1,21 @@
+"""Many-, medium- and few-shot classes: the thresholds, for all of carlt (Liu et al., CVPR 2019, section 4.1)."""
+
+MANY_ABOVE = 100
+"""A class with more training images than this is many-shot."""
+FEW_BELOW = 20
+"""A class with fewer training images than this is few-shot."""
+GROUPS = ("many", "medium", "few")
+
+
+def group_of(train_count: int, many_above: int = MANY_ABOVE, few_below: int = FEW_BELOW) -> str:
+    """The group of a class with ``train_count`` training images.
+
+    >>> [group_of(n) for n in (500, 100, 20, 19)]
+    ['many', 'medium', 'medium', 'few']
+    """
+    return "many" if train_count > many_above else "few" if train_count < few_below else "medium"
+
+
+def describe_thresholds() -> str:
+    """The groups in words, for tables."""
+    return f"many / medium / few-shot classes (> {MANY_ABOVE}, {FEW_BELOW} to {MANY_ABOVE}, < {FEW_BELOW})"
