@@ -73,7 +73,11 @@ def test_a_run_done_twice_is_told_and_counts_once(runs: Path, tmp_path: Path, mo
     reason = f"the same run as {again}, which finished later"
     assert f"left out: {runs / 'reg=car'} ({reason})" in err.splitlines()
     assert reason in (tmp_path / "out" / "report.html").read_text()
-    assert [line.split("|")[2] for line in out.splitlines() if "minus" not in line and "reg=car" in line] == [" 1 "] * 2
+    assert [
+        line.split("|")[2]
+        for line in out.splitlines()
+        if line.startswith("|") and "minus" not in line and "reg=car" in line
+    ] == [" 1 "] * 2
 
 
 def test_a_choice_on_the_test_split_is_labelled(finished: Path, tmp_path: Path, monkeypatch, capsys) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from carlt.reporting.figures import Figure, confusion, drawings, sensitivity, style, training
 from carlt.reporting.figures.calibration import _bins
-from carlt.reporting.figures.classes import class_table
+from carlt.reporting.figures.classes import class_table, sorted_accuracy
 from carlt.reporting.groups import DataSet, group_by_data_set
 from carlt.runs.reading import read_runs
+from carlt.runs.record import write_per_class
 
 
 def found(folder: Path) -> DataSet:
@@ -194,3 +195,14 @@ def test_a_metric_that_no_run_has_is_drawn_as_nothing(make_run, tmp_path: Path) 
     figures = drawn(found(tmp_path))
     assert math.isnan(found(tmp_path).groups[0].mean("test/accuracy"))
     assert all(figures.values())
+
+
+def test_the_end_of_the_sorted_line_is_the_worst_class_of_the_table(make_run, tmp_path: Path) -> None:
+    # The worst class differs by seed, so the mean of each class is 45 % or more.
+    for seed, correct in enumerate(([9, 9, 0], [0, 9, 9])):
+        folder = make_run(str(seed), seed, metrics={"test/worst_class": 0.0})
+        write_per_class(folder, ["a", "b", "c"], [200, 20, 2], [10] * 3, correct)
+    (group,) = found(tmp_path).groups
+    assert sorted_accuracy(group) == pytest.approx([90, 90, 0])
+    assert sorted_accuracy(group)[-1] == 100 * group.mean("test/worst_class")
+    assert "worst 0 %, zero in every seed at 1 ranks" in one(found(tmp_path), "classes from best to worst").alt

@@ -9,7 +9,7 @@ import pytest
 from carlt.reporting import formats
 from carlt.reporting.groups import group_by_data_set
 from carlt.reporting.published import Published
-from carlt.reporting.summary import Table, tables
+from carlt.reporting.summary import Table, summarize
 from carlt.runs.reading import read_runs
 
 KNOWN = Published("R&D_1", "ViT", "a table", {"test/accuracy": "38.3-38.5", "test/worst_ratio": "0.19"})
@@ -27,7 +27,7 @@ def table(make_run, tmp_path: Path) -> Table:
                 f"odd{seed}", seed, accuracy + 0.3, "a&b_50%|*<x>", metrics={"test/worst_ratio": None, "test/few": None}
             )
     (data,) = group_by_data_set(read_runs([tmp_path])[0])
-    return tables(data, data.baseline(), [KNOWN])[0]
+    return summarize(data, data.baseline(), [KNOWN])[0]
 
 
 def cells(line: str) -> list[str]:
@@ -71,7 +71,7 @@ def test_one_seed_shows_no_deviation(make_run, tmp_path: Path) -> None:
     make_run("1", 0, 0.5)
     make_run("2", 0, 0.25, "car")
     (data,) = group_by_data_set(read_runs([tmp_path])[0])
-    text = formats.markdown(tables(data, data.baseline())[0])
+    text = formats.markdown(summarize(data, data.baseline())[0])
     assert "| reg=none | 1 | **50.0** |" in text
     assert "| reg=car minus reg=none | 1 | -25.0 |" in text
 
@@ -103,9 +103,9 @@ def test_csv_gives_back_every_number(table: Table) -> None:
     for row in table.rows:
         for i, column in enumerate(table.columns):
             read = measured[row.label, column.metric]
-            for name, value in (("mean", row.spreads[i].mean), ("sd", row.spreads[i].deviation)):
+            for name, value in (("mean", row.estimates[i].mean), ("sd", row.estimates[i].deviation)):
                 assert math.isnan(value) if read[name] == "" else float(read[name]) == value
-            assert (int(read["n"]), int(read["best"])) == (row.spreads[i].n, row.best[i])
+            assert (int(read["n"]), int(read["best"])) == (row.estimates[i].n, row.best[i])
             if row.differences and row.differences[i].n > 1:
                 mean, half, n = row.differences[i]
                 assert [float(read[k]) for k in ("difference", "ci95_low", "ci95_high")] == [
@@ -125,4 +125,4 @@ def test_csv_gives_back_every_number(table: Table) -> None:
 
 @pytest.mark.parametrize(("value", "text"), [(0.04, "0.0"), (-0.04, "0.0"), (0.06, "+0.1"), (-3.0, "-3.0")])
 def test_a_difference_that_reads_as_zero_has_no_sign(value: float, text: str, table: Table) -> None:
-    assert formats.difference_text(formats.Difference(value, math.nan, 1), table.columns[0], 1) == text
+    assert formats.format_difference(formats.Difference(value, math.nan, 1), table.columns[0], 1) == text

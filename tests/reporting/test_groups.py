@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from carlt.errors import CarltError
+from carlt.reporting.formats import markdown
 from carlt.reporting.groups import DataSet, drop_repeats, group_by_data_set
+from carlt.reporting.summary import summarize
 from carlt.runs import paths
 from carlt.runs.reading import read_runs
 
@@ -140,3 +142,40 @@ def test_a_metric_that_is_null_is_no_value(make_run, tmp_path: Path) -> None:
     (data,) = found(tmp_path)
     assert data.groups[0].values("test/few") == {1: 0.25}
     assert data.groups[0].values("test/unheard") == {}
+
+
+def test_combined_augmentations_of_old_records_are_named(make_run, tmp_path: Path) -> None:
+    parts = {"transforms": {"randaugment": {"_target_": "x.RandAugment"}}, "mix": {"_target_": "x.MixUp"}}
+    make_run("1", config={"choices": {"reg": "none", "loss": "ce", "aug": "standard"}})
+    make_run("2", config={"choices": {"reg": "none", "loss": "ce"}, "aug": parts})
+    assert labels(tmp_path) == ["aug=standard", "aug=randaugment+mixup"]
+
+
+def test_a_baseline_has_the_epochs_and_batch_size_of_most_others(make_run, tmp_path: Path) -> None:
+    def budget(epochs: int, batch: int) -> dict:
+        return {"config": {"trainer": {"max_epochs": epochs}, "data": {"batch_size": batch, "imbalance_factor": 10}}}
+
+    make_run("short", **budget(2, 64))
+    make_run("plain", **budget(200, 128))
+    make_run("car", reg="car", **budget(200, 128))
+    make_run("car small", reg="car", **budget(200, 32))
+    (data,) = found(tmp_path)
+    baseline = data.baseline()
+    assert [run.folder.name for run in baseline.runs.values()] == ["plain"]
+    table = summarize(data, baseline)[0]
+    reasons = [row.not_compared for row in table.rows]
+    assert [bool(row.differences) for row in table.rows] == [True, False, False, False]
+    of_short = "trainer.max_epochs=2 instead of 200, data.batch_size=64 instead of 128"
+    assert reasons == ["", "data.batch_size=32 instead of 128", "", of_short]
+    assert "is not compared with" in markdown(table)
+    assert all(
+        row.differences for row in summarize(data, baseline, any_budget=True)[0].rows if row.label != baseline.label
+    )
+
+
+def test_a_second_stage_is_compared_whatever_its_epochs(make_run, tmp_path: Path) -> None:
+    make_run("1", config={"trainer": {"max_epochs": 200}})
+    stage = {"choices": {"reg": "none", "loss": "ce", "stage": "crt"}, "trainer": {"max_epochs": 10}}
+    make_run("2", config=stage)
+    (data,) = found(tmp_path)
+    assert [bool(row.differences) for row in summarize(data, data.baseline())[0].rows] == [False, True]

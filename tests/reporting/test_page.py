@@ -7,7 +7,7 @@ from carlt.reporting.figures import Figure, Listing
 from carlt.reporting.groups import group_by_data_set
 from carlt.reporting.page import Section, page
 from carlt.reporting.published import Published
-from carlt.reporting.summary import tables
+from carlt.reporting.summary import summarize
 from carlt.runs.reading import LeftOut, read_runs
 
 VOID = {"meta", "link", "br", "img", "hr"}
@@ -40,7 +40,7 @@ def text(make_run, tmp_path: Path) -> str:
     known = [Published("A <b>", "ViT", "books & papers", {"test/accuracy": "51.85"})]
     listing = Listing("<i>pairs", ("a", "b"), [("<u>cat", "dog & co")])
     figure = Figure("Plot <1>", "what & why.", 'a "quoted" <alt>', '<svg viewBox="0 0 1 1"></svg>', [listing])
-    section = Section(data, tables(data, data.baseline(), known), [figure], ["reliability"])
+    section = Section(data, summarize(data, data.baseline(), known), [figure], ["reliability"])
     return page([section], [LeftOut(Path("/x/<y>"), "not & finished")], "Written <now>")
 
 

@@ -17,3 +17,55 @@ def test_any_number_of_classes_can_be_drawn(classes: int, tmp_path: Path) -> Non
     (tmp_path / "metrics.csv").write_text("epoch,step,train/loss\n0,5,2.5\n1,10,\n")
     for path in plots.draw_run(tmp_path).values():
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def drawn(folder: Path, monkeypatch: pytest.MonkeyPatch, draw) -> list:
+    """The axes of the figure that ``draw`` draws of ``folder``."""
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, run_dir, name: figures.append(figure))
+    draw(folder)
+    return figures[0].axes
+
+
+def made(folder: Path, names: list[str], correct: list[int]) -> Path:
+    classes = len(names)
+    write_per_class(folder, names, list(range(classes, 0, -1)), [4] * classes, correct)
+    everyone = np.arange(classes)
+    write_confusion(folder, everyone, everyone, np.full(classes, 4), classes)
+    return folder
+
+
+def test_ticks_of_a_summed_confusion_are_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = made(tmp_path, [str(c) for c in range(1000)], [2] * 1000)
+    axes = drawn(folder, monkeypatch, plots.confusion)[0]
+    assert axes.get_xlim() == (0.5, 1000.5)
+    assert axes.get_ylim() == (1000.5, 0.5)
+    assert "rank by training images" in axes.get_xlabel()
+    assert "one cell: about 5.0 classes" in axes.get_title()
+
+
+def test_many_classes_are_points_and_no_bars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = made(tmp_path, [str(c) for c in range(1000)], [0] * 1000)
+    axes = drawn(folder, monkeypatch, plots.per_class)[0]
+    assert not axes.patches
+    assert sum(len(line.get_xdata()) for line in axes.lines) == 1000
+    assert axes.get_ylim()[0] < 0  # points at zero are seen whole
+
+
+def test_a_class_at_zero_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    axes = drawn(made(tmp_path, ["a", "b", "c"], [4, 0, 2]), monkeypatch, plots.per_class)[0]
+    assert [x for line in axes.lines for x in line.get_xdata()] == [1]
+
+
+def test_long_names_stand_upright_and_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    axes = drawn(made(tmp_path, [f"{c} {'long ' * 10}" for c in range(5)], [2] * 5), monkeypatch, plots.per_class)[0]
+    labels = axes.get_xticklabels()
+    assert {label.get_rotation() for label in labels} == {90}
+    assert max(len(label.get_text().splitlines()[0]) for label in labels) == 24
+
+
+def test_names_with_dollars_and_control_characters_are_drawn_as_they_are(tmp_path: Path) -> None:
+    made(tmp_path, ["$x^{2$", "\x1b[31m", "a\rb", "=1+1"], [4, 0, 2, 2])
+    (tmp_path / "metrics.csv").write_text("epoch,step,train/loss\n0,5,2.5\n")
+    assert len(plots.draw_run(tmp_path)) == 3
+    plots.compare_classes({"$x^{2$": [tmp_path]}, tmp_path / "x.png")

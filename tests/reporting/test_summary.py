@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from carlt.reporting.groups import group_by_data_set
-from carlt.reporting.summary import COLUMNS, Table, tables
+from carlt.reporting.summary import COLUMNS, Table, summarize
 from carlt.runs.reading import read_runs
 
 PLACE = {column.metric: i for i, column in enumerate(COLUMNS)}
@@ -11,14 +11,14 @@ PLACE = {column.metric: i for i, column in enumerate(COLUMNS)}
 
 def built(folder: Path) -> list[Table]:
     (data,) = group_by_data_set(read_runs([folder])[0])
-    return tables(data, data.baseline())
+    return summarize(data, data.baseline())
 
 
 def test_percent_and_plain_units(make_run, tmp_path: Path) -> None:
     make_run("1", metrics={"test/few": 0.125, "test/classes_at_zero": 3.0, "test/worst_ratio": 0.4})
     (table,) = built(tmp_path)
     (row,) = table.rows
-    assert [row.spreads[PLACE[f"test/{name}"]].mean for name in ("few", "classes_at_zero", "worst_ratio")] == [
+    assert [row.estimates[PLACE[f"test/{name}"]].mean for name in ("few", "classes_at_zero", "worst_ratio")] == [
         12.5,
         3,
         0.4,
@@ -71,4 +71,4 @@ def test_best_epochs_have_a_table_for_each_way_of_choosing(make_run, tmp_path: P
     assert [(row.label, row.runs) for row in validation.rows] == [("reg=none", 1), ("reg=car", 1)]
     assert [(row.label, row.runs) for row in test.rows] == [("reg=car", 1)]
     assert [test.columns[i].heading for i in test.shown()] == ["overall"]
-    assert test.rows[0].spreads[PLACE["test/accuracy"]].mean == 90
+    assert test.rows[0].estimates[PLACE["test/accuracy"]].mean == 90

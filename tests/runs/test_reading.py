@@ -1,10 +1,13 @@
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from carlt.errors import CarltError
 from carlt.runs import paths
 from carlt.runs.reading import read_run, read_runs
+from carlt.runs.record import write_confusion
 
 
 def test_jobs_of_a_sweep_come_in_their_order(make_run, tmp_path: Path) -> None:
@@ -48,20 +51,30 @@ def test_a_folder_that_does_not_exist_is_an_error(make_run, tmp_path: Path) -> N
         read_runs([tmp_path / "a", tmp_path / "b"])
 
 
+BOMB = "a: &a [x, x]\n" + "\n".join(f"{c}: &{c} [*{b}, *{b}]" for b, c in zip("abcdefgh", "bcdefghi", strict=True))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
         (paths.RESULT, None, "not finished"),
         (paths.RESULT, "{", "result.json is damaged"),
+        (paths.RESULT, "[" * 100_000, "result.json is damaged"),
         (paths.RESULT, "[]", "result.json lacks seed, num_classes, epochs, metrics, data"),
         (paths.RESULT, '{"seed": 1}', "result.json lacks num_classes, epochs, metrics, data"),
         (paths.CONFIG, None, "no config.yaml"),
-        (paths.CONFIG, "a: [", "config.yaml is damaged"),
-        (paths.CONFIG, "a: !!python/object/apply:os.getcwd []", "config.yaml is damaged"),
+        (paths.CONFIG, "a: [", "is damaged"),
+        (paths.CONFIG, "\0", "is damaged: not UTF-8 text"),
+        (paths.CONFIG, "- 1", "is damaged: no mapping"),
+        (paths.CONFIG, BOMB, "is damaged: anchors and aliases are not allowed"),
+        (paths.CONFIG, "a: !!python/object/apply:os.getcwd []", "is damaged: could not determine a constructor"),
         (paths.PER_CLASS, None, "no per_class.csv"),
         (paths.PER_CLASS, "class_id\n0\n", "per_class.csv is damaged"),
+        (paths.CONFUSION, None, "no confusion.npz"),
         (paths.CONFUSION, "PK", "confusion.npz is damaged"),
         (paths.METRICS, None, "no metrics.csv"),
+        (paths.METRICS, "epoch\nx\n", "metrics.csv is damaged"),
+        (paths.METRICS, "step\n1\n", "metrics.csv is damaged: a row without epoch"),
     ],
 )
 def test_what_is_broken_is_named_and_left_out(
@@ -74,7 +87,58 @@ def test_what_is_broken_is_named_and_left_out(
         (broken / name).write_text(content)
     runs, left_out = read_runs([tmp_path])
     assert [run.folder.name for run in runs] == ["whole"]
-    assert left_out == [(broken, reason)]
+    assert [(folder, reason in why) for folder, why in left_out] == [(broken, True)]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("metrics", {"test/few": "high"}),
+        ("metrics", {"test/few": [1]}),
+        ("class_counts", "many"),
+        ("class_counts", [1, 2, "3"]),
+        ("best", "yes"),
+        ("best", {"metrics": []}),
+        ("calibration", []),
+        ("calibration", {"test": {"images": [1], "confidence": [0.5], "accuracy": []}}),
+        ("hardware", ["cpu"]),
+        ("data", {"name": 3}),
+        ("num_classes", -3),
+    ],
+)
+def test_a_result_of_wrong_types_is_left_out(key: str, value: object, make_run, tmp_path: Path) -> None:
+    make_run("whole")
+    path = make_run("broken", seed=1) / paths.RESULT
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    runs, left_out = read_runs([tmp_path])
+    assert (len(runs), left_out) == (1, [(path.parent, left_out[0].reason)])
+    assert left_out[0].reason.startswith(f"result.json is damaged: {key}")
+
+
+def test_a_run_that_claims_more_classes_than_it_has_is_left_out(make_run, tmp_path: Path) -> None:
+    make_run("whole")
+    path = make_run("liar", seed=1) / paths.RESULT
+    liar = json.loads(path.read_text()) | {"num_classes": 10_000, "class_counts": None}
+    path.write_text(json.dumps(liar))
+    runs, left_out = read_runs([tmp_path])
+    assert (len(runs), left_out) == (1, [(path.parent, "per_class.csv is damaged: 3 rows for 10000 classes")])
+
+
+def test_a_confusion_of_classes_that_do_not_exist_is_left_out(make_run, tmp_path: Path) -> None:
+    make_run("whole")
+    liar = make_run("liar", seed=1)
+    write_confusion(liar, np.array([9999]), np.array([0]), np.array([1]), 3)
+    assert read_runs([tmp_path])[1] == [(liar, "confusion.npz is damaged: classes outside 0 to 2")]
+
+
+def test_a_flipped_bit_in_an_archive_is_noticed(make_run, tmp_path: Path) -> None:
+    make_run("whole")
+    path = make_run("flipped", seed=1) / paths.CONFUSION
+    content = bytearray(path.read_bytes())
+    content[content.index(b"true.npy")] ^= 1
+    path.write_bytes(content)
+    runs, left_out = read_runs([tmp_path])
+    assert (len(runs), [folder for folder, _ in left_out]) == (1, [path.parent])
 
 
 def test_nothing_but_broken_runs_is_one_error_that_says_why(make_run, tmp_path: Path) -> None:
@@ -83,17 +147,9 @@ def test_nothing_but_broken_runs_is_one_error_that_says_why(make_run, tmp_path: 
         read_runs([tmp_path])
 
 
-def test_large_files_are_read_when_asked_for(make_run) -> None:
-    folder = make_run("a", accuracy=0.5)
-    run = read_run(folder)
-    (folder / paths.METRICS).write_text("epoch,train/loss\n0,\n")
-    assert run.epochs == [{"epoch": 0}]
+def test_all_records_of_a_run_are_read(make_run) -> None:
+    run = read_run(make_run("a", accuracy=0.5))
+    assert run.epochs[1] == {"epoch": 1, "step": 10, "train/loss": 1.5, "train_batches/worst_class": 0.2,
+                             "car/ema_gap": 0.7}  # fmt: skip
     assert [row.class_name for row in run.classes] == ["class 0", "class 1", "class 2"]
     assert run.confusion.count.sum() == 30
-
-
-def test_damage_within_a_file_names_the_run(make_run) -> None:
-    folder = make_run("a")
-    (folder / paths.METRICS).write_text("epoch\nx\n")
-    with pytest.raises(CarltError, match=f"{folder} is damaged"):
-        _ = read_run(folder).epochs

@@ -1,11 +1,15 @@
 """The parts of logging that need no run; tests/e2e has the rest."""
 
+import inspect
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from carlt.errors import CarltError
+from carlt.reg import CAR
 from carlt.training import loggers
+from carlt.training.callbacks.metrics_csv import write_rows
 
 
 @pytest.fixture(autouse=True)
@@ -46,3 +50,29 @@ def test_tensorboard_says_what_to_install(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(loggers, "TensorBoardLogger", missing)
     with pytest.raises(CarltError, match=r"pip install -e '\.\[tensorboard\]'"):
         loggers.tensorboard_logger(tmp_path)
+
+
+def test_tensorboard_keeps_the_curves_and_lists_the_hyperparameters(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    write_rows(tmp_path / "metrics.csv", [{"epoch": e, "step": 5 * (e + 1), "val/few": 0.1 * e} for e in range(3)])
+    logger = loggers.tensorboard_logger(tmp_path)
+    config = OmegaConf.create({"choices": {"reg": "car"}, "reg": {"_target_": "carlt.reg.CAR"}, "seed": 3})
+    loggers.log_config([logger], config)
+    for epoch in range(3):
+        logger.log_metrics({"val/few": 0.1 * epoch}, 5 * (epoch + 1))
+    loggers.log_results([logger], tmp_path, {"val/few": 0.2, "test/few": 0.3, "test/many": float("nan")}, {})
+    loggers.finish([logger])
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("val/few")] == [5, 10, 15]
+    assert [(event.step, event.value) for event in events.Scalars("test/few")][-1] == (15, pytest.approx(0.3))
+    start = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    assert b"reg/weight" in start
+    assert b"seed" in start
+
+
+def test_defaults_of_constructors_are_part_of_the_logged_config() -> None:
+    config = {"reg": {"_target_": "carlt.reg.CAR", "beta": 0.9}, "callbacks": {"x": {"_target_": "no.such"}}}
+    defaults = loggers._defaults(config)
+    assert defaults["reg/weight"] == inspect.signature(CAR).parameters["weight"].default
+    assert not [name for name in defaults if name.startswith("callbacks")]

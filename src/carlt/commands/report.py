@@ -13,9 +13,10 @@ from carlt.reporting.figures import drawings
 from carlt.reporting.groups import DataSet, Group, drop_repeats, group_by_data_set
 from carlt.reporting.page import Section, page
 from carlt.reporting.published import published
-from carlt.reporting.summary import tables
+from carlt.reporting.summary import summarize
 from carlt.runs.paths import write_text_atomic
 from carlt.runs.reading import read_runs
+from carlt.runs.text import printable
 
 NAME = "carlt.report"
 
@@ -28,8 +29,9 @@ def parser() -> Parser:
         "       python -m carlt.report dashboard <entity>/<project>    (a W&B workspace; --help says more)",
         description="""Tables and one HTML page from the records of all finished runs in the folders.
 
-Runs that differ by their seed alone make one row: mean, standard deviation, n. The others are compared with a baseline,
-paired by seed, with the 95 % confidence interval of the difference. Each data set has tables of its own. Numbers are of
+Runs that differ by their seed alone form one row: mean, standard deviation, n. The other rows are compared with a
+baseline, paired by seed, with the 95 % confidence interval of the difference; by default only rows with the baseline's
+epochs and batch size. Each data set has its own tables. Numbers are of
 the last epoch on the test split; the best epoch has a table of its own that names the split on which it was chosen.
 Folders without a finished, sound run are named and left out, and of a run done twice the older one is left out. The
 page is one file: it opens without a network and prints.""",
@@ -42,7 +44,8 @@ page is one file: it opens without a network and prints.""",
                   "tables.tex and tables.csv go; default: report")  # fmt: skip
     found.add_key("baseline", "<label>", type=_text, help="the row that others are compared with, as the table names "
                   "it, or a part of its name that no other has; default: reg=none (with loss=ce, if there is one), "
-                  "else the first row")  # fmt: skip
+                  "else the first row. A named "
+                  "baseline is compared with rows of any number of epochs and any batch size")  # fmt: skip
     found.add_key("published", choices=("true", "false"), default="false", help="also show the numbers that others "
                   "published for the data set and imbalance factor of the runs, labelled as such")  # fmt: skip
     found.add_key("figure", "<file.png>", type=_path, help="also draw the accuracy of each class under every "
@@ -79,11 +82,16 @@ def report(arguments: argparse.Namespace) -> None:
     runs, repeats = drop_repeats(runs)
     left_out += repeats
     for folder, reason in left_out:
-        print(f"left out: {folder} ({reason})", file=sys.stderr)
+        print(printable(f"left out: {folder} ({reason})"), file=sys.stderr)
     data = group_by_data_set(runs)
     baselines = _baselines(data, arguments.baseline)
     found = [
-        tables(each, baseline, published(each) if published_too else ())
+        summarize(
+            each,
+            baseline,
+            published(each) if published_too else (),
+            any_budget=arguments.baseline is not None,
+        )
         for each, baseline in zip(data, baselines, strict=True)
     ]
     everything = [table for tables_of in found for table in tables_of]

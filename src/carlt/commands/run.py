@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from carlt.config import second_stage
-from carlt.config.overrides import NAMED, check_single, compose_checked
+from carlt.config.choices import named_choices
+from carlt.config.overrides import check_single, compose_checked
 from carlt.config.schema import validate
 from carlt.errors import CarltError
 from carlt.runs import paths
@@ -167,17 +168,6 @@ def config_of_run(composed: DictConfig, hydra: Any) -> DictConfig:
     if not config.get("stage"):
         config.choices = named_choices(config, hydra)
     return config
-
-
-def named_choices(config: DictConfig, hydra: Any) -> dict[str, str]:
-    """The option of each group, combined ones joined by +."""
-    other = ("hydra", "launcher", "sweep")
-    chosen = {group: name for group, name in hydra.runtime.choices.items() if not group.startswith(other)}
-    for group in NAMED:
-        places = {name: f"{group}@{group}.{name}" for name in config[group]}
-        if parts := [chosen.pop(place) for place in places.values() if place in chosen]:
-            chosen[group] = "+".join(parts)
-    return {group: "+".join(name) if isinstance(name, list) else name for group, name in chosen.items()}
 
 
 def _hydra_folder(composed: DictConfig) -> Path:

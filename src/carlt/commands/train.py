@@ -9,8 +9,9 @@ from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
-from carlt.commands.run import CHILD, compose_run, config_of_run, is_first_process, named_choices, run
+from carlt.commands.run import CHILD, compose_run, config_of_run, is_first_process, run
 from carlt.config import overrides, second_stage
+from carlt.config.choices import named_choices
 from carlt.config.compose import add_config_dir, conf_dir, search_path_override
 from carlt.config.stored import load_config, resumed_config
 from carlt.errors import CarltError, exit_with

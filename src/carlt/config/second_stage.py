@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from carlt.config.choices import named_choices
 from carlt.config.compose import compose_config, is_group, options
 from carlt.config.overrides import apply_values, choices, compose_checked, first, parse, parse_all, text_of
 from carlt.config.schema import joined_error
@@ -37,7 +38,7 @@ def compose_stage(config_name: str, overrides: Sequence[str], *, trust: bool = F
     groups, _ = _split(overrides)
     config = compose_checked(config_name, groups)
     with open_dict(config):
-        config.choices = dict(config.hydra.runtime.choices)
+        config.choices = named_choices(config, config.hydra)
     return stage_config(config, overrides, trust=trust)
 
 

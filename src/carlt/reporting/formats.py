@@ -3,18 +3,20 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from carlt.reporting.statistics import Difference, MeanAndStd
 from carlt.reporting.summary import Column, Table
+from carlt.runs.text import spreadsheet_cell
 
 NONE = "-"
 NOTE = (
     "Test split, % unless the column is a ratio (WR = test / train accuracy of the worst class) or a count. "
     "Mean ± standard deviation over n seeds; bold: best mean. "
     "Differences are paired by seed (n pairs), ± half their 95 % confidence interval. "
-    "A dash: not defined, as WR is where the worst class is never right on the training split."
+    "A dash: not defined; WR is not, where the worst class is never right on the training split."
 )
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -24,7 +26,7 @@ _LATEX = {
 
 
 class Line(NamedTuple):
-    """A line of a table as it is read: its part, the label, n, and each cell with whether it is the column's best."""
+    """A line of a table as text: its part, label and n, and per cell its text and whether it is the column's best."""
 
     part: str
     label: str
@@ -33,36 +35,36 @@ class Line(NamedTuple):
 
 
 def headings(table: Table) -> list[str]:
-    """The first line."""
+    """The texts of the first line."""
     return ["configuration", "n", *(table.columns[i].heading for i in table.shown())]
 
 
 def lines(table: Table) -> Iterator[Line]:
-    """Parts ``measured``, ``difference`` and ``published``, in this order."""
+    """The lines of the parts ``measured``, ``difference`` and ``published``, in this order."""
     shown = table.shown()
     for row in table.rows:
-        cells = [(spread_text(row.spreads[i], table.columns[i], row.runs), row.best[i]) for i in shown]
+        cells = [(format_estimate(row.estimates[i], table.columns[i], row.runs), row.best[i]) for i in shown]
         yield Line("measured", row.label, str(row.runs), cells)
     for row in table.rows:
         if row.differences:
             pairs = max(row.differences[i].n for i in shown) if shown else 0
-            cells = [(difference_text(row.differences[i], table.columns[i], pairs), False) for i in shown]
+            cells = [(format_difference(row.differences[i], table.columns[i], pairs), False) for i in shown]
             yield Line("difference", f"{row.label} minus {table.baseline}", str(pairs), cells)
     for known in table.published:
         cells = [(known.values.get(table.columns[i].metric, ""), False) for i in shown]
         yield Line("published", f"{known.method} ({known.setting}), published", "", cells)
 
 
-def spread_text(value: MeanAndStd, column: Column, n: int) -> str:
-    """``78.6 ± 2.8``; without deviation for one seed, a dash for none, and n where it is not the row's."""
+def format_estimate(value: MeanAndStd, column: Column, n: int) -> str:
+    """``78.6 ± 2.8``: one seed has no deviation, none is a dash, and n is added where it is not the row's."""
     if not value.n:
         return NONE
     deviation = "" if math.isnan(value.deviation) else f" ± {value.deviation:.{column.digits}f}"
     return f"{value.mean:.{column.digits}f}{deviation}" + (f" (n = {value.n})" if value.n != n else "")
 
 
-def difference_text(value: Difference, column: Column, n: int) -> str:
-    """``+13.0 ± 3.1``, signed; without interval for one pair, a dash for none, and n where it is not the row's."""
+def format_difference(value: Difference, column: Column, n: int) -> str:
+    """``+13.0 ± 3.1``: one pair has no interval, none is a dash, and n is added where it is not the row's."""
     if not value.n:
         return NONE
     half = "" if math.isnan(value.half) else f" ± {value.half:.{column.digits}f}"
@@ -71,7 +73,7 @@ def difference_text(value: Difference, column: Column, n: int) -> str:
 
 
 def markdown(table: Table) -> str:
-    """A heading, the table, and where its published numbers are from."""
+    """A heading, the table and its notes."""
     head = [_markdown(text) for text in headings(table)]
     text = [
         f"### {_markdown(table.title)}: {_markdown(table.epoch)}",
@@ -82,7 +84,7 @@ def markdown(table: Table) -> str:
     for line in lines(table):
         cells = [f"**{cell}**" if best else cell for cell, best in line.cells]
         text.append(_bar([_markdown(line.label), line.n, *cells]))
-    return "\n".join([*text, "", *(f"- {_markdown(source)}" for source in sources(table))]).rstrip() + "\n"
+    return "\n".join([*text, "", *(f"- {_markdown(note)}" for note in notes(table))]).rstrip() + "\n"
 
 
 def latex(table: Table) -> str:
@@ -97,7 +99,7 @@ def latex(table: Table) -> str:
         cells = [rf"\textbf{{{_latex_number(cell)}}}" if best else _latex_number(cell) for cell, best in line.cells]
         label = rf"\textit{{{_latex(line.label)}}}" if part == "published" else _latex(line.label)
         body.append(" & ".join([label, _latex_number(line.n), *cells]) + r" \\")
-    caption = " ".join([f"{table.title}: {table.epoch}.", NOTE, *sources(table)])
+    caption = " ".join([f"{table.title}: {table.epoch}.", NOTE, *notes(table)])
     return "\n".join([
         "% needs \\usepackage{booktabs}", r"\begin{table}", r"\centering", r"\footnotesize",
         rf"\caption{{{_latex(caption)}}}",
@@ -107,36 +109,55 @@ def latex(table: Table) -> str:
 
 
 def as_csv(tables: Sequence[Table]) -> str:
-    """All tables, a line a configuration and metric, in full precision and with the metrics that no table shows."""
+    """All tables with one line per configuration and metric: full precision, all metrics."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["data", "epoch", "kind", "configuration", "metric", "n", "mean", "sd", "best", "baseline", "pairs",
                      "difference", "ci95_low", "ci95_high", "published", "source"])  # fmt: skip
     for table in tables:
+        title, baseline = spreadsheet_cell(table.title), spreadsheet_cell(table.baseline)
         for row in table.rows:
             for i, column in enumerate(table.columns):
-                value, difference = row.spreads[i], row.differences[i] if row.differences else None
+                value, difference = row.estimates[i], row.differences[i] if row.differences else None
                 compared = ["", "", "", "", ""]
                 if difference is not None:
                     mean, half, pairs = difference
-                    compared = [table.baseline, str(pairs), _number(mean), _number(mean - half), _number(mean + half)]
-                writer.writerow([table.title, table.epoch, "measured", row.label, column.metric, value.n,
+                    compared = [
+                        baseline,
+                        str(pairs),
+                        _number(mean),
+                        _number(mean - half),
+                        _number(mean + half),
+                    ]
+                writer.writerow([title, table.epoch, "measured", spreadsheet_cell(row.label), column.metric, value.n,
                                  _number(value.mean), _number(value.deviation), int(row.best[i]), *compared,
                                  "", ""])  # fmt: skip
         for known in table.published:
             for metric, number in known.values.items():
-                writer.writerow([table.title, "", "published", f"{known.method} ({known.setting})", metric,
+                writer.writerow([title, "", "published", f"{known.method} ({known.setting})", metric,
                                  *[""] * 9, number, known.source])  # fmt: skip
     return text.getvalue()
 
 
+def notes(table: Table) -> list[str]:
+    """The sentences below a table: rows that are not compared and why, and the sources of published rows."""
+    return [
+        *(
+            f"{row.label} is not compared with {table.baseline}: {row.not_compared}. Name a baseline to compare anyway."
+            for row in table.rows
+            if row.not_compared
+        ),
+        *sources(table),
+    ]
+
+
 def sources(table: Table) -> list[str]:
-    """The sources of the published rows, one sentence per source."""
+    """One sentence per source of published rows."""
     return [f"Published, not measured here: {source}." for source in dict.fromkeys(k.source for k in table.published)]
 
 
 def _latex_number(text: str) -> str:
-    """The text with typographic minus signs and dashes."""
+    """A number with a typographic minus sign, and en dashes for ranges."""
     sign, rest = ("$-$", text[1:]) if text.startswith("-") and text != NONE else ("", text)
     return sign + _latex(rest).replace("-", "--")
 
@@ -154,4 +175,10 @@ def _escape(table: dict[str, str]) -> Callable[[str], str]:
 
 
 _latex = _escape(_LATEX)
-_markdown = _escape({"|": r"\|", "*": r"\*", "<": "&lt;", "\n": " "})
+_MARKDOWN = {letter: "\\" + letter for letter in r"\`*[]|~$"} | {"<": "&lt;", "\n": " "}
+_escape_markdown = _escape(_MARKDOWN)
+
+
+def _markdown(text: str) -> str:
+    """``text`` without Markdown's meaning; addresses do not become links."""
+    return re.sub(r"(?i)(www)\.", r"\1&#46;", _escape_markdown(text).replace("://", "&#58;//"))

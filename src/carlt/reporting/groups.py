@@ -1,6 +1,7 @@
-"""Runs put in order: a data set is a table, a configuration is a row, its seeds are the repetitions."""
+"""Runs grouped for tables: one table per data set, one row per configuration, its seeds as repetitions."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,26 +12,39 @@ from carlt.runs.keys import NOT_IN_REPORT, is_under
 from carlt.runs.reading import LeftOut, Run
 
 CHECKSUM = "data checksum"
-OF_STAGE = ("choices.loss", "choices.sampler", "choices.optim")  # the name of a second stage implies them
+OF_STAGE = ("choices.loss", "choices.sampler", "choices.optim")
+"""Choices that the name of a second stage already implies."""
+BUDGET = ("trainer.max_epochs", "data.batch_size")
+"""Keys whose values must agree before two first-stage configurations are compared by default."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one configuration by their seed, and the label that sets them apart from the others of their data set."""
+    """The runs of one configuration by seed, and the label that tells it from the others of its data set."""
 
     label: str
     config: Mapping[str, str]
     runs: Mapping[int, Run]
 
     def values(self, metric: str, best: bool = False) -> dict[int, float]:
-        """The metric of the last (or best) epoch by seed, without those that have none."""
+        """The metric of the last (or best) epoch by seed, without seeds that lack it."""
         values = {seed: run.metric(metric, best) for seed, run in self.runs.items()}
         return {seed: value for seed, value in values.items() if not math.isnan(value)}
 
     def mean(self, metric: str) -> float:
-        """Over the seeds; NaN without any."""
+        """The mean of the metric over the seeds; NaN if no seed has it."""
         values = self.values(metric).values()
         return sum(values) / len(values) if values else math.nan
+
+    def budget_difference(self, other: "Group") -> str:
+        """The values of ``BUDGET`` in which this group differs from ``other``, as text; empty if there are none.
+
+        A second stage and a post-hoc method have a budget of their own, so they differ in nothing.
+        """
+        if not (_is_first_stage(self.config) and _is_first_stage(other.config)):
+            return ""
+        pairs = {key: (self.config.get(key), other.config.get(key)) for key in BUDGET}
+        return ", ".join(f"{key}={mine} instead of {theirs}" for key, (mine, theirs) in pairs.items() if mine != theirs)
 
 
 @dataclass(frozen=True)
@@ -42,7 +56,7 @@ class DataSet:
     imbalance_factor: float | None
     groups: Sequence[Group]
     checksum: str = ""
-    """Shown where another data set has the same name and size."""
+    """Empty unless another data set has the same name and size."""
 
     @property
     def title(self) -> str:
@@ -56,13 +70,15 @@ class DataSet:
         return [run for group in self.groups for run in group.runs.values()]
 
     def baseline(self, wanted: str | None = None) -> Group:
-        """The group that others are compared with: by label (or a part that only one has), else the plain one.
+        """The group that the others are compared with.
 
-        Plain is the first that is no second stage, without regularizer, with cross-entropy, as far as there is such a
-        one; else the first of all.
+        Args:
+            wanted: a label, or a part of exactly one label. By default the baseline is the first group that has, in
+                this order of importance, no second stage, no regularizer, cross-entropy, and the epochs and batch size
+                of most other groups.
 
         Raises:
-            CarltError: no label has ``wanted`` in it, or several have.
+            CarltError: no label contains ``wanted``, or several do.
         """
         if wanted is not None:
             exact = [group for group in self.groups if group.label == wanted]
@@ -74,16 +90,17 @@ class DataSet:
                 )
             return found[0]
 
-        def plain(group: Group) -> tuple[bool, bool, bool]:
+        def plainness(group: Group) -> tuple[bool, bool, bool, int]:
             config = group.config
-            first_stage = _stage(config) == "None" and "choices.posthoc" not in config
-            return first_stage, config.get("choices.reg") == "none", config.get("choices.loss") == "ce"
+            same_budget = sum(not other.budget_difference(group) for other in self.groups)
+            plain = config.get("choices.reg") == "none", config.get("choices.loss") == "ce"
+            return _is_first_stage(config), *plain, same_budget
 
-        return max(self.groups, key=plain)  # the first of equals
+        return max(self.groups, key=plainness)  # the first of equals
 
 
 def drop_repeats(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
-    """Of runs with the same seed, configuration and ``run_hash`` the one that finished last, and the others."""
+    """Keep of runs with the same seed, configuration and ``run_hash`` the one that finished last; list the others."""
     latest: dict[tuple[int, str, frozenset[tuple[str, str]]], Run] = {}
     repeats: dict[Path, str] = {}
     for run in sorted(runs, key=lambda run: (run.folder / paths.RESULT).stat().st_mtime_ns, reverse=True):
@@ -103,7 +120,7 @@ def group_by_data_set(runs: Sequence[Run]) -> list[DataSet]:
     found: dict[tuple[str, int, float | str], list[Run]] = {}
     for run in runs:
         factor = _imbalance_factor(run)
-        # Without an imbalance factor (image folders) two data sets are the same only if their images are.
+        # Folders of a user's own have no factor; two of one name are the same data only if their images are.
         which = factor if factor is not None else str(run.result["data"].get("sha256"))
         found.setdefault((str(run.result["data"].get("name", "?")), run.result["num_classes"], which), []).append(run)
     sizes = [key[:2] for key in found if isinstance(key[2], str)]
@@ -140,18 +157,27 @@ def _groups(runs: Sequence[Run]) -> list[Group]:
 
 
 def _configuration(run: Run) -> dict[str, str]:
-    """The values that distinguish a run from others of its data set, without the seed. A null is left out, because runs
-    of earlier versions lack the key."""
+    """The values that may differ between configurations of one data set. A null counts as absent, as in the records of
+    versions without that key."""
     config = {name: value for name, value in run.config.items() if not _ignored(name) and value != "None"}
+    if "choices.aug" not in config and any(name.startswith("choices.") for name in config):
+        config |= _combined_augmentation(config)
     return config | {CHECKSUM: str(run.result["data"].get("sha256"))[:8]}
 
 
+def _combined_augmentation(config: Mapping[str, str]) -> dict[str, str]:
+    """The choice ``aug`` of a record that lacks it: carlt's first versions did not record combined options."""
+    transforms = [name.split(".")[2] for name in config if re.fullmatch(r"aug\.transforms\.[^.]+\._target_", name)]
+    mixing = [config[name].rpartition(".")[2].lower() for name in ("aug.mix._target_",) if name in config]
+    return {"choices.aug": "+".join([*transforms, *mixing])} if transforms or mixing else {}
+
+
 def _labels(configs: Sequence[Mapping[str, str]]) -> list[str]:
-    """What sets each configuration apart, and no more; where that is not enough, everything; then a number."""
+    """The values in which each configuration differs, as few as suffice; a number where even all are not enough."""
     names = list(dict.fromkeys(name for config in configs for name in config))
     names.sort(key=lambda name: not name.startswith("choices."))  # reg=car, reg.weight=2
     differing = [name for name in names if len({config.get(name) for config in configs}) > 1]
-    labels = [_label(config, [name for name in differing if _tells(name, config, configs)]) for config in configs]
+    labels = [_label(config, [name for name in differing if _differs(name, config, configs)]) for config in configs]
     twice = {label for label in labels if labels.count(label) > 1}
     labels = [_label(c, differing) if label in twice else label for c, label in zip(configs, labels, strict=True)]
     labels = [label or ("plain" if len(configs) > 1 else "all runs") for label in labels]
@@ -163,22 +189,26 @@ def _label(config: Mapping[str, str], names: Sequence[str]) -> str:
     return ", ".join(f"{name.removeprefix('choices.')}={config[name]}" for name in names if name in config)
 
 
-def _tells(name: str, config: Mapping[str, str], configs: Sequence[Mapping[str, str]]) -> bool:
-    """Whether a value sets ``config`` apart from others of its stage that chose the same option of its group."""
+def _differs(name: str, config: Mapping[str, str], configs: Sequence[Mapping[str, str]]) -> bool:
+    """Whether a value of ``config`` differs among the configurations of its stage with the same option of its group."""
     group = name.split(".")[0]
-    if group == "recipe" or name == CHECKSUM:  # other values imply it
+    if group == "recipe" or name == CHECKSUM:  # other values say the same
         return False
     choice = f"choices.{group}"
     peers = [other for other in configs if _stage(other) == _stage(config)]
     if group == "choices":
         return name not in OF_STAGE or len({other.get(name) for other in peers}) > 1
-    if name.endswith("._target_"):  # a class that another choice brings along, as a contrastive loss its views
+    if name.endswith("._target_"):  # another choice may bring this class, as a contrastive loss brings its views
         peers = [other for other in peers if _choices(other) == _choices(config)]
     return len({other.get(name) for other in peers if other.get(choice) == config.get(choice)}) > 1
 
 
 def _choices(config: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in config.items() if name.startswith("choices.")}
+
+
+def _is_first_stage(config: Mapping[str, str]) -> bool:
+    return _stage(config) == "None" and "choices.posthoc" not in config
 
 
 def _stage(config: Mapping[str, str]) -> str:

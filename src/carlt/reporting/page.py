@@ -1,8 +1,8 @@
-"""The page of a report: one HTML file that needs nothing else, for the screen in light or dark and for paper."""
+"""A report as one self-contained HTML file, for light and dark screens and for paper."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape as escape_html
 from pathlib import Path
 
 from carlt.reporting import formats
@@ -10,6 +10,7 @@ from carlt.reporting.figures import Figure, Listing
 from carlt.reporting.groups import DataSet
 from carlt.reporting.summary import Table
 from carlt.runs.reading import LeftOut
+from carlt.runs.text import printable
 
 PARTS = {
     "difference": "difference to the baseline, paired by seed",
@@ -19,7 +20,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Section:
-    """One data set: its tables, its plots, and the names of the plots that the records do not allow."""
+    """One data set: its tables, its plots, and the names of the plots whose data no run recorded."""
 
     data: DataSet
     tables: Sequence[Table]
@@ -28,7 +29,7 @@ class Section:
 
 
 def page(sections: Sequence[Section], left_out: Sequence[LeftOut], written: str) -> str:
-    """The HTML of a report; ``written`` is a sentence on its date and sources."""
+    """The HTML of a report; ``written`` is a sentence with its date and its folders."""
     title = "Report: " + "; ".join(section.data.title for section in sections)
     body = "".join(_section(section, f"d{k}") for k, section in enumerate(sections))
     left = "".join(f"<li><code>{escape(str(folder))}</code>: {escape(reason)}</li>" for folder, reason in left_out)
@@ -67,9 +68,7 @@ def _section(section: Section, anchor: str) -> str:
     tables = "".join(_table(table) for table in section.tables)
     figures = "".join(_figure(figure, f"{anchor}f{i}") for i, figure in enumerate(section.figures))
     lacking = escape(", ".join(section.missing))
-    missing = (
-        f'<p class="quiet">Not drawn, because these runs recorded nothing of it: {lacking}.</p>' if lacking else ""
-    )
+    missing = f'<p class="quiet">Not drawn, because no run recorded the data: {lacking}.</p>' if lacking else ""
     return (
         f'<section><h2 id="{anchor}">{escape(section.data.title)}</h2><p>{escape(_facts(section.data))}</p>'
         f'<h3 id="{anchor}t">Tables</h3><p class="quiet">{escape(formats.NOTE)}</p>{tables}{figures}{missing}'
@@ -78,20 +77,20 @@ def _section(section: Section, anchor: str) -> str:
 
 
 def _facts(data: DataSet) -> str:
-    """Sizes in one sentence."""
+    """The numbers of runs, configurations, seeds, images and epochs."""
     counts = [run.result.get("class_counts") or [] for run in data.runs]
     totals, per_class = sorted({sum(c) for c in counts}), [n for c in counts for n in c]
     images = (
-        f"{_range(totals)} training images, {max(per_class):,} to {min(per_class):,} a class; " if per_class else ""
+        f"{_range(totals)} training images, {max(per_class):,} to {min(per_class):,} per class; " if per_class else ""
     )
     seeds = sorted({len(group.runs) for group in data.groups})
     epochs = sorted({run.result["epochs"] for run in data.runs})
     commits = {run.result.get("commit") for run in data.runs}
-    mixed = f" The runs are of {len(commits)} commits, listed below." if len(commits) > 1 else ""
+    mixed = f" The runs come from {len(commits)} commits, which the list of runs names." if len(commits) > 1 else ""
     return (
         f"{_count([len(data.runs)], 'run')} of {_count([len(data.groups)], 'configuration')}, "
-        f"{_count(seeds, 'seed')} each; {images}{_count(epochs, 'epoch')}. "
-        f"Headline and plots are of the last epoch, on the test split.{mixed}"
+        f"{_count(seeds, 'seed')} per configuration; {images}{_count(epochs, 'epoch')}. "
+        f"The numbers are those of the last epoch on the test split.{mixed}"
     )
 
 
@@ -106,7 +105,7 @@ def _range(values: Sequence[int]) -> str:
 def _table(table: Table) -> str:
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in formats.headings(table))
     body = "".join(_bodies(table, len(formats.headings(table))))
-    notes = "".join(f'<p class="quiet">{escape(source)}</p>' for source in formats.sources(table))
+    notes = "".join(f'<p class="quiet">{escape(source)}</p>' for source in formats.notes(table))
     caption = (
         f"<strong>{escape(table.epoch[0].upper() + table.epoch[1:])}.</strong> Baseline: {escape(table.baseline)}."
     )
@@ -115,7 +114,7 @@ def _table(table: Table) -> str:
 
 
 def _bodies(table: Table, columns: int) -> Iterator[str]:
-    """A ``tbody`` a part."""
+    """One ``tbody`` per part."""
     lines = list(formats.lines(table))
     for part in dict.fromkeys(line.part for line in lines):
         heading = f'<tr><th scope="rowgroup" colspan="{columns}">{PARTS[part]}</th></tr>' if part in PARTS else ""
@@ -147,16 +146,16 @@ def _listing(listing: Listing) -> str:
 
 
 def _runs(data: DataSet, anchor: str) -> str:
-    """Where each number is from."""
+    """The run folder, commit and machine behind each number."""
     rows = "".join(
         f"<tr><td>{escape(group.label)}</td><td>{seed}</td><td>{escape(str(run.result.get('commit') or '-')[:9])}</td>"
         f"<td>{escape(_machine(run.result))}</td><td><code>{escape(str(run.folder))}</code></td></tr>"
         for group in data.groups
         for seed, run in group.runs.items()
     )
-    head = "".join(f'<th scope="col">{text}</th>' for text in ("configuration", "seed", "commit", "on", "folder"))
+    head = "".join(f'<th scope="col">{text}</th>' for text in ("configuration", "seed", "commit", "machine", "folder"))
     return (
-        f'<details id="{anchor}r"><summary>{_count([len(data.runs)], "run")} and where from</summary>'
+        f'<details id="{anchor}r"><summary>{_count([len(data.runs)], "run")}: seed, commit, machine, folder</summary>'
         '<div class="wide listings">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details>"
     )
@@ -166,3 +165,8 @@ def _machine(result: dict) -> str:
     hardware, versions = result.get("hardware") or {}, result.get("versions") or {}
     torch = f"torch {versions['torch']}" if "torch" in versions else ""
     return ", ".join(text for text in (str(hardware.get("name", "")), torch) if text) or "-"
+
+
+def escape(text: str) -> str:
+    """``text`` as HTML shows it, control characters written out."""
+    return escape_html(printable(text))

@@ -1,25 +1,54 @@
-"""A run's plots, from its files. matplotlib without a screen, no torch."""
+"""The plots of one run, from its files; matplotlib without a screen, no torch."""
 
 import csv
-from collections.abc import Mapping, Sequence
+import functools
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from carlt.runs import paths
 from carlt.runs.record import ClassResult, read_per_class
+from carlt.runs.text import printable
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 GROUP_COLOURS = {"many": "#0072b2", "medium": "#009e73", "few": "#d55e00"}  # Okabe and Ito
 HEATMAP_CELLS = 200
 """Larger confusion matrices are summed into at most this many blocks per side."""
+BARS = 60
+"""Up to this many classes have a bar each; more are points, because thin bars vanish or form stripes."""
+
+
+NAMED = 20
+"""Up to this many classes, the axes of a confusion matrix name them."""
+LETTERS = 110
+"""Letters that fit side by side below a plot."""
 
 
 def draw_run(run_dir: Path) -> dict[str, Path]:
-    """Draw every plot a run's files allow into ``plots/``; name to path."""
+    """Draw the plots of a run into ``plots/``; the paths by name."""
     return {"per_class": per_class(run_dir), "confusion": confusion(run_dir), "curves": curves(run_dir)}
 
 
+def without_math(draw: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function that draws: ``$`` in names stays a dollar sign."""
+
+    @functools.wraps(draw)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        import matplotlib as mpl
+
+        with mpl.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing")
+            return draw(*args, **kwargs)
+
+    return wrapped
+
+
+@without_math
 def per_class(run_dir: Path) -> Path:
     """Test accuracy of each class, most frequent first, coloured by group, with the training counts behind."""
     rows = sorted(read_per_class(run_dir), key=lambda row: -row.train_count)
@@ -27,23 +56,38 @@ def per_class(run_dir: Path) -> Path:
     positions = np.arange(len(rows))
     for group, colour in GROUP_COLOURS.items():
         chosen = [i for i, row in enumerate(rows) if row.group == group]
-        if chosen:
-            axes.bar(
-                positions[chosen], [100 * rows[i].accuracy for i in chosen], 0.85, color=colour, label=f"{group}-shot"
+        if not chosen:
+            continue
+        heights = np.array([100 * rows[i].accuracy for i in chosen])
+        x, style = positions[chosen], {"color": colour, "label": f"{group}-shot"}
+        if len(rows) <= BARS:
+            axes.bar(x, heights, 0.85, **style)
+            axes.plot(x[heights == 0], heights[heights == 0], "x", color=colour, ms=5, clip_on=False)
+        else:
+            axes.plot(x, heights, ".", ms=4 if len(rows) <= 2000 else 2, alpha=0.7, mew=0, clip_on=False, **style)
+            axes.hlines(
+                np.nanmean(heights) if not np.isnan(heights).all() else 0, x[0] - 0.5, x[-1] + 0.5, color=colour
             )
     axes.set(
-        ylim=(0, 100), ylabel="test accuracy (%)", xlabel="class, most training images first", title="Accuracy by class"
+        ylim=(-2, 102),
+        ylabel="test accuracy (%)",
+        xlabel="class, most training images first",
+        title="Accuracy by class"
+        + (" (x: never correct)" if len(rows) <= BARS else " (one point per class; lines: mean of the group)"),
     )
     axes.margins(x=0.01)
     _class_ticks(axes, rows)
     counts = axes.twinx()
     counts.plot(positions, [row.train_count for row in rows], color="#444444", lw=1.2, label="training images")
     counts.set(yscale="log", ylabel="training images (log)")
+    counts.yaxis.set_major_formatter("{x:,.0f}")
+    counts.yaxis.set_minor_formatter("")
     handles = axes.get_legend_handles_labels()[0] + counts.get_legend_handles_labels()[0]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     return _save(figure, run_dir, "per_class.png")
 
 
+@without_math
 def compare_classes(methods: Mapping[str, Sequence[Path]], path: Path) -> Path:
     """Test accuracy of each class under several methods, mean over their run folders with the range as a whisker.
 
@@ -58,8 +102,16 @@ def compare_classes(methods: Mapping[str, Sequence[Path]], path: Path) -> Path:
         mean = accuracy.mean(0)
         whisker = np.abs(np.stack([accuracy.min(0), accuracy.max(0)]) - mean)
         x = np.arange(len(order)) + (k - (len(methods) - 1) / 2) * width
-        axes.bar(x, mean, width, yerr=whisker, capsize=2, error_kw={"lw": 0.8}, label=f"{label} (n = {len(folders)})")
-    axes.set(ylim=(0, 105), ylabel="test accuracy (%)", xlabel="class, most training images first")
+        text = f"{printable(label)} (n = {len(folders)})"
+        if len(order) <= BARS:
+            axes.bar(x, mean, width, yerr=whisker, capsize=2, error_kw={"lw": 0.8}, label=text)
+        else:
+            axes.plot(x, mean, ".", ms=4, alpha=0.7, mew=0, clip_on=False, label=text)
+    axes.set(
+        ylim=(-2 if len(order) > BARS else 0, 105),
+        ylabel="test accuracy (%)",
+        xlabel="class, most training images first",
+    )
     axes.margins(x=0.01)
     _class_ticks(axes, [first[i] for i in order])
     figure.legend(loc="outside upper center", ncols=min(len(methods), 3), frameon=False)
@@ -68,6 +120,7 @@ def compare_classes(methods: Mapping[str, Sequence[Path]], path: Path) -> Path:
     return path
 
 
+@without_math
 def confusion(run_dir: Path) -> Path:
     """Row-normalised test confusion, classes by training frequency, true classes down and predictions across."""
     from matplotlib.colors import PowerNorm
@@ -82,14 +135,20 @@ def confusion(run_dir: Path) -> Path:
     np.add.at(matrix, (place[true] * blocks // int(size), place[predicted] * blocks // int(size)), count)
     matrix /= np.maximum(matrix.sum(1, keepdims=True), 1)
     figure, axes = _figure(6.5, 5.5)
-    # A square-root scale: on a linear one, small confusions with several classes are invisible.
-    image = axes.imshow(100 * matrix, cmap="magma", norm=PowerNorm(0.5, 0, 100), interpolation="nearest")
+    # A square-root scale: on a linear one a class confused with several others looks confused with none.
+    # In classes, not in blocks: a tick at 900 is the class with the 900th most training images.
+    extent = (0.5, size + 0.5, size + 0.5, 0.5) if size > NAMED else None
+    image = axes.imshow(100 * matrix, cmap="magma", norm=PowerNorm(0.5, 0, 100), interpolation="nearest", extent=extent)
     figure.colorbar(image, label="% of the true class")
     axes.set(xlabel="predicted class", ylabel="true class", title="Test confusion, most frequent class first")
-    if size <= 20:
-        names = [row.class_name for row in rows]
-        axes.set_xticks(range(int(size)), names, rotation=90, fontsize=8, parse_math=False)
-        axes.set_yticks(range(int(size)), names, fontsize=8, parse_math=False)
+    if size > NAMED:
+        axes.set(xlabel="predicted class (rank by training images)", ylabel="true class (rank by training images)")
+    if size > blocks:
+        axes.set_title(f"Test confusion, most frequent class first\none cell: about {size / blocks:.1f} classes")
+    if size <= NAMED:
+        names = [_short(row.class_name) for row in rows]
+        axes.set_xticks(range(int(size)), names, rotation=90, fontsize=8)
+        axes.set_yticks(range(int(size)), names, fontsize=8)
         for i, j in np.argwhere(matrix >= 0.005):
             axes.text(j, i, f"{100 * matrix[i, j]:.0f}", ha="center", va="center", fontsize=7,
                       color="black" if matrix[i, j] > 0.4 else "white")  # fmt: skip
@@ -131,10 +190,18 @@ def curves(run_dir: Path) -> Path:
 
 
 def _class_ticks(axes: Any, rows: Sequence[ClassResult]) -> None:
-    """Write class names and numbers of training images below the bars, where there is room."""
+    """Name up to 40 classes and their training images below the bars, upright where the names are long."""
     if len(rows) <= 40:
-        labels = [f"{row.class_name}\nn = {row.train_count}" for row in rows]
-        axes.set_xticks(range(len(rows)), labels, rotation=0 if len(rows) <= 12 else 90, fontsize=8, parse_math=False)
+        names = [_short(row.class_name) for row in rows]
+        upright = max(map(len, names)) > LETTERS // len(rows) or len(rows) > 12
+        labels = [f"{name}\nn = {row.train_count}" for name, row in zip(names, rows, strict=True)]
+        axes.set_xticks(range(len(rows)), labels, rotation=90 if upright else 0, fontsize=8)
+
+
+def _short(name: str, letters: int = 24) -> str:
+    """A name cut in its middle, so that its end still tells it from others."""
+    name = printable(name)
+    return name if len(name) <= letters else f"{name[: letters - 12]}...{name[-9:]}"
 
 
 def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:

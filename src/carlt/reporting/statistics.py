@@ -1,4 +1,4 @@
-"""The statistics of a table: a mean with its deviation over seeds, and a difference paired by seed."""
+"""The statistics of a table: mean and standard deviation over seeds, and differences paired by seed."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -29,8 +29,8 @@ def mean_and_std(values: Sequence[float]) -> MeanAndStd:
     )
 
 
-def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference:
-    """Ours minus theirs over the seeds that both have: mean d +- t(0.975, n - 1) s_d / sqrt(n) (Student's t)."""
+def paired_difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference:
+    """Mean of ours minus theirs over the n common seeds, and half its 95 % interval, t(0.975, n - 1) s_d / sqrt(n)."""
     from scipy.special import stdtrit  # scipy.stats has it too, after a second of imports
 
     mean, deviation, n = mean_and_std([ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())])

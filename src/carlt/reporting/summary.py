@@ -1,4 +1,4 @@
-"""The tables of a report as numbers: a row a configuration, compared with a baseline, beside published numbers."""
+"""The tables of a report as numbers: one row per configuration, its difference to a baseline, published numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from carlt.reporting.groups import DataSet, Group
 from carlt.reporting.published import Published
-from carlt.reporting.statistics import Difference, MeanAndStd, mean_and_std, paired
+from carlt.reporting.statistics import Difference, MeanAndStd, mean_and_std, paired_difference
 from carlt.runs.reading import Run
 
 
 class Column(NamedTuple):
-    """A metric of the test split and its format in a table; hidden columns are in the CSV file only."""
+    """A metric of the test split and its format in a table. With ``shown=False`` it is in the CSV file only."""
 
     metric: str
     heading: str
@@ -41,14 +41,17 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Row:
-    """A configuration over its seeds: a column each, spread, whether it is the best, difference to the baseline."""
+    """A configuration over its seeds: per column its mean and deviation, whether it is the best, and its difference to
+    the baseline."""
 
     label: str
     runs: int
-    spreads: Sequence[MeanAndStd]
+    estimates: Sequence[MeanAndStd]
     best: Sequence[bool]
     differences: Sequence[Difference]
-    """Empty in the baseline's own row."""
+    """Empty in the baseline's own row, and where ``not_compared`` has a reason."""
+    not_compared: str = ""
+    """How the epochs or the batch size differ from the baseline's, if that rules out a comparison."""
 
 
 @dataclass(frozen=True)
@@ -63,25 +66,33 @@ class Table:
     published: Sequence[Published]
 
     def shown(self) -> list[int]:
-        """The places of the columns that a table shows: not those that are empty in every row."""
+        """The indices of the columns that a table shows: those with a value in some row."""
         published = {metric for row in self.published for metric in row.values}
         return [
             i
             for i, column in enumerate(self.columns)
-            if column.shown and (any(row.spreads[i].n for row in self.rows) or column.metric in published)
+            if column.shown and (any(row.estimates[i].n for row in self.rows) or column.metric in published)
         ]
 
 
-def tables(data: DataSet, baseline: Group, published: Sequence[Published] = ()) -> list[Table]:
-    """The table of the last epoch, and one of the best epoch for each way in which runs chose it."""
+def summarize(
+    data: DataSet, baseline: Group, published: Sequence[Published] = (), *, any_budget: bool = False
+) -> list[Table]:
+    """The table of the last epoch, and one of the best epoch per way in which runs chose it.
+
+    Args:
+        any_budget: also compare configurations whose epochs or batch size differ from the baseline's.
+    """
     epochs = sorted({run.result["epochs"] for run in data.runs})
     last = f"last epoch ({epochs[0]})" if len(epochs) == 1 else f"last epoch ({epochs[0]} to {epochs[-1]})"
-    found = [_table(data.title, last, data.groups, baseline.label, published)]
+    found = [_table(data.title, last, data.groups, baseline.label, published, any_budget=any_budget)]
     for way in dict.fromkeys(way for run in data.runs if (way := _chosen_by(run))):
         chosen = [_only(group, way) for group in data.groups]
         present = [group for group in chosen if group.runs]
         name = baseline.label if any(group.label == baseline.label for group in present) else present[0].label
-        found.append(_table(data.title, f"best epoch, chosen by {way}", present, name, best_epoch=True))
+        found.append(
+            _table(data.title, f"best epoch, chosen by {way}", present, name, best_epoch=True, any_budget=any_budget)
+        )
     return found
 
 
@@ -92,28 +103,33 @@ def _table(
     baseline: str,
     published: Sequence[Published] = (),
     best_epoch: bool = False,
+    any_budget: bool = False,
 ) -> Table:
     values = [[_scaled(group, column, best_epoch) for column in COLUMNS] for group in groups]
-    spreads = [[mean_and_std(list(cell.values())) for cell in row] for row in values]
-    base = next(row for row, group in zip(values, groups, strict=True) if group.label == baseline)
+    estimates = [[mean_and_std(list(cell.values())) for cell in row] for row in values]
+    base, base_group = next(found for found in zip(values, groups, strict=True) if found[1].label == baseline)
+    reasons = ["" if any_budget else group.budget_difference(base_group) for group in groups]
     rows = [
         Row(
             group.label,
             len(group.runs),
-            spreads[k],
-            [_is_best(spreads, k, i) for i in range(len(COLUMNS))],
-            [] if group.label == baseline else [paired(*pair) for pair in zip(values[k], base, strict=True)],
+            estimates[k],
+            [_is_best(estimates, k, i) for i in range(len(COLUMNS))],
+            []
+            if group.label == baseline or reasons[k]
+            else [paired_difference(*pair) for pair in zip(values[k], base, strict=True)],
+            reasons[k],
         )
         for k, group in enumerate(groups)
     ]
     return Table(title, epoch, COLUMNS, rows, baseline, published)
 
 
-def _is_best(spreads: Sequence[Sequence[MeanAndStd]], k: int, i: int) -> bool:
+def _is_best(estimates: Sequence[Sequence[MeanAndStd]], k: int, i: int) -> bool:
     """Whether no other row shows a better mean in column i, and some a worse one."""
     sign, digits = -1 if COLUMNS[i].less_is_better else 1, COLUMNS[i].digits
-    shown = [sign * round(row[i].mean, digits) for row in spreads if row[i].n]
-    return len(set(shown)) > 1 and spreads[k][i].n > 0 and sign * round(spreads[k][i].mean, digits) == max(shown)
+    shown = [sign * round(row[i].mean, digits) for row in estimates if row[i].n]
+    return len(set(shown)) > 1 and estimates[k][i].n > 0 and sign * round(estimates[k][i].mean, digits) == max(shown)
 
 
 def _scaled(group: Group, column: Column, best_epoch: bool) -> dict[int, float]:

@@ -1,4 +1,4 @@
-"""The table a run ends with."""
+"""The table that is printed at the end of a run."""
 
 from pathlib import Path
 from typing import Any
@@ -7,12 +7,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from carlt.runs.text import printable
+
 GROUPS = ("accuracy", "many", "medium", "few", "worst_class", "worst_10pct")
 HEADINGS = ("overall", "many", "medium", "few", "worst class", "worst 10 %")
 
 
 def print_result(result: dict[str, Any], run_dir: Path, console: Console | None = None) -> None:
-    """Overall, many / medium / few and worst-class accuracy of each split in %, and where the files lie."""
+    """Overall, many / medium / few and worst-class accuracy of each split in %, and the run folder."""
     console = console or Console()
     metrics = result["metrics"]
     table = Table(box=box.SIMPLE_HEAD, title=_title(result), title_justify="left")
@@ -25,7 +27,7 @@ def print_result(result: dict[str, Any], run_dir: Path, console: Console | None 
     console.print(table)
     worst = result["worst_class"]
     console.print(
-        f"Worst test class: {worst['name']} ({worst['train_count']} training images), "
+        f"Worst test class: {printable(worst['name'])} ({worst['train_count']} training images), "
         f"{percent(worst['test_accuracy'])} % on test, {percent(worst['train_accuracy'])} % on train. "
         f"Classes never right: {metrics['test/classes_at_zero']:.0f} of {result['num_classes']}.",
         highlight=False,
@@ -39,12 +41,12 @@ def print_result(result: dict[str, Any], run_dir: Path, console: Console | None 
             highlight=False,
             markup=False,
         )
-    # Names of folders and classes may hold [brackets], which rich would take for its own.
-    console.print(f"Run folder: {run_dir}", highlight=False, markup=False, soft_wrap=True)
+    # markup=False: folders may have [brackets] in their names.
+    console.print(printable(f"Run folder: {run_dir}"), highlight=False, markup=False, soft_wrap=True)
 
 
 def percent(value: float | None) -> str:
-    """An accuracy in [0, 1] as a percentage; a dash where there is none."""
+    """An accuracy in [0, 1] as a percentage with one digit; a dash for None and NaN."""
     return "-" if value is None or value != value else f"{100 * value:.1f}"
 
 

@@ -1,31 +1,37 @@
-"""Run folders as reports read them: small files at once, files that only plots need on first use."""
+"""Finished runs as reports read them: every file is checked before a number of it is used."""
 
 import csv
 import json
+import math
 import os
 import re
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 
 from carlt.errors import CarltError
 from carlt.runs import paths
+from carlt.runs.config_file import read_config
 from carlt.runs.record import ClassResult, read_per_class
+from carlt.runs.text import printable
 
 NOT_RUNS = ("wandb", "tensorboard", "checkpoints", "plots")
-# libyaml's loader is ten times as fast, and as safe: neither builds anything but plain values.
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Folders inside a run folder that hold no runs."""
+MAX_RESULT_BYTES = 64 << 20
+NESTED: dict[str, type] = {"metrics": float, "hardware": object, "versions": str}
+"""The mappings of ``result.json`` that reports read, and the kind of their values (float: number or null)."""
+KINDS = {"seed": int, "num_classes": int, "epochs": int, "metrics": dict, "data": dict}
+"""The keys of ``result.json`` that every report needs."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Non-zero cells of a confusion matrix: ``count[k]`` images of class ``true[k]`` predicted as ``predicted[k]``."""
+    """The non-zero cells of a confusion matrix, each array (K,): ``count[k]`` images of class ``true[k]`` were
+    predicted as class ``predicted[k]``."""
 
     true: np.ndarray
     predicted: np.ndarray
@@ -33,7 +39,7 @@ class Cells:
 
 
 class LeftOut(NamedTuple):
-    """A folder that a report cannot use, and why."""
+    """A folder that a report cannot use, and the reason."""
 
     folder: Path
     reason: str
@@ -53,39 +59,45 @@ class Run:
 
     @cached_property
     def classes(self) -> list[ClassResult]:
-        """The classes on the test split, by class number."""
-        return self._read(read_per_class)
+        """The classes on the test split, ordered by class number."""
+        return self._read(_read_classes)
 
     @cached_property
     def confusion(self) -> Cells:
-        """The confusion of the test split."""
+        """The confusion matrix of the test split."""
         return self._read(_read_confusion)
 
     @cached_property
     def epochs(self) -> list[dict[str, float]]:
-        """What each epoch measured, without empty cells."""
+        """The metrics of each epoch, without empty cells."""
         return self._read(_read_epochs)
 
     def metric(self, name: str, best: bool = False) -> float:
-        """A metric of the last or the best epoch; NaN where it has none."""
+        """A metric of the last or the best epoch; NaN where the run has none."""
         metrics = (self.result.get("best") or {}).get("metrics", {}) if best else self.result["metrics"]
         value = metrics.get(name)
         return float("nan") if value is None else float(value)
 
     def _read(self, reader: Any) -> Any:
         try:
-            return reader(self.folder)
+            return reader(self.folder, self.result["num_classes"])
+        except FileNotFoundError as error:
+            raise CarltError(f"no {Path(error.filename).name}") from None
         except OSError as error:
-            raise CarltError(f"{error.filename} cannot be read ({error.strerror})") from None
-        except Exception as error:  # damaged csv and npz files raise many kinds of error
-            raise CarltError(f"{self.folder} is damaged: {error}") from None
+            raise CarltError(f"{error.filename or self.folder} cannot be read ({error.strerror})") from None
+        except CarltError:
+            raise
+        except Exception as error:  # whatever a damaged csv or npz raises
+            name = {"_read_classes": paths.PER_CLASS, "_read_confusion": paths.CONFUSION}.get(reader.__name__)
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise CarltError(f"{name or paths.METRICS} is damaged: {reason[:200]}") from None
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
-    """Every run among and below ``folders`` in natural order, and what had to be left out.
+    """Every run in and below ``folders`` in natural order, and the folders that cannot be used.
 
     Raises:
-        CarltError: a folder does not exist, or there is no finished run at all.
+        CarltError: a folder does not exist, or no folder holds a finished run.
     """
     if missing := [str(folder) for folder in folders if not folder.is_dir()]:
         raise CarltError(f"no such folder: {', '.join(missing)}")
@@ -94,7 +106,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
         try:
             runs.append(read_run(folder))
         except CarltError as error:
-            left_out.append(LeftOut(folder, str(error)))
+            left_out.append(LeftOut(folder, printable(str(error))))
     if not runs:
         rest = f"; left out: {'; '.join(f'{folder} ({reason})' for folder, reason in left_out)}" if left_out else ""
         raise CarltError(f"no finished run (no {paths.RESULT}) in {', '.join(map(str, folders))}{rest}")
@@ -103,44 +115,99 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
 
 
 def read_run(folder: Path) -> Run:
-    """The run in ``folder``; CarltError names in a few words what is missing."""
+    """The run in ``folder``. All its records are read and checked.
+
+    Raises:
+        CarltError: a file is missing or damaged; the message names it in a few words.
+    """
+    result = _read_result(folder)
+    run = Run(folder, _dotted(read_config(folder)), result)
+    for _ in (run.classes, run.confusion, run.epochs):  # damage ends here, not in the middle of a report
+        pass
+    return run
+
+
+def _read_result(folder: Path) -> dict[str, Any]:
+    path = folder / paths.RESULT
     try:
-        result = json.loads((folder / paths.RESULT).read_text())
-        config = yaml.load((folder / paths.CONFIG).read_text(), _Loader)
-    except FileNotFoundError as error:
-        unfinished = Path(error.filename).name == paths.RESULT
-        raise CarltError("not finished" if unfinished else f"no {paths.CONFIG}") from None
+        if path.stat().st_size > MAX_RESULT_BYTES:
+            raise CarltError(f"{paths.RESULT} is larger than {MAX_RESULT_BYTES >> 20} MiB")
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CarltError("not finished" if (folder / paths.CONFIG).is_file() else f"no {paths.RESULT}") from None
     except OSError as error:
-        raise CarltError(f"{Path(error.filename).name} cannot be read ({error.strerror})") from None
-    except ValueError:
+        raise CarltError(f"{paths.RESULT} cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
         raise CarltError(f"{paths.RESULT} is damaged") from None
-    except yaml.YAMLError:
-        raise CarltError(f"{paths.CONFIG} is damaged") from None
-    if not isinstance(config, dict):
-        raise CarltError(f"{paths.CONFIG} is damaged")
-    kinds = {"seed": int, "num_classes": int, "epochs": int, "metrics": dict, "data": dict}
-    lacking = [
-        key for key, kind in kinds.items() if not isinstance(result, dict) or not isinstance(result.get(key), kind)
-    ]
-    if lacking:
+    if not isinstance(result, dict):
+        result = {}
+    if lacking := [key for key, kind in KINDS.items() if not _is(result.get(key), kind)]:
         raise CarltError(f"{paths.RESULT} lacks {', '.join(lacking)}")
-    _check_files(folder, result["num_classes"])
-    return Run(folder, _flat(config), result)
+    if problems := list(_problems(result)):
+        raise CarltError(f"{paths.RESULT} is damaged: {', '.join(problems)}")
+    return _printable(result)
 
 
-def _check_files(folder: Path, num_classes: int) -> None:
-    """Check that the files that plots read exist and are not obviously damaged."""
-    for name in (paths.PER_CLASS, paths.CONFUSION, paths.METRICS):
-        if not (folder / name).is_file():
-            raise CarltError(f"no {name}")
-    if not zipfile.is_zipfile(folder / paths.CONFUSION):
-        raise CarltError(f"{paths.CONFUSION} is damaged")
-    if (folder / paths.PER_CLASS).read_bytes().count(b"\n") <= num_classes:
-        raise CarltError(f"{paths.PER_CLASS} is damaged")
+def _printable(value: Any) -> Any:
+    """All texts in ``value`` in printable form."""
+    if isinstance(value, dict):
+        return {printable(key): _printable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    return printable(value) if isinstance(value, str) else value
+
+
+def _problems(result: Mapping[str, Any]) -> Iterator[str]:
+    """The keys of ``result.json`` whose values have another type than reports need."""
+    classes = result["num_classes"]
+    if classes < 1:
+        yield "num_classes"
+    for name, kind in NESTED.items():
+        if result.get(name) is not None and not _is_mapping(result[name], kind):
+            yield name
+    if not _is_mapping({k: v for k, v in result["data"].items() if k in ("name", "sha256")}, str):
+        yield "data"
+    counts = result.get("class_counts")
+    if counts is not None and not (_is(counts, list) and len(counts) == classes and all(_is(n, int) for n in counts)):
+        yield "class_counts"
+    best = result.get("best")
+    if best is not None and not (
+        _is(best, dict) and _is_mapping(best.get("metrics"), float) and isinstance(best.get("chosen_by"), str | None)
+    ):
+        yield "best"
+    calibration = result.get("calibration")
+    if calibration is not None and not (_is(calibration, dict) and all(map(_is_bins, calibration.values()))):
+        yield "calibration"
+
+
+def _is_bins(value: Any) -> bool:
+    """Whether ``value`` holds equally many images, confidences and accuracies."""
+    names = ("images", "confidence", "accuracy")
+    return (
+        _is(value, dict)
+        and all(_is(value.get(name), list) and all(_is(x, float) for x in value[name]) for name in names)
+        and len({len(value[name]) for name in names}) == 1
+        and None not in value["images"]
+    )
+
+
+def _is_mapping(value: Any, kind: type) -> bool:
+    return _is(value, dict) and all(_is(item, kind) for item in value.values())
+
+
+def _is(value: Any, kind: type) -> bool:
+    """Whether ``value`` is of ``kind``; a bool is no int, and a float may be an int or null."""
+    if kind is float:
+        return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    if kind is object:
+        return True
+    if kind is str:
+        return value is None or isinstance(value, str)
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _walk(top: Path) -> Iterator[Path]:
-    """Folders that hold a result or a config, unless they belong to a logger or to Hydra."""
+    """Folders that hold a result or a config, without those of loggers and of Hydra."""
     for here, below, files in os.walk(top):
         below[:] = [name for name in below if name not in NOT_RUNS and not name.startswith(".")]
         if paths.RESULT in files or paths.CONFIG in files:
@@ -153,17 +220,48 @@ def _natural(path: Path) -> list[tuple[float, str]]:
     return [(float(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)]
 
 
-def _flat(node: Any, prefix: str = "") -> dict[str, str]:
+def _dotted(node: Any, prefix: str = "") -> dict[str, str]:
+    """A nested mapping as one level: ``{"reg": {"weight": 1}}`` becomes ``{"reg.weight": "1"}``."""
     if not isinstance(node, dict):
-        return {prefix[:-1]: str(node)}
-    return {name: value for key, item in node.items() for name, value in _flat(item, f"{prefix}{key}.").items()}
+        return {printable(prefix[:-1]): printable(str(node))}
+    return {name: value for key, item in node.items() for name, value in _dotted(item, f"{prefix}{key}.").items()}
 
 
-def _read_confusion(folder: Path) -> Cells:
-    with np.load(folder / paths.CONFUSION, allow_pickle=False) as file:
-        return Cells(file["true"], file["predicted"], file["count"])
+def _read_classes(folder: Path, num_classes: int) -> list[ClassResult]:
+    rows = read_per_class(folder)
+    if [row.class_id for row in rows] != list(range(num_classes)):
+        raise ValueError(f"{len(rows)} rows for {num_classes} classes")
+    for row in rows:
+        accuracy = row.correct / row.test_count if row.test_count else math.nan
+        if row.train_count < 0 or not 0 <= row.correct <= row.test_count or not _same(accuracy, row.accuracy):
+            raise ValueError(f"impossible counts of class {row.class_id}")
+    return [row._replace(class_name=printable(row.class_name)) for row in rows]
 
 
-def _read_epochs(folder: Path) -> list[dict[str, float]]:
-    with open(folder / paths.METRICS, newline="") as file:
-        return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
+def _same(a: float, b: float) -> bool:
+    return (math.isnan(a) and math.isnan(b)) or abs(a - b) < 1e-4
+
+
+def _read_confusion(folder: Path, num_classes: int) -> Cells:
+    path = folder / paths.CONFUSION
+    if not path.is_file():
+        raise CarltError(f"no {paths.CONFUSION}")
+    with np.load(path, allow_pickle=False) as file:
+        cells = Cells(file["true"], file["predicted"], file["count"])
+    arrays = (cells.true, cells.predicted, cells.count)
+    if any(array.ndim != 1 or array.dtype.kind not in "iu" or array.shape != cells.count.shape for array in arrays):
+        raise ValueError("its arrays are not three equally long lists of integers")
+    for classes in (cells.true, cells.predicted):
+        if len(classes) and not 0 <= classes.min() <= classes.max() < num_classes:
+            raise ValueError(f"classes outside 0 to {num_classes - 1}")
+    if len(cells.count) and cells.count.min() < 0:
+        raise ValueError("negative counts")
+    return cells
+
+
+def _read_epochs(folder: Path, num_classes: int) -> list[dict[str, float]]:
+    with open(folder / paths.METRICS, newline="", encoding="utf-8") as file:
+        rows = [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
+    if any("epoch" not in row for row in rows):
+        raise ValueError("a row without epoch")
+    return rows

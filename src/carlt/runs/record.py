@@ -12,11 +12,12 @@ import numpy as np
 
 from carlt.errors import CarltError
 from carlt.runs import paths
+from carlt.runs.text import from_spreadsheet_cell, printable, spreadsheet_cell
 from carlt.shots import group_of
 
 
 class ClassResult(NamedTuple):
-    """One class on the test split; ``accuracy`` is empty where it has no test image."""
+    """One class on the test split; ``accuracy`` is in [0, 1], NaN without test images."""
 
     class_id: int
     class_name: str
@@ -33,7 +34,11 @@ def write_result(run_dir: Path, result: dict[str, Any]) -> None:
 
 
 def read_result(run_dir: Path) -> dict[str, Any]:
-    """``result.json`` of a finished run; CarltError if there is none."""
+    """The content of ``result.json`` of a finished run.
+
+    Raises:
+        CarltError: there is no such file, or it is not JSON.
+    """
     path = run_dir / paths.RESULT
     try:
         return json.loads(path.read_text())
@@ -48,26 +53,35 @@ def read_result(run_dir: Path) -> dict[str, Any]:
 def write_per_class(
     run_dir: Path, names: Sequence[str], train_counts: Sequence[int], total: Sequence[int], correct: Sequence[int]
 ) -> list[ClassResult]:
-    """Write ``per_class.csv``, one row per class."""
+    """``per_class.csv``: one row per class. Control characters in names are written out."""
     rows = [
-        ClassResult(i, name, n, group_of(n), seen, right, right / seen if seen else math.nan)
+        ClassResult(i, printable(name), n, group_of(n), seen, right, right / seen if seen else math.nan)
         for i, (name, n, seen, right) in enumerate(zip(names, train_counts, total, correct, strict=True))
     ]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(ClassResult._fields)
-    writer.writerows([*row[:-1], "" if math.isnan(row.accuracy) else row.accuracy] for row in rows)
+    for row in rows:
+        cell = row._replace(class_name=spreadsheet_cell(row.class_name))
+        writer.writerow([*cell[:-1], "" if math.isnan(row.accuracy) else row.accuracy])
     paths.write_text_atomic(run_dir / paths.PER_CLASS, text.getvalue())
     return rows
 
 
 def read_per_class(run_dir: Path) -> list[ClassResult]:
-    """The rows of ``per_class.csv``."""
+    """The rows of ``per_class.csv``, ordered as in the file.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = write_per_class(folder, ["cat", "lynx"], [500, 5], [10, 10], [9, 2])
+    >>> [(row.class_name, row.group, row.accuracy) for row in read_per_class(folder)]
+    [('cat', 'many', 0.9), ('lynx', 'few', 0.2)]
+    """
     with open(run_dir / paths.PER_CLASS, newline="") as file:
         return [
             ClassResult(
                 int(row["class_id"]),
-                row["class_name"],
+                from_spreadsheet_cell(row["class_name"]),
                 int(row["train_count"]),
                 row["group"],
                 int(row["test_count"]),
@@ -81,7 +95,8 @@ def read_per_class(run_dir: Path) -> list[ClassResult]:
 def write_confusion(
     run_dir: Path, true: np.ndarray, predicted: np.ndarray, count: np.ndarray, num_classes: int
 ) -> None:
-    """Write ``confusion.npz``: ``count[k]`` test images of class ``true[k]`` were predicted as ``predicted[k]``."""
+    """``confusion.npz``: the non-zero test cells; ``count[k]`` images of class ``true[k]`` predicted as
+    ``predicted[k]``."""
     np.savez_compressed(
         run_dir / paths.CONFUSION, true=true, predicted=predicted, count=count, num_classes=np.array(num_classes)
     )

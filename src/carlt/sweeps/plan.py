@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from carlt.errors import CarltError
 from carlt.reporting import formats
 from carlt.reporting.groups import group_by_data_set
-from carlt.reporting.summary import tables
+from carlt.reporting.summary import summarize
 from carlt.runs import paths
 from carlt.runs.keys import NOT_IN_SWEEP_NAME, is_under
 from carlt.runs.reading import read_runs
@@ -130,7 +130,7 @@ def seconds_per_job(sweep: Sweep) -> float | None:
 def _table(finished: Sequence[Record], search: bool) -> str:
     try:
         runs, _ = read_runs([Path(folder) for folder in {str(record.folder): None for record in finished}])
-        last_epochs = [tables(data, data.baseline())[0] for data in group_by_data_set(runs)]
+        last_epochs = [summarize(data, data.baseline())[0] for data in group_by_data_set(runs)]
     except CarltError as error:  # jobs that differ in nothing that a table would show
         return f"no table: {error}\n"
     if search:  # differences to one of the trials mean nothing

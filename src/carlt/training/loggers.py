@@ -1,6 +1,6 @@
-"""Loggers besides ``metrics.csv``: W&B and TensorBoard."""
+"""Weights & Biases and TensorBoard, which receive the metrics of ``metrics.csv`` as well."""
 
-import csv
+import math
 import os
 import secrets
 from collections.abc import Mapping
@@ -11,13 +11,19 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
+from carlt.config.schema import target_nodes
+from carlt.config.targets import parameters_of
 from carlt.errors import CarltError
 from carlt.reporting.wandb_workspace import has_wandb_key
 from carlt.runs import paths
+from carlt.runs.record import ClassResult, read_per_class
+from carlt.training.callbacks.metrics_csv import read_rows
 from carlt.training.callbacks.progress import SweepPosition
 
 __all__ = ["tensorboard_logger", "wandb_logger"]
 
+HPARAM_METRICS = ("test/accuracy", "test/balanced_accuracy", "test/few", "test/worst_class")
+"""The columns of TensorBoard's table of hyperparameters."""
 EXPERIMENT = ("data", "model", "aug", "loss", "reg", "sampler", "stage", "init")
 
 
@@ -47,8 +53,8 @@ def wandb_logger(
     """Weights & Biases, by default ``offline`` without a key. A resumed run continues its W&B run.
 
     Runs are grouped by experiment, their preset or else the options of their config groups, and tagged with each of
-    these and with their sweep. Code, its differences from the commit and the address of the repository stay here: who
-    knows what they hold.
+    these and with their sweep. Code, its differences from the commit and the address of the repository are not sent:
+    they may hold secrets.
     """
     import wandb
 
@@ -75,38 +81,53 @@ def wandb_logger(
 
 
 def tensorboard_logger(run_dir: Path) -> TensorBoardLogger:
-    """TensorBoard's event files, in the run folder's ``tensorboard/``."""
+    """TensorBoard's event files, in ``tensorboard/`` of the run folder."""
     try:
-        return TensorBoardLogger(run_dir, name="tensorboard", version="")
+        return TensorBoardLogger(run_dir, name="tensorboard", version="", default_hp_metric=False)
     except ModuleNotFoundError:
         raise CarltError("logger=tensorboard needs the package tensorboard: pip install -e '.[tensorboard]'") from None
 
 
 def log_config(loggers: list[Logger], config: DictConfig, **more: Any) -> None:
-    """Send W&B the config, flat so that each value is a filter (``reg/weight``, and ``reg`` for the option chosen)."""
+    """Send the config to the loggers, flat so that each value is a filter.
+
+    ``reg`` is the chosen option, ``reg/weight`` a value of it; defaults of constructors that the config does not state
+    are included.
+    """
     plain: Any = OmegaConf.to_container(config, resolve=True)
     options = plain.pop("choices", {})
-    flat = {**_flat(plain), **{name: option for name, option in options.items() if option is not None}, **more}
+    flat = {
+        **_defaults(plain),
+        **_flat(plain),
+        **{name: option for name, option in options.items() if option is not None},
+        **more,
+    }
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
+        if isinstance(logger, WandbLogger | TensorBoardLogger):
             logger.log_hyperparams(flat)
 
 
 def log_results(loggers: list[Logger], run_dir: Path, metrics: dict[str, float], images: dict[str, Path]) -> None:
-    """Send a finished run's metrics, per-class table and plots to the loggers that can show them."""
+    """Send the metrics, the per-class table and the plots of a finished run to the loggers that can show them."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             import wandb
 
-            with open(run_dir / paths.PER_CLASS, newline="") as file:
-                header, *rows = list(csv.reader(file))
+            classes = [row._asdict() for row in read_per_class(run_dir)]
+            rows = [[None if value != value else value for value in row.values()] for row in classes]
             logger.experiment.summary.update(metrics)
             logger.experiment.log(
-                {"per_class": wandb.Table(columns=[*header], data=rows)}
+                {"per_class": wandb.Table(columns=list(ClassResult._fields), data=rows)}
                 | {f"plots/{name}": wandb.Image(str(path)) for name, path in images.items()}
             )
         elif isinstance(logger, TensorBoardLogger):
-            logger.log_metrics(metrics)
+            last = read_rows(run_dir / paths.METRICS)[-1]
+            # At the last step, and without those that have a curve: TensorBoard drops a curve after a value at step 0.
+            final = {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
+            final = {name: value for name, value in final.items() if name not in last}
+            logger.log_metrics(final, int(last["step"]))
+            logger.log_hyperparams(dict(logger.hparams), {n: final[n] for n in HPARAM_METRICS if n in final},
+                                   int(last["step"]))  # fmt: skip
 
 
 def finish(loggers: list[Logger], failed: bool = False) -> None:
@@ -117,6 +138,17 @@ def finish(loggers: list[Logger], failed: bool = False) -> None:
             import wandb
 
             wandb.finish(int(failed))  # not logger.experiment.finish(), which would begin a run where none was begun
+
+
+def _defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers, texts and truth values that constructors take where the config is silent, by flat name."""
+    parts = OmegaConf.create({name: node for name, node in plain.items() if name not in ("callbacks", "logger")})
+    return {
+        f"{place.replace('.', '/')}/{name}": parameter.default
+        for place, node in target_nodes(parts)
+        for name, parameter in parameters_of(node["_target_"]).items()
+        if isinstance(parameter.default, bool | int | float | str)
+    }
 
 
 def _flat(node: Any, position: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The classes of several methods at a glance: accuracy against frequency, and each one's classes from best to worst."""
+"""Accuracy per class of several methods: against class frequency, and sorted from best to worst."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from carlt.reporting.figures.style import Figure, Shown, canvas, count_axis, leg
 from carlt.reporting.groups import Group
 
 FEW_CLASSES = 40
-"""Up to so many classes each is a point on its line; above, lines are means of classes of like frequency."""
+"""Up to this many classes, each is a point on the line; above, a line shows means over classes of similar frequency."""
 POINTS = 2000
-"""Above this number of classes the points are left out: with few test images each they only form bars."""
+"""Above this many classes, the points are left out: with few test images per class they form horizontal bars."""
 BINS = 12
 STEPS = 400
 
@@ -47,28 +47,39 @@ def frequency(shown: Shown, name: str) -> Figure:
         legend(figure, axes, np.argsort(-few, kind="stable").tolist())
         drawn = svg(figure, name)
     size = len(class_table(shown.baseline)[0])
-    reading = "A point is a class."
+    reading = "Each point is a class."
     if size > FEW_CLASSES:
-        reading = f"A line is the mean of the classes in up to {BINS} ranges of frequency" + (
-            "; the pale points are the classes." if size <= POINTS else "."
+        reading = f"Each line shows the mean accuracy over the classes in up to {BINS} ranges of frequency" + (
+            "; the pale points are single classes." if size <= POINTS else "."
         )
     return Figure(
         "Accuracy against class frequency",
-        f"{reading} A method that helps rare classes lifts the right end; what it costs shows on the left. {shown.note}"
-        "Dotted: the borders of many, medium and few.",
+        f"{reading} A method that helps rare classes raises the right end; a loss on frequent classes lowers the left "
+        f"end. {shown.note}Dotted: the borders of many, medium and few.",
         "Line plot of test accuracy over the number of training images of a class: "
         + "; ".join(_ends(group) for group in shown.groups),
         drawn,
     )
 
 
+def sorted_accuracy(group: Group) -> np.ndarray:
+    """Test accuracy in % by rank (C,), best first: sorted within each seed, then averaged over the seeds.
+
+    The last value is therefore the mean worst class of the tables. Averaging first would hide that the worst class
+    changes from seed to seed.
+    """
+    seeds = [np.array([row.accuracy for row in run.classes]) for run in group.runs.values()]
+    ranked = [100 * np.sort(accuracy[~np.isnan(accuracy)])[::-1] for accuracy in seeds]
+    size = min(map(len, ranked))
+    return np.mean([accuracy[:size] for accuracy in ranked], axis=0) if size else np.array([])
+
+
 def from_best_to_worst(shown: Shown, name: str) -> Figure:
-    """Sorted accuracy, each method's classes in its own order."""
+    """Accuracy by rank, one line per method."""
     with canvas(9, 3.6) as (figure, (axes,)):
         areas = []
         for group, style in shown.styles():
-            accuracy = np.sort(class_table(group)[1])[::-1]
-            accuracy = accuracy[~np.isnan(accuracy)]
+            accuracy = sorted_accuracy(group)
             if not len(accuracy):
                 continue
             places = np.unique(np.linspace(0, len(accuracy) - 1, STEPS).round().astype(int))
@@ -76,7 +87,7 @@ def from_best_to_worst(shown: Shown, name: str) -> Figure:
                       marker="o" if len(accuracy) <= FEW_CLASSES else None, ms=3.5)  # fmt: skip
             areas.append(accuracy.mean())
         percent_axis(axes)
-        axes.set(xlabel="classes of each method, its best first")
+        axes.set(xlabel="rank of the class within its run, best first")
         axes.margins(x=0.01)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -84,8 +95,9 @@ def from_best_to_worst(shown: Shown, name: str) -> Figure:
         drawn = svg(figure, name)
     return Figure(
         "Classes from best to worst",
-        "Each method's classes in the order of their accuracy (mean over the seeds): the right end is its worst class; "
-        f"where a line meets the ground, the classes beyond are never right. {shown.note}",
+        "The classes of each run in the order of their accuracy, then the mean over the seeds at each rank. The right "
+        "end is the mean worst class, as in the tables. Where a line reaches zero, the classes beyond are never "
+        f"predicted correctly in any seed. {shown.note}",
         "Line plot of the sorted test accuracies of the classes: " + "; ".join(_worst(group) for group in shown.groups),
         drawn,
     )
@@ -120,8 +132,11 @@ def _ends(group: Group) -> str:
 
 
 def _worst(group: Group) -> str:
-    accuracy = class_table(group)[1]
-    return f"{group.label}: worst {_percent(np.nanmin(accuracy) / 100)}, at zero {int((accuracy == 0).sum())} classes"
+    accuracy = sorted_accuracy(group)
+    if not len(accuracy):
+        return f"{group.label}: no test images"
+    zero = int((accuracy == 0).sum())
+    return f"{group.label}: worst {_percent(accuracy[-1] / 100)}, zero in every seed at {zero} ranks"
 
 
 def _percent(value: float) -> str:

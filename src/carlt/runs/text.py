@@ -1,0 +1,37 @@
+"""Text from class names, configs and folders in a form that terminals, tables and spreadsheets show as it is."""
+
+import unicodedata
+
+FORMULA = ("=", "+", "-", "@")
+
+
+def printable(text: str) -> str:
+    r"""``text`` with control, direction and surrogate characters written out.
+
+    >>> printable("a\x1b[31m\rb")
+    'a\\x1b[31m\\rb'
+    """
+    return "".join(
+        letter.encode("unicode_escape").decode("ascii")
+        if unicodedata.category(letter) in ("Cc", "Cf", "Cs")
+        else letter
+        for letter in text
+    )
+
+
+def spreadsheet_cell(text: str) -> str:
+    """``text`` for a CSV file: an apostrophe in front of what a spreadsheet would take for a formula.
+
+    >>> spreadsheet_cell("=1+1"), spreadsheet_cell("pond")
+    ("'=1+1", 'pond')
+    """
+    return "'" + text if text.lstrip("'").startswith(FORMULA) else text
+
+
+def from_spreadsheet_cell(text: str) -> str:
+    """The inverse of :func:`spreadsheet_cell`.
+
+    >>> from_spreadsheet_cell("'=1+1")
+    '=1+1'
+    """
+    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(FORMULA) else text

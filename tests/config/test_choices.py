@@ -1,0 +1,33 @@
+"""The options that a run's record names."""
+
+import itertools
+
+import pytest
+
+from carlt.commands.run import config_of_run
+from carlt.config.compose import options
+from carlt.config.overrides import COMBINABLE, compose_checked
+from carlt.errors import CarltError
+
+
+def choices(*overrides: str) -> dict[str, str]:
+    composed = compose_checked("train", overrides)
+    return dict(config_of_run(composed, composed.hydra).choices)
+
+
+@pytest.mark.parametrize("group", COMBINABLE)
+def test_every_combination_is_named(group: str) -> None:
+    found = 0
+    for first, second in itertools.islice(itertools.combinations(options(group), 2), 12):
+        try:
+            named = choices(f"{group}=[{first},{second}]")
+        except CarltError:  # these two exclude each other
+            continue
+        assert named[group] == f"{first}+{second}"
+        found += 1
+    assert found
+
+
+@pytest.mark.parametrize(("text", "name"), [("[mixup]", "mixup"), ("[]", "standard"), ("cutmix", "cutmix")])
+def test_one_option_and_none_have_their_own_name(text: str, name: str) -> None:
+    assert choices(f"aug={text}")["aug"] == name
