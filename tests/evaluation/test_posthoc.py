@@ -52,7 +52,7 @@ def right_where_told(seen: torch.Tensor, tau: float) -> torch.Tensor:
     return torch.stack([value, -value])[None]
 
 
-METHOD = Method(see=lambda images: images, logits=right_where_told)
+METHOD = Method(outputs=lambda images: images, logits=right_where_told)
 
 
 def choose(

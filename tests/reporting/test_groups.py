@@ -173,6 +173,13 @@ def test_a_baseline_has_the_epochs_and_batch_size_of_most_others(make_run, tmp_p
     )
 
 
+def test_a_record_without_batch_size_is_compared(make_run, tmp_path: Path) -> None:
+    make_run("old")
+    make_run("new", reg="car", config={"trainer": {"max_epochs": 2}})
+    (data,) = found(tmp_path)
+    assert sorted(bool(row.differences) for row in summarize(data, data.baseline())[0].rows) == [False, True]
+
+
 def test_a_second_stage_is_compared_whatever_its_epochs(make_run, tmp_path: Path) -> None:
     make_run("1", config={"trainer": {"max_epochs": 200}})
     stage = {"choices": {"reg": "none", "loss": "ce", "stage": "crt"}, "trainer": {"max_epochs": 10}}

@@ -25,7 +25,7 @@ GRID = tuple(step / 10 for step in range(21))
 class Method:
     """The features that are computed once per image, and the logits for a tau."""
 
-    see: Callable[[Tensor], Tensor]
+    outputs: Callable[[Tensor], Tensor]
     logits: Callable[[Tensor, float], Tensor]
 
 
@@ -50,13 +50,13 @@ def tau_norm(module: LongTailClassifier) -> Method:
     weight = head.weight.detach().float().cpu()
     return Method(
         lambda images: extract_features(module.model, images),
-        lambda seen, tau: F.linear(seen, tau_normalized(weight, tau)),
+        lambda outputs, tau: F.linear(outputs, tau_normalized(weight, tau)),
     )
 
 
 def logit_adjusted(module: LongTailClassifier) -> Method:
     """z - tau log pi (Menon et al., ICLR 2021, eq. 9)."""
-    return Method(module.model, lambda seen, tau: without_prior(seen, module.class_counts.cpu(), tau))
+    return Method(module.model, lambda outputs, tau: without_prior(outputs, module.class_counts.cpu(), tau))
 
 
 METHODS: dict[str, Callable[[LongTailClassifier], Method]] = {"tau_norm": tau_norm, "logit_adjusted": logit_adjusted}
@@ -90,16 +90,16 @@ def adjusted(
         )
     evaluations, curve = {}, []
     if val is not None:
-        seen, labels = _seen(trainer, module, data, method, val)
+        outputs, labels = _outputs(trainer, module, data, method, val)
         if tau is None:
-            tried = [(each, _evaluate(method.logits(seen, each), labels, len(counts))) for each in grid]
+            tried = [(each, _evaluate(method.logits(outputs, each), labels, len(counts))) for each in grid]
             curve = [{"tau": each, **evaluation.summary(counts)} for each, evaluation in tried]
             tau = max(curve, key=lambda row: row["balanced_accuracy"])["tau"]
         assert tau is not None
-        evaluations["val"] = _evaluate(method.logits(seen, tau), labels, len(counts))
+        evaluations["val"] = _evaluate(method.logits(outputs, tau), labels, len(counts))
     assert tau is not None
-    seen, labels = _seen(trainer, module, data, method, data.splits.test)
-    evaluations["test"] = _evaluate(method.logits(seen, tau), labels, len(counts))
+    outputs, labels = _outputs(trainer, module, data, method, data.splits.test)
+    evaluations["test"] = _evaluate(method.logits(outputs, tau), labels, len(counts))
     return Outcome(tau, evaluations, curve)
 
 
@@ -109,21 +109,21 @@ def _evaluate(logits: Tensor, labels: Tensor, num_classes: int) -> Evaluation:
     return confusion.evaluation()
 
 
-def _seen(
+def _outputs(
     trainer: L.Trainer, module: LongTailClassifier, data: LongTailDataModule, method: Method, split: Split
 ) -> tuple[Tensor, Tensor]:
     """The features of every image of a split, and the labels, on the CPU."""
     data.trainer = trainer
-    batches: Any = trainer.predict(_Seen(module, method), data.evaluation_loader(split))
-    seen, labels = zip(*batches, strict=True)
-    return torch.cat(seen), torch.cat(labels)
+    batches: Any = trainer.predict(_OutputCollector(module, method), data.evaluation_loader(split))
+    outputs, labels = zip(*batches, strict=True)
+    return torch.cat(outputs), torch.cat(labels)
 
 
-class _Seen(L.LightningModule):
+class _OutputCollector(L.LightningModule):
     def __init__(self, module: LongTailClassifier, method: Method):
         super().__init__()
         self.module, self.method = module, method
 
     def predict_step(self, batch: Pair, batch_idx: int) -> tuple[Tensor, Tensor]:
         images, labels = batch
-        return self.method.see(self.module.normalise(images)).float().cpu(), labels.cpu()
+        return self.method.outputs(self.module.normalise(images)).float().cpu(), labels.cpu()

@@ -39,12 +39,16 @@ class Group:
     def budget_difference(self, other: "Group") -> str:
         """The values of ``BUDGET`` in which this group differs from ``other``, as text; empty if there are none.
 
-        A second stage and a post-hoc method have a budget of their own, so they differ in nothing.
+        Second stages and post-hoc methods have their own budget, and early records lack some keys: neither counts.
         """
         if not (_is_first_stage(self.config) and _is_first_stage(other.config)):
             return ""
         pairs = {key: (self.config.get(key), other.config.get(key)) for key in BUDGET}
-        return ", ".join(f"{key}={mine} instead of {theirs}" for key, (mine, theirs) in pairs.items() if mine != theirs)
+        return ", ".join(
+            f"{key}={mine} instead of {theirs}"
+            for key, (mine, theirs) in pairs.items()
+            if None not in (mine, theirs) and mine != theirs
+        )
 
 
 @dataclass(frozen=True)

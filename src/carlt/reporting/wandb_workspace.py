@@ -12,10 +12,10 @@ from carlt.errors import CarltError
 USAGE = """usage: python -m carlt.report dashboard <entity>/<project> [file=<file.json>]
 
 Save a workspace in W&B for the runs of a project: worst class, groups, CAR's diagnostics, test numbers, confusion
-matrices and the table of each class. It asks for the key of `wandb login` or WANDB_API_KEY and for
+matrices and the table of each class. It needs the key of `wandb login` or WANDB_API_KEY and
 pip install -e '.[dashboard]'.
 
-  file=<file.json>  write what would be saved, and ask nobody
+  file=<file.json>  write the workspace to a file, without the network
 """
 CURVES: dict[str, dict[str, list[Any]]] = {
     "Worst class and groups": {

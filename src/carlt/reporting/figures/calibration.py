@@ -1,4 +1,4 @@
-"""Reliability diagrams: how often a method is right when it is so sure."""
+"""Reliability diagrams: accuracy against confidence."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from carlt.reporting.groups import Group
 
 
 def reliability(shown: Shown, name: str) -> Figure | None:
-    """A diagram a method, test and training split; None if no run recorded its bins (records of early versions)."""
+    """One diagram per method, with test and training split; None if no run recorded its bins."""
     found = [(group, style, bins) for group, style in shown.styles() if (bins := _bins(group, "test")) is not None]
     if not found:
         return None
@@ -27,14 +27,14 @@ def reliability(shown: Shown, name: str) -> Figure | None:
             axis.scatter(confidence, accuracy, s=8 + 160 * share, color=style["color"], alpha=0.75, lw=0)
             axis.set(xlim=(0, 102), ylim=(0, 102), xlabel="confidence (%)", aspect="equal")
             axis.set_title(f"{wrapped(group.label, 24)}\nECE {100 * group.mean('test/ece'):.1f} %", fontsize=8.5)
-            axis.set_ylabel("right (%)")
+            axis.set_ylabel("accuracy (%)")
         drawn = svg(figure, name)
     lacking = len(shown.groups) - len(found)
     note = f"{lacking} without recorded bins left out. " if lacking else ""
     return Figure(
         "Reliability",
-        "Images by the confidence of their prediction, all seeds together: below the diagonal a method is too sure of "
-        "itself. Filled: test split, larger where more images are; dotted: training split. "
+        "Images by the confidence of their prediction, all seeds together. Below the diagonal a method is "
+        "overconfident. Filled: test split, larger where more images are; dotted: training split. "
         f"ECE is the mean distance from the diagonal. {shown.note}{note}",
         "Reliability diagrams: "
         + "; ".join(f"{group.label}: ECE {100 * group.mean('test/ece'):.1f} %" for group, *_ in found),

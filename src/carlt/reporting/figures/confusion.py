@@ -1,4 +1,4 @@
-"""Which classes are taken for which: heat maps in the order of frequency, and the most confused pairs by name."""
+"""Confusion matrices as heat maps, ordered by class frequency, and the most confused pairs by name."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def heat_maps(shown: Shown, name: str) -> Figure:
         for axis, group, matrix in zip(axes, groups, matrices, strict=True):
             image = _heat_map(axis, 100 * matrix)
             axis.set_title(wrapped(group.label, 36), fontsize=8.5)
-            axis.set_xlabel("taken for")
+            axis.set_xlabel("predicted class")
             _ticks(axis, _by_frequency(group), len(matrix), named=axis is axes[0])
         axes[0].set_ylabel("true class")
         figure.colorbar(image, ax=axes, label="% of the true class", shrink=0.85)
@@ -40,14 +40,14 @@ def heat_maps(shown: Shown, name: str) -> Figure:
     others = f"Drawn: the baseline and the best {METHODS - 1} others by overall accuracy. " if left > 0 else ""
     return Figure(
         "Confusion",
-        "Most frequent class first: a row is a true class, a column what it was taken for. Rare classes that are taken "
-        f"for frequent ones light up the lower left. {per_block}The colours follow a square root: confusion with "
-        f"several classes shows. {others}Below: the pairs confused most, with "
+        "Most frequent class first: each row is a true class, each column a predicted class. Rare classes predicted as "
+        f"frequent ones appear at the lower left. {per_block}The colour scale is a square root, so that "
+        f"small shares are visible. {others}Below: the pairs confused most, with "
         "their training images and the share of the true class's test images.",
         "Heat maps of the confusion matrix; most confused: "
         + "; ".join(f"{group.label}: {_sentence(group)}" for group in groups),
         drawn,
-        [Listing(group.label, ("true class", "taken for", "share"), _pairs(group)) for group in groups],
+        [Listing(group.label, ("true class", "predicted class", "share"), _pairs(group)) for group in groups],
     )
 
 
@@ -70,7 +70,7 @@ def _cells(group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _blocks(group: Group) -> np.ndarray:
-    """Row-normalised confusion in the order of frequency, (B, B), a row that no image is of stays 0."""
+    """Row-normalised confusion in the order of frequency, (B, B), a row without test images stays 0."""
     rows = _by_frequency(group)
     size = len(rows)
     blocks = min(size, BLOCKS)
@@ -106,7 +106,7 @@ def _ticks(axis: Any, rows: list[ClassResult], blocks: int, named: bool) -> None
     at = (places + 0.5) * blocks / len(rows) - 0.5
     axis.set_xticks(at, labels, fontsize=7.5)
     axis.set_yticks(at, labels if named else [], fontsize=7.5)
-    axis.set_xlabel("taken for (training images)")
+    axis.set_xlabel("predicted class (training images)")
 
 
 def _most_confused(group: Group) -> list[tuple[ClassResult, ClassResult, float, int]]:
@@ -134,5 +134,5 @@ def _pairs(group: Group) -> list[list[str]]:
 
 def _sentence(group: Group) -> str:
     return ", ".join(
-        f"{a.class_name} taken for {b.class_name} ({100 * s:.0f} %)" for a, b, s, _ in _most_confused(group)[:3]
+        f"{a.class_name} predicted as {b.class_name} ({100 * s:.0f} %)" for a, b, s, _ in _most_confused(group)[:3]
     )
