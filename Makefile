@@ -5,7 +5,7 @@ ARGS ?=
 RUN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow check lint format methods wheel clean
+.PHONY: help setup train test test-slow check lint format methods docs wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,11 +44,15 @@ lint: setup ## format, lint, types and import floors, without tests
 format: setup ## rewrite the files as `make lint` wants them
 	@$(RUN)/ruff format . && $(RUN)/ruff check --fix .
 
-methods: setup ## write the README's table of methods, from what the code does
-	@OMP_NUM_THREADS=1 $(RUN)/python tests/conf/test_methods.py
+methods: setup ## write the table of methods in docs/methods.md, from training steps
+	@OMP_NUM_THREADS=1 $(RUN)/python experiments/methods_table.py
+
+docs: setup ## build the documentation site in site/; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict --quiet --site-dir site
+	@echo 'site/index.html'
 
 wheel: setup ## build dist/*.whl
 	@$(RUN)/python -m build --wheel
 
 clean: ## remove .venv, caches and build output; run folders stay
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

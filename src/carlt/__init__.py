@@ -2,7 +2,7 @@
 
 >>> import carlt
 >>> carlt.__version__
-'0.1.0'
+'0.2.0'
 
 ``carlt.CAR`` needs torch alone. ``carlt.train(...)`` and ``carlt.load_run(folder)`` need the whole installation.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from carlt.evaluation.load import TrainedRun, load_run
     from carlt.reg import CAR
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["CAR", "TrainedRun", "load_run", "train"]
 
 _HOMES = {

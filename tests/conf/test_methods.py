@@ -1,92 +1,26 @@
-"""Every loss with every augmentation and regularizer; the table of methods in the README says what came out.
+"""Every loss with every augmentation, regularizer and stage: a training step, or one line of refusal."""
 
-``make methods`` (this file as a script) writes the table.
-"""
-
-import functools
-import re
+import importlib.util
 from pathlib import Path
-from typing import Any
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
 
-from carlt.config.compose import compose_config, option_file, options
-from carlt.config.instantiate import part_class
-from carlt.config.schema import validate
-from carlt.errors import CarltError
-from carlt.evaluation import posthoc
+from carlt.config.compose import options
 from carlt.training import build
-from carlt.training.module import LongTailClassifier
 
-README = Path(__file__).parents[2] / "README.md"
-BEGIN, END = "<!-- methods: written by `make methods` -->", "<!-- end of methods -->"
-MIXING = ("mixup", "cutmix", "cmo")
-# A row for each option that has a paper: `paper` of its class, or `# paper:` in its YAML.
-GROUPS = ("loss", "reg", "aug", "sampler", "stage")
-
-
-class Silent(LongTailClassifier):
-    """Logs nothing and is in its first step: there is no trainer."""
-
-    global_step = 0
-
-    def log(self, *_: Any, **__: Any) -> None:
-        pass
-
-
-@functools.cache
-def composed(override: str) -> Any:
-    return compose_config("train", [override, "data.batch_size=16"])
-
-
-def combined(
-    loss: str = "ce", aug: str = "standard", reg: str = "none", sampler: str = "instance", stage: str | None = None
-) -> DictConfig:
-    """The config of these choices, of which a stage brings its loss; composing each once is most of the time."""
-    config, chosen = composed(f"aug={aug}").copy(), composed(f"stage={stage}" if stage else f"loss={loss}")
-    config.loss, config.model = chosen.loss, chosen.model
-    config.aug.second, config.aug.contrast = chosen.aug.second, chosen.aug.contrast
-    config.reg, config.sampler = composed(f"reg={reg}").reg, composed(f"sampler={sampler}").sampler
-    if stage:
-        config.sampler = chosen.sampler
-        OmegaConf.update(config, "stage", chosen.stage, force_add=True)
-    if config.aug.paste:
-        OmegaConf.update(config, "aug.paste.probability", 1.0, force_add=True)
-        OmegaConf.update(config, "aug.paste.first", 0, force_add=True)
-    return config
-
-
-@functools.cache
-def refusal(**choices: str) -> str | None:
-    """None if a training step of the choices works as it should, or the one line that says why not."""
-    config = combined(**choices)
-    validate(config)
-    try:
-        data = build.build_data(config)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(build, "LongTailClassifier", Silent)
-            module = build.build_module(config, data)
-    except CarltError as error:
-        return str(error)
-    batch = next(iter(data.train_dataloader()))
-    images, labels = batch.images.clone(), batch.labels.clone()
-    result = module.training_step(batch, 0)["loss"]
-    result.backward()
-    assert result.isfinite()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters() if p.requires_grad)
-    assert any(p.grad.any() for p in module.model.parameters() if p.requires_grad)
-    assert batch.images.equal(images)
-    assert batch.labels.equal(labels)
-    assert choices.get("reg") != "car" or module.reg.updates.all()
-    return None
+SCRIPT = Path(__file__).parents[2] / "experiments" / "methods_table.py"
+spec = importlib.util.spec_from_file_location("methods_table", SCRIPT)
+assert spec is not None
+assert spec.loader is not None
+methods = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(methods)
 
 
 @pytest.mark.parametrize("aug", options("aug"))
 def test_every_augmentation_works_with_every_loss_and_car(aug: str) -> None:
-    """Or says in one line why not."""
+    """Or is refused in one line."""
     for loss in options("loss"):
-        said, mixes = refusal(loss=loss, aug=aug, reg="car"), combined(aug=aug).aug
+        said, mixes = methods.refusal(loss=loss, aug=aug, reg="car"), methods.combined(aug=aug).aug
         if aug == "concutmix" and loss != "bcl":
             assert said.startswith("aug.relabel (aug=concutmix) takes its labels from the embedding"), loss
             assert said.endswith("add loss=bcl, or choose aug=cmo, which labels by area"), loss
@@ -96,17 +30,20 @@ def test_every_augmentation_works_with_every_loss_and_car(aug: str) -> None:
             assert said is None, loss
 
 
-@pytest.mark.parametrize("aug", ["none", *MIXING])
+@pytest.mark.parametrize("aug", ["none", *methods.MIXING])
 def test_what_works_with_car_works_without(aug: str) -> None:
     for loss in options("loss"):
-        assert refusal(loss=loss, aug=aug) == refusal(loss=loss, aug=aug, reg="car"), loss
+        assert methods.refusal(loss=loss, aug=aug) == methods.refusal(loss=loss, aug=aug, reg="car"), loss
 
 
 @pytest.mark.parametrize("name", options("stage"))
 def test_every_stage_trains_a_classifier_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "LongTailClassifier", Silent)
-    assert {composed(f"stage={name}").optim.schedule, composed(f"stage={name}").optim.warmup_epochs} == {"cosine", 0}
-    config = combined(stage=name, reg="car")
+    monkeypatch.setattr(build, "LongTailClassifier", methods.Silent)
+    assert {
+        methods.composed(f"stage={name}").optim.schedule,
+        methods.composed(f"stage={name}").optim.warmup_epochs,
+    } == {"cosine", 0}
+    config = methods.combined(stage=name, reg="car")
     data = build.build_data(config)
     module = build.build_module(config, data)
     module.training_step(next(iter(data.train_dataloader())), 0)["loss"].backward()
@@ -115,83 +52,6 @@ def test_every_stage_trains_a_classifier_alone(name: str, monkeypatch: pytest.Mo
     assert all(module.get_parameter(place).grad.isfinite().all() for place in trained)
 
 
-@functools.cache
-def posthoc_refusal(name: str, **choices: str) -> str | None:
-    """None if the method works on a network that learnt with the choices, or the one line that says why not."""
-    config = combined(**choices)
-    data = build.build_data(config)
-    module = build.build_module(config, data)
-    try:
-        method = posthoc.METHODS[name](module)
-    except CarltError as error:
-        return str(error)
-    images = module.normalise(next(iter(data.train_dataloader())).images)
-    module.eval()
-    logits = method.logits(method.see(images), 1.0)
-    assert logits.shape == (len(images), data.num_classes)
-    assert logits.isfinite().all()
-    return None
-
-
-def paper(group: str, option: str) -> str | None:
-    """The method of an option and where it is from, "name (authors, venue year)"."""
-    if found := re.search(r"^# paper: (.+)$", option_file(group, option).read_text(), re.MULTILINE):
-        return found[1]
-    config = composed(f"{group}={option}")
-    return getattr(part_class(config, group), "paper", None) if "_target_" in (config.get(group) or {}) else None
-
-
-def row(group: str, option: str, said: str, notes: list[str]) -> str:
-    """A line of the table; its two last columns are what happened, and what was refused is added to ``notes``."""
-
-    def answer(*refusals: str | None) -> str:
-        notes.extend(f"No: {refusal}." for refusal in refusals if refusal)
-        return "no" if any(refusals) else "yes"
-
-    name, _, source = said.removesuffix(")").rpartition(" (")
-    command, mixed, car = f"{group}={option}", "", ""
-    if group == "aug":
-        aug = combined(aug=option).aug
-        loss = "bcl" if aug.relabel else "ce"
-        command += " loss=bcl" * bool(aug.relabel)
-        mixed = "gives them" if aug.mix or aug.paste else ""
-        car = answer(refusal(loss=loss, aug=option, reg="car"))
-    elif group == "reg":
-        mixed = answer(*(refusal(aug=aug, reg=option) for aug in MIXING))
-    else:
-        command += " init_run=<run folder>" * (group == "stage")
-        mixed = answer(*(refusal(**{group: option}, aug=aug) for aug in MIXING))
-        car = answer(refusal(**{group: option}, reg="car"))
-    return f"| {name or said} | {source if name else ''} | `{command}` | {mixed} | {car} |"
-
-
-def posthoc_row(name: str, notes: list[str]) -> str:
-    """A line for what ``evaluate`` does to a trained network."""
-    method, _, source = posthoc.PAPERS[name].removesuffix(")").rpartition(" (")
-    refused = [posthoc_refusal(name, aug=aug) for aug in MIXING], [posthoc_refusal(name, reg="car")]
-    notes.extend(f"No: {refusal}." for refusals in refused for refusal in refusals if refusal)
-    mixed, car = ("no" if any(refusals) else "yes" for refusals in refused)
-    return f"| {method} | {source} | `carlt.evaluate run=<run folder> posthoc={name}` | {mixed} | {car} |"
-
-
-def table() -> str:
-    """The methods of every group in Markdown, and why some do not go together."""
-    notes: list[str] = []
-    lines = ["| method | from | command | mixed labels | with CAR |", "|---|---|---|---|---|"]
-    for group in GROUPS:
-        for option in options(group):
-            said = paper(group, option)
-            if said and said != "No regularizer":
-                lines.append(row(group, option, said, notes))
-    lines += [posthoc_row(name, notes) for name in posthoc.METHODS]
-    return "\n".join([*lines, "", *dict.fromkeys(notes)]).strip()
-
-
-def test_the_readme_shows_what_the_code_does() -> None:
-    shown = README.read_text().split(BEGIN)[1].split(END)[0].strip()
-    assert shown == table(), "run `make methods`"
-
-
-if __name__ == "__main__":
-    before, _, rest = README.read_text().partition(BEGIN)
-    README.write_text(f"{before}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}")
+def test_the_page_shows_the_measured_table() -> None:
+    shown = methods.PAGE.read_text().split(methods.BEGIN)[1].split(methods.END)[0].strip()
+    assert shown == methods.table(), "run `make methods`"
