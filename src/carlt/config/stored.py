@@ -87,21 +87,15 @@ def resumed_config(folder: Path, overrides: Sequence[str] = (), *, trust: bool =
     config = load_config(folder, trust=trust, word="resume")
     before = OmegaConf.to_container(config)
     parsed = [override for text in overrides if (override := parse(text, []))]
-    fixed = [o for o in parsed if OmegaConf.select(config, o.key_or_group) is not None]
+    apply_values(config, overrides)
     refused = [
         f"{o.key_or_group}: a resumed run keeps it, because its first epochs were trained so; start a new run for "
         f"another value (what may change: {', '.join(MAY_CHANGE_ON_RESUME)})"
-        for o in fixed
+        for o in parsed
         if not is_under(o.key_or_group, MAY_CHANGE_ON_RESUME)
-        and not isinstance(OmegaConf.select(config, o.key_or_group), DictConfig)
     ]
-    problems: list[str] = []
-    try:
-        apply_values(config, overrides)
-    except CarltError as error:
-        problems += str(error).splitlines()
-    if problems or refused:
-        raise joined_error([*problems, *refused])
+    if refused:
+        raise joined_error(refused)
     changed = {
         o.key_or_group: OmegaConf.select(config, o.key_or_group)
         for o in parsed

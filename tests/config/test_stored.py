@@ -1,0 +1,177 @@
+"""The config of a run folder may come from a stranger: nothing that it names is imported or evaluated unchecked."""
+
+import importlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from carlt.config.second_stage import compose_stage
+from carlt.config.stored import TARGETS, load_config, resumed_config
+from carlt.errors import CarltError
+from carlt.evaluation.evaluate import evaluate, evaluate_posthoc
+from carlt.evaluation.load import load_run
+
+SOUND = Path(__file__).parents[1] / "fixtures" / "run_0_1"
+POISON = {"_target_": "os.system", "command": "touch {trace}"}
+PLACES = [
+    ("loss",), ("reg",), ("model",), ("sampler",), ("optim",), ("data",), ("trainer",), ("stage",),
+    ("aug", "view"), ("aug", "mix"), ("aug", "contrast"), ("aug", "eval_view"), ("aug", "transforms", "x"),
+    ("callbacks", "x"), ("logger", "x"), ("reg", "car"), ("model", "weights"), ("loss", "inner"), ("data", "view"),
+    ("aug", "paste"), ("trainer", "strategy"), ("recipe",), ("other",),
+]  # fmt: skip
+ENTRIES = {
+    "evaluate": lambda folder: evaluate(folder),
+    "posthoc": lambda folder: evaluate_posthoc(folder, "logit_adjusted", 1.0),
+    "load_run": lambda folder: load_run(folder),
+    "resume": lambda folder: resumed_config(folder, ["trainer.max_epochs=9"]),
+    "init_run": lambda folder: compose_stage("train", ["stage=crt", f"init_run={folder}"]),
+}
+
+
+def folder_with(tmp_path: Path, config: Any) -> Path:
+    """A copy of a sound run folder with another config: a mapping, text or bytes."""
+    folder = tmp_path / "run"
+    shutil.copytree(SOUND, folder)
+    content = yaml.safe_dump(config) if isinstance(config, dict) else config
+    (folder / "config.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def sound() -> dict[str, Any]:
+    return yaml.safe_load((SOUND / "config.yaml").read_text())
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize("target", ["os.system", "subprocess.Popen", "builtins.exec", "carlt.runs.paths.Path"])
+def test_a_foreign_class_is_refused_at_every_entry(entry: str, target: str, tmp_path: Path) -> None:
+    config = sound()
+    config["aug"]["transforms"] = {"x": {"_target_": target}}
+    with pytest.raises(CarltError, match=r"aug\.transforms\.x names .*not a part of carlt.*trust=true"):
+        ENTRIES[entry](folder_with(tmp_path, config))
+
+
+@pytest.mark.parametrize("place", PLACES, ids=".".join)
+def test_a_foreign_class_is_refused_at_every_place(place: tuple[str, ...], tmp_path: Path) -> None:
+    trace, config = tmp_path / "executed", sound()
+    node = config
+    for key in place[:-1]:
+        node[key] = dict(node.get(key) or {})
+        node = node[key]
+    node[place[-1]] = {key: value.format(trace=trace) for key, value in POISON.items()}
+    folder = folder_with(tmp_path, config)
+    for entry in ENTRIES.values():
+        with pytest.raises(CarltError, match="not a part of carlt"):
+            entry(folder)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "target"),
+    [
+        ("loss", "carlt.training.callbacks.Checkpoints"),  # a class of carlt's, in the wrong place
+        ("aug.view", "torchvision.transforms.v2.Lambda"),
+        ("aug.view", "torchvision.transforms.v2.functional"),
+        ("trainer", "lightning.LightningModule"),
+        ("data", "carlt.data.io.download.obtain"),
+        ("loss", "carlt.losses.base.torch.load"),
+        ("loss", 3),
+    ],
+)
+def test_an_allowed_package_is_not_enough(place: str, target: Any, tmp_path: Path) -> None:
+    config = sound()
+    node = config
+    *path, last = place.split(".")
+    for key in path:
+        node = node[key]
+    node[last] = {"_target_": target}
+    with pytest.raises(CarltError, match="not a part of carlt"):
+        load_config(folder_with(tmp_path, config))
+
+
+def test_objects_of_the_trainer_are_refused(tmp_path: Path) -> None:
+    config = sound()
+    config["trainer"]["default_root_dir"] = "/"
+    with pytest.raises(CarltError, match=r"trainer\.default_root_dir is not a value that a run folder may set"):
+        load_config(folder_with(tmp_path, config))
+
+
+def test_trust_allows_a_class_of_ones_own(tmp_path: Path) -> None:
+    config = sound()
+    config["loss"] = {"_target_": "torch.nn.CrossEntropyLoss"}
+    folder = folder_with(tmp_path, config)
+    with pytest.raises(CarltError, match="trust=true"):
+        load_config(folder)
+    assert load_config(folder, trust=True).loss._target_ == "torch.nn.CrossEntropyLoss"
+
+
+def test_every_package_of_the_list_names_its_public_classes() -> None:
+    for packages in TARGETS.values():
+        for package in packages:
+            if package.startswith("carlt."):
+                module = importlib.import_module(package)
+                assert module.__all__
+                assert all(getattr(module, name).__module__.startswith(("carlt.", "abc")) for name in module.__all__)
+
+
+BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("}{ garbage", "damaged"),
+        ("", "no mapping"),
+        ("- a\n- b\n", "no mapping"),
+        ("3\n", "no mapping"),
+        ("null\n", "no mapping"),
+        (b"seed: 0\0\n", "not UTF-8"),
+        ("seed: 0\n".encode("utf-16"), "not UTF-8"),
+        (b"\xff\xfe\xfa", "not UTF-8"),
+        ("seed: 0\nseed: 1\n", "twice"),
+        ("a: {b: 1, b: 2}\n", "twice"),
+        ("a: !!python/object/apply:os.system [ls]\n", "damaged"),
+        ("a: !!python/name:os.system\n", "damaged"),
+        ("a: !unknown 3\n", "damaged"),
+        ("a: ${b}\nb: ${a}\n", "interpolations"),
+        ("a: ${oc.env:HOME}\n", "interpolations"),
+        (BOMB, "aliases"),
+        ("a: " + "[" * 3000 + "]" * 3000, "deep"),
+        ("a: " + "x" * (1 << 21), "1 MiB"),
+        ("seed: 0\n", "lacks data, model"),
+        ("1: 2\n", "no text"),
+    ],
+)
+def test_a_broken_config_is_one_line(content: Any, reason: str, tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, content)
+    for name, entry in ENTRIES.items():
+        with pytest.raises(CarltError, match=reason) as error:
+            entry(folder)
+        assert len(str(error.value).splitlines()) == 1, name
+
+
+@pytest.mark.parametrize("key", ["data", "model", "aug", "loss", "reg", "optim", "trainer", "seed"])
+def test_a_missing_key_is_one_line(key: str, tmp_path: Path) -> None:
+    config = sound()
+    del config[key]
+    folder = folder_with(tmp_path, config)
+    for entry in ENTRIES.values():
+        with pytest.raises(CarltError, match=f"lacks .*{key}"):
+            entry(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["optim.lr=0.5", "seed=3", "data.batch_size=32", "data.validation=test", "loss.drw_start=0.1", "reg.car.weight=2"],
+)
+def test_resume_refuses_what_the_first_epochs_were_trained_with(change: str, tmp_path: Path) -> None:
+    with pytest.raises(CarltError, match="a resumed run keeps it"):
+        resumed_config(folder_with(tmp_path, sound()), [change])
+
+
+def test_resume_records_a_change() -> None:
+    config = resumed_config(SOUND, ["trainer.max_epochs=9", "data.num_workers=0"])
+    (change,) = config.resumed
+    assert change["values"] == {"trainer.max_epochs": 9, "data.num_workers": 0}
