@@ -93,7 +93,7 @@ def posthoc_refusal(name: str, **choices: str) -> str | None:
         return str(error)
     images = module.normalise(next(iter(data.train_dataloader())).images)
     module.eval()
-    logits = method.logits(method.see(images), 1.0)
+    logits = method.logits(method.outputs(images), 1.0)
     assert logits.shape == (len(images), data.num_classes)
     assert logits.isfinite().all()
     return None

@@ -67,7 +67,7 @@ def process(rank, world, folder):
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_are_one_process_on_the_joined_batch(world, tmp_path):
     ranks = [subprocess.Popen([sys.executable, __file__, str(r), str(world), str(tmp_path)]) for r in range(world)]
     try:

@@ -29,20 +29,19 @@ def test_the_wheel_holds_every_yaml(wheel: Path) -> None:
 def test_the_wheel_composes_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     installed = tmp_path / "installed"
     zipfile.ZipFile(wheel).extractall(installed)  # a pure wheel needs no more to be installed
+    program = (
+        "import sys; from carlt.config.compose import conf_dir; from carlt.train import main; "
+        "print(conf_dir()); sys.argv = ['carlt.train', *sys.argv[1:]]; main()"
+    )
     done = subprocess.run(
-        [sys.executable, "-m", "carlt.train", "data=imagenet_lt", "model=resnet50", "reg=car", "--cfg", "job"],
+        [sys.executable, "-c", program, "data=imagenet_lt", "model=resnet50", "reg=car", "--cfg", "job"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(installed)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert "carlt.data.ImageNetLT" in done.stdout
-    where = subprocess.run(
-        [sys.executable, "-c", "from carlt.config.compose import conf_dir; print(conf_dir())"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(installed)},
-        capture_output=True,
-        text=True,
-    )
-    assert where.stdout.strip() == str(installed / "carlt" / "conf")
+    where, *config = done.stdout.splitlines()
+    assert where == str(installed / "carlt" / "conf")
+    assert "carlt.data.ImageNetLT" in "\n".join(config)
+    assert (installed / "carlt" / "py.typed").is_file()

@@ -114,7 +114,12 @@ def parse(text: str, problems: list[str]) -> Override | None:
 
 def parse_all(overrides: Sequence[str], problems: list[str]) -> list[Override]:
     """The overrides as Hydra composes them, several options of a group in ``NAMED`` one by one."""
-    return [part for text in overrides if (override := parse(text, problems)) for part in _split_combined(override)]
+    parsed = [override for text in overrides if (override := parse(text, problems))]
+    for override in parsed:
+        names = override.value() if override.key_or_group in COMBINABLE and not override.is_sweep_override() else None
+        if isinstance(names, list) and (twice := sorted({str(name) for name in names if names.count(name) > 1})):
+            problems.append(f"{text_of(override)}: {', '.join(twice)} stands there twice")
+    return [part for override in parsed for part in _split_combined(override)]
 
 
 def choices(override: Override) -> list[Any]:
@@ -221,8 +226,6 @@ def _group_problems(override: Override) -> Iterator[str]:
             yield f"{text_of(override)}: only {', '.join(COMBINABLE)} take several options; -m {group}=a,b tries each"
             continue
         names = choice if isinstance(choice, list) else [choice]
-        if repeated := sorted({str(name) for name in names if names.count(name) > 1}):
-            yield f"{text_of(override)}: {', '.join(repeated)} stands there twice"
         for name in names:
             word = "null" if name is None else str(name)
             if word not in options(group):

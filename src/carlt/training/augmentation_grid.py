@@ -10,6 +10,7 @@ from torch import Tensor
 from carlt.data import LongTailDataModule
 from carlt.data.batch import Batch
 from carlt.errors import CarltError
+from carlt.runs.text import printable
 from carlt.training.module import LongTailClassifier
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _soft_label(row: Tensor, class_names: list[str]) -> str:
 
 def _short(name: str) -> str:
     """At most 18 letters, without the WordNet number that ImageNet's names begin with."""
-    name = re.sub(r"^n\d{8} ", "", name)
+    name = printable(re.sub(r"^n\d{8} ", "", name)).replace("$", r"\$")  # $ begins a formula in matplotlib
     return name if len(name) <= 18 else name[:17] + "…"
 
 
