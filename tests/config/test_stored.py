@@ -77,6 +77,7 @@ def test_a_foreign_class_is_refused_at_every_place(place: tuple[str, ...], tmp_p
         ("trainer", "lightning.LightningModule"),
         ("data", "carlt.data.io.download.obtain"),
         ("loss", "carlt.losses.base.torch.load"),
+        ("loss", "elsewhere.CrossEntropy"),
         ("loss", 3),
     ],
 )
