@@ -66,6 +66,6 @@ def test_mistakes(options, message):
 def test_validation_takes_the_first_images_that_training_leaves() -> None:
     train, val = make_long_tailed(TARGETS, 4, imbalance_factor=4, largest=10, val_per_class=2, rule="first")
     for label in range(4):
-        own = (TARGETS == label).nonzero().squeeze(1).tolist()
+        own = (label == TARGETS).nonzero().squeeze(1).tolist()
         kept = sum(int(TARGETS[i]) == label for i in train.tolist())
         assert [i for i in val.tolist() if int(TARGETS[i]) == label] == own[kept : kept + 2]
