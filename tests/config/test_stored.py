@@ -139,7 +139,7 @@ BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]
         ("a: ${b}\nb: ${a}\n", "interpolations"),
         ("a: ${oc.env:HOME}\n", "interpolations"),
         (BOMB, "aliases"),
-        ("a: " + "[" * 3000 + "]" * 3000, "deep"),
+        ("a: " + "[" * 3000 + "]" * 3000, "deep|depth"),
         ("a: " + "x" * (1 << 21), "1 MiB"),
         ("seed: 0\n", "lacks data, model"),
         ("1: 2\n", "no text"),

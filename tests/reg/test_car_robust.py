@@ -146,7 +146,9 @@ class Absent:
         if name.split(".")[0] in self.names:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Absent())
-import torch, carlt.functional, carlt.reg
-carlt.reg.CAR([2, 1])(torch.randn(4, 2, requires_grad=True), torch.tensor([0, 1, 1, 0])).backward()
+import torch, carlt, carlt.functional, carlt.reg, carlt.protocols
+from carlt import CAR
+assert carlt.reg.CAR is CAR
+CAR([2, 1])(torch.randn(4, 2, requires_grad=True), torch.tensor([0, 1, 1, 0])).backward()
 """
     subprocess.run([sys.executable, "-c", code], check=True)

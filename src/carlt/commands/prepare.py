@@ -99,11 +99,9 @@ def main() -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s")
     try:
         from carlt.config.overrides import check_single, compose_checked
-        from carlt.config.schema import validate
 
         check_single(arguments.words)
         config = compose_checked("prepare", arguments.words)
-        validate(config)
         from carlt.training.build import build_data, build_module
 
         data = build_data(config)

@@ -44,7 +44,7 @@ def train(*overrides: str, folder: Path | str | None = None, trust: bool = False
     """
     config, default, named = compose_run(overrides, trust=trust)
     place = Path(folder).absolute() if folder is not None else default
-    return run(config, place, hash_in_name=not (named or folder is not None))
+    return run(config, place, hash_in_name=not (named or folder is not None), validated=not config.get("stage"))
 
 
 def run(
@@ -54,6 +54,7 @@ def run(
     data: "LongTailDataModule | None" = None,
     position: "SweepPosition | None" = None,
     hash_in_name: bool = False,
+    validated: bool = False,
 ) -> dict[str, Any]:
     """One run into ``folder``, or the rest of an interrupted one that lies there.
 
@@ -63,6 +64,7 @@ def run(
         data: the data module of ``config``, if it is built already.
         position: of the run in a sweep.
         hash_in_name: append the first digits of the run's hash to the folder's name.
+        validated: whether ``config`` has been checked against the constructors already.
 
     Returns:
         The content of ``result.json``, and under ``folder`` the run folder.
@@ -70,7 +72,8 @@ def run(
     Raises:
         CarltError: a mistake in the config, data that cannot be had, or a folder that is in use or holds a run.
     """
-    validate(config)
+    if not validated:
+        validate(config)
     # Imported after the check: torch and Lightning take seconds to import.
     from carlt.runs import provenance
     from carlt.training import build

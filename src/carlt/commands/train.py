@@ -35,7 +35,8 @@ def main() -> None:
             raise SystemExit(_sweep(arguments))
         else:
             config, folder, named = compose_run(arguments.overrides, trust=arguments.trust)
-            run(config, folder, hash_in_name=not named)
+            # The config of a second stage is put together from two that were checked, and is checked as a whole.
+            run(config, folder, hash_in_name=not named, validated=not config.get("stage"))
     except CarltError as error:
         exit_with(NAME, error)
 

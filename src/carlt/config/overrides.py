@@ -75,7 +75,7 @@ def apply_values(config: DictConfig, overrides: Sequence[str]) -> None:
     ]
     checked = _check_values(config, parsed, problems)
     _set_values(config, checked)
-    problems += _touched_problems(config, parsed)
+    problems += [problem for place, node in _touched_nodes(config, parsed) for problem in node_problems(node, place)]
     if problems:
         raise joined_error(problems)
 
@@ -162,9 +162,9 @@ def _checked(config_name: str, overrides: Sequence[str]) -> tuple[DictConfig, li
     if config is not None:
         with open_dict(config):
             _set_values(config, checked)
-        problems += _touched_problems(config, values)
-        if not problems:
-            problems += [problem for place, node in target_nodes(config) for problem in node_problems(node, place)]
+        # With a mistake found already, only what the command line touches: other nodes may be wrong because of it.
+        nodes = _touched_nodes(config, values) if problems else target_nodes(config)
+        problems += [problem for place, node in nodes for problem in node_problems(node, place)]
     if problems:
         raise joined_error(problems)
     assert config is not None
@@ -289,15 +289,15 @@ def _kind_problems(node: DictConfig, name: str, override: Override) -> Iterator[
             yield f"{key}={value}: expected {describe_type(type(present))}, as in {key}={present}"
 
 
-def _touched_problems(config: DictConfig, overrides: Sequence[Override]) -> Iterator[str]:
-    """The problems of the nodes that ``overrides`` change, or that take values of the recipe."""
+def _touched_nodes(config: DictConfig, overrides: Sequence[Override]) -> Iterator[tuple[str, DictConfig]]:
+    """The nodes that ``overrides`` change, or that take values of the recipe, each with its place."""
     places = [place for o in overrides for place in _prefixes(o.key_or_group)]
     if any(place == "recipe" for place in places):
         places += ["data", "optim", "trainer", "aug.view", "aug.eval_view"]
     for place in dict.fromkeys(places):
         node = OmegaConf.select(config, place, throw_on_missing=False)
         if isinstance(node, DictConfig) and "_target_" in node:
-            yield from node_problems(node, place)
+            yield place, node
 
 
 def _prefixes(key: str) -> list[str]:

@@ -92,7 +92,7 @@ def run_job(
                 )
                 (folder / ERROR).unlink(missing_ok=True)
                 began = time.monotonic()
-                result = execute(config, folder, data=data, position=position)
+                result = execute(config, folder, data=data, position=position, validated=True)
                 note(state="finished", seconds=time.monotonic() - began)
         values = objective_values(result, objectives) if sweep.search else []
         return values if len(values) > 1 else values[0] if values else None
