@@ -45,12 +45,13 @@ def sound() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-@pytest.mark.parametrize("target", ["os.system", "subprocess.Popen", "builtins.exec", "carlt.runs.paths.Path"])
-def test_a_foreign_class_is_refused_at_every_entry(entry: str, target: str, tmp_path: Path) -> None:
-    config = sound()
-    config["aug"]["transforms"] = {"x": {"_target_": target}}
-    with pytest.raises(CarltError, match=r"aug\.transforms\.x names .*not a part of carlt.*trust=true"):
-        ENTRIES[entry](folder_with(tmp_path, config))
+def test_a_foreign_class_is_refused_at_every_entry(entry: str, tmp_path: Path) -> None:
+    for target in ("os.system", "subprocess.Popen", "builtins.exec", "carlt.runs.paths.Path"):
+        config = sound()
+        config["aug"]["transforms"] = {"x": {"_target_": target}}
+        folder = folder_with(tmp_path / target, config)
+        with pytest.raises(CarltError, match=r"aug\.transforms\.x names .*not a part of carlt.*trust=true"):
+            ENTRIES[entry](folder)
 
 
 @pytest.mark.parametrize("place", PLACES, ids=".".join)

@@ -124,16 +124,16 @@ def test_the_order_of_the_batch_does_not_matter(loss: type[Loss], options: Any, 
 
 
 @every_loss
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("soft", [False, True])
-def test_large_logits_stay_finite(loss: type[Loss], options: Any, dtype: torch.dtype, soft: bool) -> None:
-    logits = torch.full((N, C), 1e4).index_fill(1, torch.tensor([1]), -1e4).to(dtype).requires_grad_()
-    logits.data[:, 2] = 2e4
+def test_large_logits_stay_finite(loss: type[Loss], options: Any) -> None:
     labels = torch.arange(N) % C
-    value = loss(COUNTS, **options)(logits, one_hot(labels, C) * 0.5 + 0.125 if soft else labels)
-    assert value.isfinite()
-    assert value.dtype == torch.float32
-    assert torch.autograd.grad(value, logits)[0].isfinite().all()
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        for targets in (labels, one_hot(labels, C) * 0.5 + 0.125):
+            logits = torch.full((N, C), 1e4).index_fill(1, torch.tensor([1]), -1e4).to(dtype).requires_grad_()
+            logits.data[:, 2] = 2e4
+            value = loss(COUNTS, **options)(logits, targets)
+            assert value.isfinite(), dtype
+            assert value.dtype == torch.float32
+            assert torch.autograd.grad(value, logits)[0].isfinite().all(), dtype
 
 
 @every_loss
@@ -144,11 +144,11 @@ def test_autocast_leaves_it_in_float32(loss: type[Loss], options: Any, logits: T
 
 
 @every_loss
-@pytest.mark.parametrize("num_classes", [2, 3])
-def test_one_image_and_two_classes(loss: type[Loss], options: Any, num_classes: int) -> None:
-    logits = torch.randn(1, num_classes, requires_grad=True)
-    loss([5, 3, 1][:num_classes], **options)(logits, torch.tensor([1])).backward()
-    assert logits.grad.isfinite().all()
+def test_one_image_and_two_classes(loss: type[Loss], options: Any) -> None:
+    for counts in ([5, 3], [5, 3, 1]):
+        logits = torch.randn(1, len(counts), requires_grad=True)
+        loss(counts, **options)(logits, torch.tensor([1])).backward()
+        assert logits.grad.isfinite().all(), counts
 
 
 @every_loss
