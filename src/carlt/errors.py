@@ -6,7 +6,7 @@ from typing import NoReturn
 
 
 class CarltError(ValueError):
-    """A mistake of the user or of their data: names the value, the place and the remedy."""
+    """A mistake of the user or of their data. Its message names the value, the place and the remedy."""
 
 
 def at_least(minimum: float, **values: float) -> None:

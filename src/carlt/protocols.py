@@ -18,7 +18,7 @@ class ActsAfterStep(Protocol):
     """A network or classifier that changes its weights after each optimizer step, e.g. by a projection."""
 
     def after_step(self) -> None:
-        """Do so now."""
+        """Apply the change."""
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""A view followed by further transforms, and the ones that torchvision does not have as we need them."""
+"""A view followed by further transforms, and two transforms that torchvision lacks."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -9,12 +9,12 @@ from carlt.functional.mixing import area_outside, random_box, remix_lam, soft_la
 
 
 class Remix:
-    """MixUp whose label leans to the rarer class (Chou et al., ECCVW 2020; ``functional.mixing.remix_lam``).
+    """MixUp with a label that favours the rarer class (Chou et al., ECCVW 2020; ``functional.mixing.remix_lam``).
 
     Args:
         class_counts: training images of each class, (C,).
         alpha: of the Beta(alpha, alpha) that an image's share is drawn from, positive.
-        kappa: ratio of counts from which on the rarer class takes the whole label, at least 1.
+        kappa: from this ratio of counts on the rarer class gets the whole label, at least 1.
         tau: up to this share of the frequent class's image, in [0, 1].
     """
 
@@ -34,12 +34,12 @@ class Remix:
 class Paste:
     """CutMix whose patch shows an image drawn by class: CMO (Park et al., CVPR 2022) and ConCutMix (Pan et al., 2024).
 
-    Backgrounds are the batch as it is; foregrounds come from a sampler of their own, which takes class c with
+    Backgrounds are the images of the batch. Foregrounds come from a separate sampler, which draws class c with
     probability proportional to n_c^power. The loader reads them only for the batches that are mixed.
 
     Args:
         probability: that a batch is mixed.
-        power: 0 draws classes alike, -1 the rarer the likelier, 1 images alike.
+        power: 0 draws all classes equally often, -1 rare classes more often, 1 all images equally often.
         alpha: of the Beta(alpha, alpha) that the background's share is drawn from, positive; it is then corrected to
             the box as cut off at the border.
         first, last: this many epochs at either end of training without mixing.
@@ -78,10 +78,10 @@ class Paste:
 
 
 class SecondBatch:
-    """A further batch beside each, for a loss that mixes the two by itself (GLMC; Du et al., CVPR 2023).
+    """A second batch for each batch, for a loss that mixes the two (GLMC; Du et al., CVPR 2023).
 
-    ``power``: class c has probability proportional to n_c^power; 1 draws images alike, 0 classes alike. GLMC's k is
-    1 - power: 0 at imbalance factor 100.
+    ``power``: class c has probability proportional to n_c^power; 1 draws all images equally often, 0 all
+    classes. GLMC's k is 1 - power: 0 at imbalance factor 100.
     """
 
     first = 0

@@ -17,7 +17,7 @@ class SimCLR:
         image_size: side of the view in pixels.
         scale: of the crop's area.
         jitter: ranges of brightness, contrast, saturation (factors 1 +- jitter) and hue (+- a share of the circle).
-        jitter_probability, grey_probability, blur_probability: of each, an image.
+        jitter_probability, grey_probability, blur_probability: of each change, per image.
     """
 
     def __init__(

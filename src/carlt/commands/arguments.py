@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
         self.keys: list[str] = []
 
     def add_key(self, name: str, metavar: str = "<value>", **options: Any) -> None:
-        """An option ``name=...``; ``options`` are those of ``argparse.ArgumentParser.add_argument``."""
+        """Add an option ``name=...``; ``options`` are those of ``argparse.ArgumentParser.add_argument``."""
         self.keys.append(name)
         self.add_argument(f"--{name}", metavar=None if options.get("choices") else metavar, **options)
 

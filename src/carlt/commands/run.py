@@ -218,5 +218,5 @@ def _own_process_group() -> Iterator[None]:
 
 
 def is_first_process() -> bool:
-    """Whether no launcher (Lightning's, torchrun, SLURM) has given this process a rank above 0."""
+    """Whether this process has rank 0, for Lightning's launcher, torchrun and SLURM."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))

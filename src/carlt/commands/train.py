@@ -123,12 +123,12 @@ def _sweep(arguments: argparse.Namespace) -> int:
                     composed.choices = named_choices(composed, hydra)
                     composed = second_stage.stage_config(composed, hydra.overrides.task, trust=trust)
             config = config_of_run(composed, hydra)
-        except CarltError as error:  # the first run of a stage has gone, or does not fit this job
+        except CarltError as error:  # the first run of a stage is missing, or does not fit this job
             exit_with(NAME, error)
         return run_job(plan.current(), config, objective, is_first_process(), run)
 
     code, failed = _outcome(lambda: _hydra_command(["--multirun", *complete, search_path_override()], job))
-    if failed:  # Hydra has not come to the sweep's end
+    if failed:  # Hydra did not reach the end of the sweep
         plan.conclude(sweep)
     return plan.exit_code(sweep, code)
 
@@ -141,8 +141,8 @@ def _hydra_command(words: Sequence[str], job: Callable[[DictConfig], Any]) -> No
 
 
 def _outcome(command: Callable[[], Any]) -> tuple[Any, bool]:
-    """Run a command of Hydra's: its exit code, and whether it broke off. What goes wrong outside of the jobs (a
-    launcher, a search) is one line, too."""
+    """Run a command of Hydra's; returns its exit code, and whether it ended early. An error outside of the jobs (in a
+    launcher or a search) is one line, too."""
     full = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or else Hydra prints a traceback itself
     try:

@@ -149,7 +149,7 @@ def text_of(override: Override) -> str:
 def _checked(config_name: str, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
     problems: list[str] = []
     parsed = parse_all(overrides, problems)
-    # Hydra has no word for no option, which is what these have anyway.
+    # Hydra cannot express an empty choice; leaving the group out means the same.
     parsed = [o for o in parsed if o.key_or_group not in OPTIONAL or o.value() is not None]
     of_hydra = [o for o in parsed if o.key_or_group.startswith("hydra")]
     groups = [o for o in parsed if is_group(o.key_or_group) and o not in of_hydra]

@@ -42,7 +42,7 @@ INJECTED = frozenset(
 
 
 def joined_error(problems: Sequence[str]) -> CarltError:
-    """Problems as one error, a line each, each once."""
+    """Join problems into one error, one line per problem, without repetitions."""
     return CarltError("\n".join(dict.fromkeys(problems)))
 
 

@@ -59,7 +59,7 @@ def sweep_overrides(config_name: str, overrides: Sequence[str], *, trust: bool =
         composed.init_run, composed.choices = str(folder), {}
         stage_config(composed, [first(o) for o in parsed + parse_all(values, [])], trust=trust)
     unchecked = ["++" + text.lstrip("+") for text in values]
-    # The default name of a job's folder has the data and model of no run here.
+    # The default name of a job's folder would name the data and model of another run.
     named = any(o.key_or_group == "hydra.sweep.subdir" for o in parsed)
     subdir = [] if named else ["hydra.sweep.subdir='${hydra:job.num}_${hydra:runtime.choices.stage}'"]
     return [*groups, *unchecked, *subdir]
@@ -69,7 +69,7 @@ def stage_config(config: DictConfig, overrides: Sequence[str], *, trust: bool = 
     """The config of a second stage: ``config`` as Hydra composed it, on the run folder in ``config.init_run``.
 
     The first run's values hold, also its regularizer's, except for loss, sampler, optimizer, epochs and what mixes
-    images; ``overrides``, all of the command line's, hold before both.
+    images; ``overrides``, all of the command line's, have precedence over both.
 
     Raises:
         CarltError: no run folder, or that of a second stage; an override that does not fit.

@@ -31,7 +31,7 @@ class ArrayImages:
 class FileImages:
     """Image files below ``root``.
 
-    Paths are one compact byte array: forked workers share it, while reading a list of str would copy it page by page.
+    Paths are one compact byte array, because forked workers share it; a list of str would be copied page by page.
     ``on_error``: loaders stop at a file that cannot be decoded (``raise``), or log it and leave it out (``skip``).
     """
 

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class TrainLoader:
-    """The resumable part of a training loader: where in which epoch it is, and which images each batch takes."""
+    """The resumable part of a training loader: its epoch and position, and the images of each batch."""
 
     def __init__(self, split: Split, schedule: BatchSchedule, views: Views):
         self.split, self.schedule, self.views = split, schedule, views
@@ -226,7 +226,7 @@ class _SeededFiles(Dataset):
             return str(error)
         view, contrast, copies, _ = self.views
         with torch.random.fork_rng(devices=[]):
-            # Not torch.manual_seed: before CUDA is initialised that queues a call for it, once an image.
+            # Not torch.manual_seed: before CUDA is initialised that queues a call per image.
             torch.default_generator.manual_seed(seed)
             seen = view.image(image)
             more = [contrast.image(image) for _ in range(copies)] if contrast and copies and not pasted else []
@@ -281,7 +281,9 @@ def _collate(items: list[_Seen | str]) -> tuple[Batch | None, list[str]]:
     if not own:
         return None, complaints
     contrast = torch.stack([torch.stack(item.contrast) for item in own], 1) if own[0].contrast else None
-    other = [other[i % len(other)] for i in range(len(own))] if other else []  # as many, where some were left out
+    other = (
+        [other[i % len(other)] for i in range(len(own))] if other else []
+    )  # as many as shown images, also if some were left out
     return Batch(*_stacked(own), contrast, _stacked(other) if other else None), complaints
 
 

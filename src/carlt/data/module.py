@@ -84,7 +84,7 @@ class LongTailDataModule(L.LightningDataModule):
         self._with_workers: weakref.WeakSet[FileTrainLoader | FileEvalLoader] = weakref.WeakSet()
 
     def load(self) -> Splits:
-        """Read the data set; called once a process."""
+        """Read the data set; called once per process."""
         raise NotImplementedError
 
     def set_verify(self, verify: Verify) -> None:
@@ -93,7 +93,7 @@ class LongTailDataModule(L.LightningDataModule):
         self.verify = "full" if self.on_error == "skip" else verify
 
     def downloads(self) -> list[Download]:
-        """What ``python -m carlt.prepare`` may fetch for this data set."""
+        """The files that ``python -m carlt.prepare`` may fetch for this data set."""
         return []
 
     @property
@@ -121,7 +121,7 @@ class LongTailDataModule(L.LightningDataModule):
         return {"split": self.splits.val, "test": self.splits.test, "none": None}[self.validation]
 
     def checksum(self) -> str:
-        """sha256 over the training and test images (pixels, or paths) and their classes: which data a number is of."""
+        """sha256 over the training and test images (pixels, or paths) and their classes."""
         digest = hashlib.sha256()
         for split in (self.splits.train, self.splits.test):
             images = split.images

@@ -1,4 +1,4 @@
-"""Long-tailed subsets of balanced sets: which images of each class are kept, and which of the rest validate."""
+"""Long-tailed subsets of balanced sets: the images of each class that are kept, and those of the rest that validate."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ from carlt.functional.profile import PROFILES
 Profile = Literal["exponential", "step", "pareto"]
 Rule = Literal["ldam", "concutmix", "first"]
 
-# Published CIFAR-LT numbers come from different subsets: each repository seeds NumPy's legacy generator in its own way.
+# Published CIFAR-LT numbers are of different subsets: repositories seed NumPy's legacy generator differently.
 RULE_SEEDS = {"ldam": 0, "concutmix": 10}
 
 
@@ -52,7 +52,7 @@ def make_long_tailed(
     rule: Rule | int = "ldam",
     val_per_class: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Indices of a long-tailed training subset, class after class, and of ``val_per_class`` unused images a class.
+    """Indices of a long-tailed training subset, class after class, and of ``val_per_class`` unused images per class.
 
     Args:
         targets: class of each image, int64 (N,).

@@ -56,10 +56,9 @@ def summarise(correct: Tensor, total: Tensor, predicted: Tensor, train_counts: T
     (0.45, 0.1, 0.1)
 
     Returns:
-        ``accuracy`` (over images), ``balanced_accuracy`` (mean over seen classes), ``many``, ``medium``, ``few`` (means
-        over the seen classes of the group, NaN for an empty group), ``worst_class``, ``worst_10pct`` (mean of the worst
-        10 % of the seen classes), ``classes_at_zero``, ``macro_f1``, ``geometric_mean`` and ``harmonic_mean`` of the
-        seen classes' accuracies.
+        ``accuracy`` over images, and of the classes that have test images: ``balanced_accuracy`` (their mean), ``many``,
+        ``medium``, ``few`` (means over the group, NaN for an empty one), ``worst_class``, ``worst_10pct`` (mean of the
+        worst tenth), ``classes_at_zero`` (their number), ``macro_f1``, ``geometric_mean`` and ``harmonic_mean``.
     """
     accuracy = class_accuracy(correct, total)
     seen = ~accuracy.isnan()

@@ -1,4 +1,4 @@
-"""What can be done to a trained classifier without training: rescale its weights, take the prior out of its logits."""
+"""Changes of a trained classifier without training: rescaled weights, logits without the prior."""
 
 from collections.abc import Sequence
 
@@ -43,7 +43,7 @@ def without_prior(logits: Tensor, counts: Sequence[int] | Tensor, tau: float = 1
         The new logits, (..., C).
 
     Raises:
-        CarltError: see :func:`carlt.functional.prior.class_counts`; or C differs.
+        CarltError: see :func:`carlt.functional.prior.check_class_counts`; or C differs.
     """
     offset = logit_adjustment(counts, tau)
     if logits.shape[-1] != len(offset):

@@ -1,6 +1,6 @@
 """The differentiable confusion surrogate: which class each sample is mistaken for, softly.
 
-Written per sample, as (N, C) contributions, because nothing after it needs more: a confusion matrix is a class mean
+Written per sample, as (N, C) contributions, because later steps need no more: a confusion matrix is a class mean
 of contributions, and the gradient of a penalty on the matrix flows through them alone.
 """
 
@@ -108,7 +108,7 @@ def valid_targets(targets: Tensor, num_classes: int) -> Tensor:
 
 
 def expand_soft_labels(targets: Tensor, dtype: torch.dtype) -> LabelledRows:
-    """Labels as weighted (sample, class) pairs: hard labels give one a sample, soft ones one a non-zero weight.
+    """Labels as weighted (sample, class) pairs: one per sample for hard labels, one per non-zero weight for soft.
 
     Args:
         targets: classes, int64 (N,), or class weights, floating and not negative (N, C).
@@ -126,7 +126,7 @@ def expand_soft_labels(targets: Tensor, dtype: torch.dtype) -> LabelledRows:
 
 
 def class_slots(labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """A slot for each class in the batch, without asking the device how many there are.
+    """A slot for each class in the batch, without waiting for the device to count them.
 
     Args:
         labels: int64 in [0, C), (P,).

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 def balanced_contrastive(projections: Tensor, labels: Tensor, centres: Tensor, temperature: float) -> Tensor:
-    """Supervised contrast in which every class weighs alike and is present (Zhu et al., CVPR 2022, section 4).
+    """Supervised contrast in which every class has the same weight and is present (Zhu et al., CVPR 2022, section 4).
 
     Keys are all projections and the C centres; s_ik is the cosine similarity of anchor i and key k over T.
 
@@ -17,9 +17,9 @@ def balanced_contrastive(projections: Tensor, labels: Tensor, centres: Tensor, t
     classes that the batch lacks (class complement). The mean runs over all anchors.
 
     Args:
-        projections: several views a sample, view by view, need not be normalised, (V, N, D).
+        projections: several views per sample, view by view, need not be normalised, (V, N, D).
         labels: int64 in [0, C), (N,).
-        centres: one a class, need not be normalised, (C, D).
+        centres: one per class, need not be normalised, (C, D).
         temperature: T, positive.
 
     Returns:

@@ -43,7 +43,7 @@ def relative_frequency(counts: Sequence[int] | Tensor) -> Tensor:
         m in float64, (C,), in (0, 1), summing to 1.
 
     Raises:
-        CarltError: see :func:`class_counts`.
+        CarltError: see :func:`check_class_counts`.
     """
     n = check_class_counts(counts).double()
     return n / n.sum()
@@ -60,7 +60,7 @@ def frequency_weights(counts: Sequence[int] | Tensor, r0: float = 0.2) -> Tensor
         lambda in float64, (C,), positive, larger for rarer classes.
 
     Raises:
-        CarltError: ``r0`` below 0, or see :func:`class_counts`.
+        CarltError: ``r0`` below 0, or see :func:`check_class_counts`.
     """
     if not r0 >= 0:
         raise CarltError(f"r0 smooths class frequencies and is at least 0, not {r0}")
@@ -78,7 +78,7 @@ def effective_number_weights(counts: Sequence[int] | Tensor, beta: float = 0.999
         w in float64, (C,), positive, mean 1.
 
     Raises:
-        CarltError: ``beta`` outside [0, 1], or see :func:`class_counts`.
+        CarltError: ``beta`` outside [0, 1], or see :func:`check_class_counts`.
     """
     if not 0 <= beta <= 1:
         raise CarltError(f"beta of the effective number is in [0, 1], not {beta}")
@@ -98,6 +98,6 @@ def logit_adjustment(counts: Sequence[int] | Tensor, tau: float = 1.0) -> Tensor
         The offset in float64, (C,).
 
     Raises:
-        CarltError: see :func:`class_counts`.
+        CarltError: see :func:`check_class_counts`.
     """
     return tau * relative_frequency(counts).log()

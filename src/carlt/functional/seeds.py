@@ -1,4 +1,4 @@
-"""One integer seed out of many: every random draw is a function of (seed, what, when), so a resumed run repeats it."""
+"""One integer seed from many: every random draw is a function of (seed, purpose, time), so a resumed run repeats it."""
 
 MASK = (1 << 64) - 1
 

@@ -35,8 +35,8 @@ def leading_triplet(
     Args:
         matrix: (R, C), float32 or float64.
         row_weight: (R,).
-        start: a guess of v, (C,); anything not orthogonal to it.
-        rows: indices of the rows that matter, the others are taken for zero, int64; None for all.
+        start: a guess of v, (C,); any vector that is not orthogonal to it.
+        rows: indices of the rows to use, int64; the others count as zero; None for all.
         tol: bound on the sine of v's angle to the exact one, and so on the relative error of u v^T; sigma's is of
             second order in it. Default eps^(2/3): 2e-5 in float32, 4e-11 in float64.
 
@@ -82,8 +82,8 @@ def squaring(m: Tensor, tol: float) -> tuple[Tensor, float]:
 def lanczos(matrix: Tensor, row_weight: Tensor, rows: Tensor | None, start: Tensor, tol: float) -> tuple[Tensor, float]:
     """v by Lanczos on M^T M with full reorthogonalisation. Returns v (C,) and its error, residual / gap.
 
-    Golub-Kahan's bidiagonalisation spans the same space; on M^T M each row is read once a step, not twice. The smallest
-    singular values suffer from the square, the largest does not.
+    Golub-Kahan's bidiagonalisation spans the same space; on M^T M each row is read once per step, not twice. The
+    smallest singular values suffer from the square, the largest does not.
 
     Source: Golub & Van Loan, Matrix Computations, 4th ed., sections 10.1 and 10.4; the error bound: Parlett, The
     Symmetric Eigenvalue Problem, theorem 11.7.1.

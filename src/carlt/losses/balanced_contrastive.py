@@ -66,7 +66,7 @@ class BalancedContrastive(NetworkLoss):
 
     @classmethod
     def check_augmentation(cls, augmentation: Augmentation) -> None:
-        """Every kind of mixing will do: the embedding that ``relabels`` needs is this loss's."""
+        """Accept every kind of mixing: this loss has the embedding that ``relabels`` needs."""
 
     def compute_loss(self, network: nn.Module, step: StepInput) -> StepOutput:
         """All views in one pass through the network."""

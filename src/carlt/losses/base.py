@@ -1,4 +1,4 @@
-"""What every loss shares: labels hard or soft, class weights, and the moment in training at which those set in."""
+"""The base classes of losses: hard and soft labels, class weights, and the start of the weights during training."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -63,7 +63,7 @@ class NetworkLoss(nn.Module, ABC):
 
 
 class Loss(LogitsLoss):
-    """The mean over a batch of what each sample loses, weighted by class: sum_q w[y_q] l(z_q, y_q) / sum_q w[y_q].
+    """The mean loss of a batch, weighted by class: sum_q w[y_q] l(z_q, y_q) / sum_q w[y_q].
 
     w_c ~ (1 - b) / (1 - b^n_c), b = effective_number_beta    effective numbers (Cui et al., CVPR 2019, section 4)
     w_c = 1 before ``drw_start``                              deferred re-weighting (Cao et al., NeurIPS 2019, alg. 1)
@@ -114,7 +114,7 @@ class Loss(LogitsLoss):
 
     @abstractmethod
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """What each sample loses, (N,), without class weights; linear in soft labels, which may sum to anything."""
+        """The loss of each sample, (N,), without class weights; linear in soft labels, which may sum to anything."""
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The weighted mean, a scalar: logits floating (N, C), targets int64 (N,) or soft labels floating (N, C)."""

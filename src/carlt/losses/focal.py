@@ -1,4 +1,4 @@
-"""Focal loss: confident samples count for less."""
+"""Focal loss: a smaller weight for confident samples."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ class Focal(Loss):
 
     Args:
         class_counts: training images of each class (C,).
-        gamma: at least 0; 0 is cross-entropy, 2 the paper's, 1 what LDAM-DRW's runs took.
+        gamma: at least 0; 0 is cross-entropy, 2 the paper's, 1 that of LDAM-DRW's runs.
         weighting: ``effective_number_beta`` and ``drw_start``, see ``Loss``.
     """
 

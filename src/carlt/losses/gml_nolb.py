@@ -1,4 +1,4 @@
-"""GML-NOLB: the geometric mean over classes of how well each is recognised."""
+"""GML-NOLB: the geometric mean of the classes' soft recalls."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -14,7 +14,7 @@ from carlt.losses.base import LogitsLoss
 class GMLNOLB(LogitsLoss):
     """-mean over the batch's classes c of log r_c, r_c = mean over its samples q of class c of p_q[c].
 
-    p = softmax(z + log n) (Du & Wu, "No One Left Behind", CVPR 2023). Classes count alike, so it takes no weights.
+    p = softmax(z + log n) (Du & Wu, "No One Left Behind", CVPR 2023). All classes count equally, without weights.
     Soft labels weigh the mean: r_c = sum_q t_qc p_q[c] / sum_q t_qc. Under DDP the classes are those of a rank's share
     of the batch.
 

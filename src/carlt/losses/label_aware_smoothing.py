@@ -1,4 +1,4 @@
-"""Label-aware smoothing: labels of frequent classes are trusted less."""
+"""Label-aware smoothing: stronger smoothing for frequent classes."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""PaCo: class centres and other samples compete in one softmax."""
+"""PaCo: one softmax over class centres and other samples."""
 
 import copy
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ class PaCo(NetworkLoss):
 
     The formula is ``functional.contrastive.parametric_contrastive``'s, at logits z + log pi: the class
     centres are the classifier's weights. Keys are the other images of the batch, a further view of each image seen by
-    the momentum encoder, and the ``queue`` last of such keys. What is tested is the network with its classifier, whose
-    tests need none of this. Images may be mixed; keys are not.
+    the momentum encoder, and the ``queue`` last of such keys. Tests use the network with its
+    classifier alone. Images may be mixed; keys are not.
 
     The momentum encoder and the queue are saved with the run, which resumes exactly, and the queue grows from empty.
     On several devices it holds the keys of all of them; images of a batch are contrasted on their own device, and

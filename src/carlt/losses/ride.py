@@ -1,4 +1,4 @@
-"""RIDE: experts that share early stages, each taught with margins, and told to disagree."""
+"""RIDE: experts that share early stages, trained with margins and a reward for diversity."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -22,8 +22,8 @@ class RIDE(NetworkLoss):
     Section 3 as the released code reads it: z_e are expert e's logits, and what is predicted is their mean, which is a
     constant in the divergence. ``diversity`` below 0 pushes experts apart. From ``drw_start`` on LDAM has class
     weights, and the divergence a temperature for each class: T_c = (1 - spread + spread C pi_c) over its maximum; T = 1
-    before. A step costs one pass through the shared stages and one through each expert's. Experts are not routed to:
-    all see every image.
+    before. A step costs one pass through the shared stages and one through each expert's. There is no expert
+    assignment: every expert gets every image.
 
     Args:
         class_counts: training images of each class, at least 1 each, (C,).

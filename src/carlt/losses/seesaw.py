@@ -1,4 +1,4 @@
-"""Seesaw: a rare class is pushed down less by the samples of frequent ones, unless it is mistaken for them."""
+"""Seesaw: samples of frequent classes lower a rare class's score less, unless they are mistaken for it."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ class Seesaw(Loss):
     """CE(z + log S_y), S_yj = min(1, n_j / n_y)^p * max(1, p_j / p_y)^q (Wang et al., CVPR 2021, section 3).
 
     p_j = softmax(z)[j] in S is taken as a constant. The paper counts n as it trains; here n are the training images,
-    which its counts become proportional to when images are drawn alike.
+    to which its counts become proportional under uniform sampling.
 
     Args:
         class_counts: n, training images of each class, at least 1 each, (C,).

@@ -1,4 +1,4 @@
-"""What a loss that runs the network itself is given, and what it returns."""
+"""The input and the output of a loss that runs the network itself."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class StepInput(NamedTuple):
-    """A training batch, images normalised: what ``loss.compute_loss(network, step)`` works on."""
+    """A training batch with normalised images: the input of ``loss.compute_loss(network, step)``."""
 
     images: Tensor
     """(N, channels, H, W), mixed where the augmentation mixes."""
@@ -24,7 +24,7 @@ class StepInput(NamedTuple):
 
 
 class StepOutput(NamedTuple):
-    """What came of a step; metrics and the regularizer see ``logits`` and ``targets``."""
+    """The result of a step; metrics and the regularizer use ``logits`` and ``targets``."""
 
     logits: Tensor
     """(M, C), with gradient."""

@@ -1,4 +1,4 @@
-"""What one pass over a split says: the confusion counts and the calibration bins, exact under any number of ranks."""
+"""The counts of one pass over a split: confusion and calibration bins, exact on any number of ranks."""
 
 from dataclasses import dataclass
 
@@ -91,7 +91,7 @@ class ConfusionCounts(Metric):
         return torch.stack(cells.unique(return_counts=True)), self.bins
 
     def evaluation(self) -> Evaluation:
-        """What was seen since the last reset, over all ranks, on the CPU."""
+        """The counts since the last reset, over all ranks, on the CPU."""
         (cell, count), bins = self.compute()
         cell, count = cell.cpu(), count.cpu()
         return Evaluation(

@@ -108,7 +108,7 @@ class CAR(nn.Module):
         if surrogate == "released":
             row_weight = row_weight / row_weight.mean()
         size = self.num_classes = len(row_weight)
-        self.exact_row_weight = row_weight  # in float64, for the day the buffers become that
+        self.exact_row_weight = row_weight  # in float64, in case the buffers become float64
         self.register_buffer("row_weight", row_weight.float(), persistent=False)
         self.register_buffer("frequency", relative_frequency(class_counts).float(), persistent=False)
         self.register_buffer("confusion", torch.zeros(size, size))
@@ -134,8 +134,8 @@ class CAR(nn.Module):
             return self.weight * self._norm(logits.to(self.confusion.dtype), targets)
 
     def _norm(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Take the batch into ``confusion`` and return || Lambda C^_t ||_2; unusable batches are masked, not branched
-        on, so that a GPU is waited for only where the spectral search must be."""
+        """Take the batch into ``confusion`` and return || Lambda C^_t ||_2; unusable batches are masked without a
+        branch, so that only the spectral search waits for a GPU."""
         hard = not targets.is_floating_point()
         valid = cf.valid_targets(targets, self.num_classes)
         sample, label, share = cf.expand_soft_labels(targets, logits.dtype)
@@ -221,7 +221,7 @@ class CAR(nn.Module):
         return sigma, u, v
 
     def _skip(self, logits: Tensor, targets: Tensor, flags: Tensor) -> Tensor:
-        """Zero, with a zero gradient, for a batch that was left out; raises where going on would hide a mistake."""
+        """Zero, with a zero gradient, for a batch that was left out. Raises where silence would hide a mistake."""
         if not flags[0]:
             low, high = (x.item() for x in targets.aminmax())
             raise CarltError(

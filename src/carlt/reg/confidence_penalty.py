@@ -8,9 +8,9 @@ from carlt.errors import at_least
 
 
 class ConfidencePenalty(nn.Module):
-    """-weight * mean H(p), p = softmax(logits): answers that are too sure cost (Pereyra et al., 2017, eq. 3-4).
+    """-weight * mean H(p), p = softmax(logits): a cost for confident answers (Pereyra et al., 2017, eq. 3-4).
 
-    In nats, in [-weight * log C, 0]. Logits (N, C); the targets are not looked at.
+    In nats, in [-weight * log C, 0]. Logits (N, C); the targets are not used.
 
     Args:
         weight: beta of the paper, at least 0; it finds 0.1 good on images.

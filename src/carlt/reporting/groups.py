@@ -196,7 +196,7 @@ def _label(config: Mapping[str, str], names: Sequence[str]) -> str:
 def _differs(name: str, config: Mapping[str, str], configs: Sequence[Mapping[str, str]]) -> bool:
     """Whether a value of ``config`` differs among the configurations of its stage with the same option of its group."""
     group = name.split(".")[0]
-    if group == "recipe" or name == CHECKSUM:  # other values say the same
+    if group == "recipe" or name == CHECKSUM:  # other values imply it
         return False
     choice = f"choices.{group}"
     peers = [other for other in configs if _stage(other) == _stage(config)]

@@ -135,7 +135,7 @@ def confusion(run_dir: Path) -> Path:
     np.add.at(matrix, (place[true] * blocks // int(size), place[predicted] * blocks // int(size)), count)
     matrix /= np.maximum(matrix.sum(1, keepdims=True), 1)
     figure, axes = _figure(6.5, 5.5)
-    # A square-root scale: on a linear one a class confused with several others looks confused with none.
+    # A square-root scale: on a linear one small confusions with several classes are invisible.
     # In classes, not in blocks: a tick at 900 is the class with the 900th most training images.
     extent = (0.5, size + 0.5, size + 0.5, 0.5) if size > NAMED else None
     image = axes.imshow(100 * matrix, cmap="magma", norm=PowerNorm(0.5, 0, 100), interpolation="nearest", extent=extent)

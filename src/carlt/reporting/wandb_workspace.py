@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def workspace(entity: str, project: str) -> Any:
-    """A ``wandb_workspaces.workspaces.Workspace``, grouped by experiment; saved nowhere yet."""
+    """A ``wandb_workspaces.workspaces.Workspace``, grouped by experiment; not saved yet."""
     try:
         import wandb_workspaces.reports.v2 as panels
         import wandb_workspaces.workspaces as ws

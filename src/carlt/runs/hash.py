@@ -12,8 +12,8 @@ from carlt.runs.keys import NOT_IN_HASH
 def run_hash(config: DictConfig, data_checksum: str) -> str:
     """sha256 (64 hexadecimal digits) of the values that decide a run's numbers, and of its data.
 
-    A key that a YAML newly states is a change, a default newly chosen by a constructor is not: that is a change of
-    code, of which ``result.json`` keeps the commit.
+    A new key in a YAML file changes the hash. A new default in a constructor does not: that is a change of code, and
+    ``result.json`` holds the commit.
     """
     plain = OmegaConf.to_container(config, resolve=True)
     content = json.dumps([_deciding(plain, ""), data_checksum], sort_keys=True, default=str)

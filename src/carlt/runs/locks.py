@@ -78,5 +78,5 @@ def claim_folder(folder: Path, *, new: bool) -> Iterator[None]:
             yield
     finally:
         for path in missing:
-            with suppress(OSError):  # it holds something
+            with suppress(OSError):  # the folder is not empty
                 path.rmdir()

@@ -1,4 +1,4 @@
-"""The files of a run folder, named once."""
+"""The names of the files of a run folder."""
 
 from pathlib import Path
 

@@ -17,7 +17,7 @@ class Sampler(Protocol):
 
 
 class Instance:
-    """Every image once an epoch, shuffled: classes appear as often as they have images."""
+    """Every image once per epoch, shuffled: classes appear as often as they have images."""
 
     def order(self, targets: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
         """A permutation of all images."""
@@ -25,7 +25,7 @@ class Instance:
 
 
 class PowerLaw:
-    """N draws with replacement an epoch: class c with probability proportional to n_c^power, then one of its images.
+    """N draws with replacement per epoch: class c with probability proportional to n_c^power, then one of its images.
 
     Kang et al., ICLR 2020, section 3.1, equation 1: power 1 draws images uniformly, 1/2 is square-root sampling and 0
     class-balanced sampling; -1 draws the rarer classes the more often (CMO's patches; Park et al., CVPR 2022).
@@ -105,8 +105,8 @@ class Deferred:
 class ClassAware:
     """Classes in shuffled rounds, ``per_class`` images of a class in a row, each class's images in shuffled rounds too.
 
-    So every class has equally many draws an epoch (up to one group), and an image comes again only after all others of
-    its class (Shen et al., ECCV 2016, section 2.2). N draws an epoch.
+    So every class has equally many draws per epoch (up to one group), and an image comes again only after all others of
+    its class (Shen et al., ECCV 2016, section 2.2). N draws per epoch.
     """
 
     paper: ClassVar[str] = "Class-aware sampling (Shen et al., ECCV 2016)"
@@ -123,7 +123,7 @@ class ClassAware:
         rounds = -(-len(targets) // (len(classes) * self.per_class))
         order = torch.cat([classes[torch.randperm(len(classes), generator=generator)] for _ in range(rounds)])
         drawn = order.repeat_interleave(self.per_class)[: len(targets)]
-        # The k-th draw of class c takes the k-th image of its reel, which repeats shuffled rounds of its images.
+        # The k-th draw of class c takes the k-th image of a sequence of shuffled rounds of its images.
         result = torch.empty_like(drawn)
         images = targets.argsort(stable=True).split(counts.tolist())
         places = drawn.argsort(stable=True).split(drawn.bincount(minlength=len(counts)).tolist())
@@ -142,7 +142,7 @@ def draw(targets: Tensor, weights: Tensor, generator: torch.Generator) -> Tensor
     cumulative = weights.double().cumsum(0)
     point = torch.rand(n, generator=generator, dtype=torch.float64) * cumulative[-1]
     drawn = torch.searchsorted(cumulative, point, right=True).clamp(max=len(counts) - 1)
-    # Images sorted by class: class c owns the run that starts at start[c].
+    # Images sorted by class: those of class c begin at start[c].
     by_class, start = targets.argsort(stable=True), counts.cumsum(0) - counts
     offset = (torch.rand(n, generator=generator, dtype=torch.float64) * counts[drawn]).long()
     return by_class[start[drawn] + offset]

@@ -13,8 +13,8 @@ class BatchSchedule:
     """Cuts each epoch's order into batches: a pure function of (seed, epoch), the same batches on any world size.
 
     Global batch b is a run of ``batch_size * world_size`` indices and rank r takes every world_size-th of it, so all
-    ranks have equally many batches and sizes that differ by one at most. A remainder of fewer than two images a rank is
-    left out, because batch normalisation cannot train on one image.
+    ranks have equally many batches and sizes that differ by one at most. A remainder of fewer than two images per
+    rank is left out, because batch normalisation cannot train on one image.
     """
 
     def __init__(

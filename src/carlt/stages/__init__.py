@@ -1,4 +1,4 @@
-"""Second stages: what of a trained network is trained again, and what stays as it is."""
+"""Second stages: further training of a network's classifier on frozen features."""
 
 from carlt.stages.base import Stage
 from carlt.stages.crt import CRT

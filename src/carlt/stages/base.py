@@ -16,7 +16,7 @@ LinearHead = nn.Linear | CosineClassifier
 
 
 class Stage(ABC):
-    """Takes a trained network and returns the one to train: its features frozen, with ``head``'s classifier on them."""
+    """Takes a trained network and returns the one to train: frozen features, another classifier."""
 
     paper: ClassVar[str]
     """The method and where it is from, for tables."""

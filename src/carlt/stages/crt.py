@@ -9,7 +9,7 @@ from carlt.stages.base import LinearHead, Stage, new_classifier
 
 
 class CRT(Stage):
-    """A new classifier on frozen features, classes drawn alike (Kang et al., ICLR 2020, section 4)."""
+    """A new classifier on frozen features, class-balanced sampling (Kang et al., ICLR 2020, section 4)."""
 
     paper: ClassVar[str] = "cRT (Kang et al., ICLR 2020)"
 

@@ -10,7 +10,7 @@ from carlt.stages.base import LinearHead, Stage
 class LOS(Stage):
     """Label over-smoothing: the classifier alone, with ``carlt.losses.LabelSmoothing`` at 0.98 (Sun et al., ICLR 2025).
 
-    It begins with the trained weights: at the paper's learning rate a new one would not get far.
+    It begins with the trained weights: the paper's learning rate is too small for a new classifier.
     """
 
     paper: ClassVar[str] = "LOS (Sun et al., ICLR 2025)"

@@ -9,7 +9,7 @@ from carlt.stages.base import LinearHead, Stage
 
 
 class LWS(Stage):
-    """z'_c = s_c z_c, s alone trained, classes drawn alike (Kang et al., ICLR 2020, section 4)."""
+    """z'_c = s_c z_c, s alone trained, class-balanced sampling (Kang et al., ICLR 2020, section 4)."""
 
     paper: ClassVar[str] = "LWS (Kang et al., ICLR 2020)"
 

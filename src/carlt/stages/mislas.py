@@ -9,9 +9,9 @@ from carlt.stages.lws import ScaledClassifier
 
 
 class MiSLAS(Stage):
-    """z'_c = s_c (w_c f + b_c), s, w and b trained with label-aware smoothing, classes drawn alike.
+    """z'_c = s_c (w_c f + b_c), s, w and b trained with label-aware smoothing and class-balanced sampling.
 
-    Batch normalisation follows the new draws by its statistics, its scale and shift stay (Zhong et al., CVPR
+    The statistics of batch normalisation follow the new sampling; its scale and shift stay (Zhong et al., CVPR
     2021, section 3).
     """
 

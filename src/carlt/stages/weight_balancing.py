@@ -1,4 +1,4 @@
-"""Weight balancing: weight decay, and no class's weights longer than a radius."""
+"""Weight balancing: weight decay, and a bound on the length of each class's weights."""
 
 from typing import ClassVar
 

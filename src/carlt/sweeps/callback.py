@@ -10,7 +10,7 @@ from carlt.sweeps.plan import Sweep, begin, conclude
 
 
 class SweepCallback(Callback):
-    """Forgets the notes of an earlier command, and at the end prints the table of the finished jobs.
+    """Deletes the job records of an earlier command, and at the end prints the table of the finished jobs.
 
     Args:
         folder, keys, jobs, search: of the sweep, see ``carlt.sweeps.plan.Sweep``; ``plan`` gives them to Hydra.

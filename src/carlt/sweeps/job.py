@@ -38,7 +38,7 @@ def run_job(
     Args:
         objective: a metric of the validation split, or several.
         first: whether this is the process of a job that writes.
-        execute: ``carlt.train.run``.
+        execute: ``carlt.commands.run.run``.
     """
     hydra = HydraConfig.get()
     jobs = hydra.sweeper.get("n_trials") or sweep.jobs
@@ -126,7 +126,7 @@ def check_same(folder: Path, identity: str, data_checksum: str) -> None:
 
 
 def check_objectives(objectives: Sequence[str], data: Any) -> None:
-    """CarltError unless a search would be led by a validation split, and not by the test split."""
+    """CarltError unless the objectives of a search are metrics of a validation split."""
     wrong = [str(name) for name in objectives if not str(name).startswith("val/")]
     if wrong or not objectives:
         raise CarltError(

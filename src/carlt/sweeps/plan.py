@@ -85,7 +85,7 @@ def plan(overrides: Sequence[str]) -> tuple[Sweep, list[str]]:
 
 
 def begin(sweep: Sweep) -> None:
-    """Forget what an earlier command noted about its jobs; the runs stay."""
+    """Delete the records of an earlier command's jobs; the runs stay."""
     for path in (sweep.folder / JOBS).glob("*.json"):
         path.unlink()
 
@@ -104,7 +104,7 @@ def exit_code(sweep: Sweep, code: int = 0) -> int:
 
 
 def conclude(sweep: Sweep) -> None:
-    """Print what became of the jobs and the table of the finished ones."""
+    """Print the outcome of each job and the table of the finished ones."""
     records = sorted(_records(sweep), key=lambda record: record.number)
     if not records:
         return

@@ -70,7 +70,7 @@ def _mixed_batch(data: LongTailDataModule) -> Batch:
 
 
 def _soft_label(row: Tensor, class_names: list[str]) -> str:
-    """The classes that share a label, largest first: ``0.63 cat`` and ``0.37 dog``, a line each."""
+    """The classes that share a label, largest first: ``0.63 cat`` and ``0.37 dog``, one per line."""
     shares, classes = row.sort(descending=True)
     kept = [(float(share), int(label)) for share, label in zip(shares, classes, strict=True) if share > 0.005][:3]
     return "\n".join(f"{share:.2f} {_short(class_names[label])}" for share, label in kept)

@@ -75,7 +75,7 @@ def wandb_logger(
         resume="allow",
         entity=entity,
         group=group or preset or "_".join(chosen.values()) or None,
-        tags=[tag[:64] for tag in [*(tags or []), *known]],  # W&B takes no longer ones
+        tags=[tag[:64] for tag in [*(tags or []), *known]],  # W&B's limit
         settings=wandb.Settings(disable_git=True, disable_code=True, save_code=False),
     )
 
@@ -137,7 +137,7 @@ def finish(loggers: list[Logger], failed: bool = False) -> None:
         if isinstance(logger, WandbLogger):
             import wandb
 
-            wandb.finish(int(failed))  # not logger.experiment.finish(), which would begin a run where none was begun
+            wandb.finish(int(failed))  # not logger.experiment.finish(), which would start a run if there is none
 
 
 def _defaults(plain: Mapping[str, Any]) -> dict[str, Any]:

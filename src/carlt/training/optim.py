@@ -41,7 +41,7 @@ class Optim:
     """An optimizer and a schedule that is stepped every batch.
 
     Args:
-        lr: peak learning rate, for the global batch as it is: nothing is scaled behind your back.
+        lr: peak learning rate, for the global batch; it is never scaled automatically.
         weight_decay: of weights with two or more dimensions, and of the others too unless ``decay_all`` is False.
         schedule, warmup_epochs, milestones, min_lr: see ``lr_factor``; ``min_lr`` is the cosine's last value.
     """
@@ -74,7 +74,7 @@ class Optim:
 
     def _factor(self, epochs: int, steps_per_epoch: int) -> Callable[[int], float]:
         def factor(step: int) -> float:
-            # step + 1 in warm-up, so that the first step does not idle at zero.
+            # step + 1 in warm-up, so that the first step has a positive rate.
             epoch = (step + (step < self.warmup_epochs * steps_per_epoch)) / steps_per_epoch
             return lr_factor(epoch, epochs, self.schedule, self.warmup_epochs, self.milestones, self.min_lr / self.lr)
 

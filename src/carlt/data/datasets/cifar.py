@@ -17,7 +17,7 @@ from carlt.errors import CarltError
 
 
 class _CIFARLT(LongTailDataModule):
-    """What both share. ``largest`` is the size of a training class, ``folder`` the archive's own.
+    """The base of both. ``largest`` is the size of a training class, ``folder`` the folder in the archive.
 
     The data are read from ``root/<folder>/`` or straight out of ``root/<folder>.tar.gz``; nothing in them is executed.
 
@@ -28,7 +28,7 @@ class _CIFARLT(LongTailDataModule):
         subset: which images of a class stay (``carlt.data.subsets``); the published numbers differ in this.
         largest_class: training images of class 0; all of them by default.
         val_per_class: validation images of each class, taken from the images that the tail leaves unused. The official
-            protocol has none. The head class has none left, so give it fewer: ``largest_class=475 val_per_class=25``.
+            protocol has none. The head class has no image left, so lower it: ``largest_class=475 val_per_class=25``.
         official: whether the files must be the published ones.
     """
 
@@ -125,7 +125,7 @@ class _CIFARLT(LongTailDataModule):
 
 
 class CIFAR10LT(_CIFARLT):
-    """CIFAR-10-LT: 10 classes, 5,000 to 50 images a class at imbalance factor 100; 12,406 in all."""
+    """CIFAR-10-LT: 10 classes, 5,000 to 50 images per class at imbalance factor 100; 12,406 in all."""
 
     name = "cifar10_lt"
     archive, folder = "cifar-10-python.tar.gz", "cifar-10-batches-py"
@@ -138,7 +138,7 @@ class CIFAR10LT(_CIFARLT):
 
 
 class CIFAR100LT(_CIFARLT):
-    """CIFAR-100-LT: 100 classes, 500 to 5 images a class at imbalance factor 100; 10,847 in all."""
+    """CIFAR-100-LT: 100 classes, 500 to 5 images per class at imbalance factor 100; 10,847 in all."""
 
     name = "cifar100_lt"
     archive, folder = "cifar-100-python.tar.gz", "cifar-100-python"

@@ -14,7 +14,7 @@ SMALLEST_CLASS = 174  # of the 1,797 images
 
 
 class DigitsLT(LongTailDataModule):
-    """1,797 grey 8 x 8 digits of 10 classes: 50 test and 20 validation images a class, the rest thinned to a tail.
+    """1,797 grey 8 x 8 digits of 10 classes: 50 test and 20 validation images per class, the rest thinned to a tail.
 
     Args:
         imbalance_factor: largest class over smallest, at least 1.

@@ -24,8 +24,8 @@ class ImageFolder(LongTailDataModule):
     """``root/train/<class>/*`` with ``root/test/`` and perhaps ``root/val/``, or ``root/<class>/*`` split by ratio.
 
     Classes are the sub-folders of the training folder in alphabetical order, images all files below them with a usual
-    extension. Where only ``val/`` stands beside ``train/``, it is the test split and nothing validates. Where no split
-    stands beside the training images, each class gives ``test_ratio`` of them to the test and ``val_ratio`` to the
+    extension. If only ``val/`` is beside ``train/``, it is the test split, and there is no validation split. If there
+    is no split beside the training images, each class gives ``test_ratio`` of them to the test and ``val_ratio`` to the
     validation split, rounded, and always keeps one to train on.
 
     Args:

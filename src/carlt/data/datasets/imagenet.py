@@ -12,7 +12,7 @@ from carlt.data.io.lists import Records
 
 
 class ImageNetLT(ListedLT):
-    """ImageNet-LT: 1,000 classes, 115,846 training images, 5 to 1,280 a class; validation and test are balanced.
+    """ImageNet-LT: 1,000 classes, 115,846 training images, 5 to 1,280 per class; validation and test are balanced.
 
     ``root`` holds ILSVRC 2012's images: ``train/<wnid>/*.JPEG`` and ``val/<wnid>/*.JPEG`` or ``val/*.JPEG``, or as the
     archives unpack: ``ILSVRC/Data/CLS-LOC/{train,val}``. Arguments: see ``ListedLT``.
@@ -55,7 +55,7 @@ class ImageNetLT(ListedLT):
         super().__init__(root=root, **options)
 
     def canonical(self, split: SplitName, records: Records, folders: list[str]) -> Records:
-        """A flat test list gets its class folders back, so that both variants are one."""
+        """Add the class folders to a flat test list, so that both variants are the same."""
         if split != "test" or records.paths[0].count(b"/") == 2:
             return records
         wnids = [os.fsencode(folder).rpartition(b"/")[2] for folder in folders]
@@ -64,12 +64,12 @@ class ImageNetLT(ListedLT):
         return Records(records.source, np.array(paths, dtype=np.bytes_), records.labels, records.lines)
 
     def names(self, folders: list[str]) -> list[str]:
-        """``<wnid> <English name>``; English alone would not do, there are two cranes and two maillots."""
+        """``<wnid> <English name>``; the English name alone is not unique (two cranes, two maillots)."""
         from torchvision.models import ResNet50_Weights  # imported here: it brings all of torchvision's models
 
         english = ResNet50_Weights.IMAGENET1K_V1.meta["categories"]
         wnids = super().names(folders)
-        # torchvision's names follow the sorted wnids; where labels do not, they would be wrong.
+        # torchvision's names are in the order of the sorted wnids; for labels in another order they would be wrong.
         if len(wnids) != len(english) or wnids != sorted(wnids):
             return wnids
         return [f"{wnid} {name}" for wnid, name in zip(wnids, english, strict=True)]

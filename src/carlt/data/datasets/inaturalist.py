@@ -15,9 +15,9 @@ JSON = {"train": "train2018.json", "test": "val2018.json"}
 
 
 class INaturalist2018(ListedLT):
-    """iNaturalist 2018: 8,142 species, 437,513 training images, 2 to 1,000 a class; its validation split is the test.
+    """iNaturalist 2018: 8,142 species, 437,513 training images, 2 to 1,000 per class; its validation split is the test.
 
-    There is no third split, so the best epoch cannot be chosen honestly and ``validation`` had better be ``none``.
+    There is no third split, so the best epoch cannot be chosen honestly: use ``validation=none``.
     ``root`` holds ``train_val2018/<kingdom>/<id>/*.jpg``, ``lists`` either the two list files or the competition's
     ``train2018.json`` and ``val2018.json``, and perhaps its ``categories.json`` with the species' names.
     Arguments: see ``ListedLT``.
@@ -33,7 +33,7 @@ class INaturalist2018(ListedLT):
     }
     sha256 = {
         "test": ("efaeff65f80641b60864470e6f255aa69453406ef5717eec8c6681748f3a61f3",)
-    }  # of train none is published
+    }  # none is published for train
     _layouts = [(r"^train_val2018/", "train_val2018/"), (r"^train_val2018/", "")]
     layouts = {"train": _layouts, "test": _layouts}
     lists_folder = "iNaturalist18"
@@ -46,7 +46,7 @@ class INaturalist2018(ListedLT):
         super().__init__(root=root, **options)
 
     def records(self, split: SplitName) -> Records:
-        """From the list file, or from the competition's JSON where only that is there."""
+        """From the list file, or from the competition's JSON if there is no list."""
         path = self.lists / JSON[split]
         if (self.lists / self.files[split]).exists() or not path.exists():
             return super().records(split)

@@ -1,4 +1,4 @@
-"""Sets of large images whose splits are list files: what ImageNet-LT, Places-LT and iNaturalist 2018 share."""
+"""Sets of large images whose splits are list files: the base of ImageNet-LT, Places-LT and iNaturalist 2018."""
 
 import os
 from pathlib import Path
@@ -29,7 +29,7 @@ class ListedLT(LongTailDataModule):
         root: folder with the images.
         lists: folder with the list files; by default ``root/lists``.
         verify: the check before training: of ``lists`` only, that ``files`` exist, or that they decode (``full``,
-            minutes: ``python -m carlt.prepare data=<set> verify=full`` does it once for all).
+            minutes: ``python -m carlt.prepare data=<set> verify=full`` does it once).
         on_error: whether a bad line, a missing or an undecodable image is an error, or counted, logged and left out.
         official: whether lists and counts must be the published ones.
 

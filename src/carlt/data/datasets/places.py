@@ -12,7 +12,7 @@ PREFIX = r"^(?:\./)?[^/\n]{2,}/(?:[a-z]/)?"
 
 
 class PlacesLT(ListedLT):
-    """Places-LT: 365 scenes, 62,500 training images, 5 to 4,980 a class; validation and test are balanced.
+    """Places-LT: 365 scenes, 62,500 training images, 5 to 4,980 per class; validation and test are balanced.
 
     ``root`` holds the images of Places365: ``train/<class>/*.jpg`` and ``val/<class>/*.jpg``, or as the archives
     unpack: ``data_256/<letter>/<class>/*.jpg`` (or ``data_large``) and ``val_256/*.jpg`` (or ``val_large``).

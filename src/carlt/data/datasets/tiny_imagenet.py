@@ -18,7 +18,7 @@ SIDE = 64  # pixels
 
 
 class TinyImageNetLT(LongTailDataModule):
-    """Tiny-ImageNet-LT: 200 classes of 64 x 64 images, 500 to 5 a class at imbalance factor 100, 21,549 in all.
+    """Tiny-ImageNet-LT: 200 classes of 64 x 64 images, 500 to 5 per class at imbalance factor 100, 21,549 in all.
 
     There is no official list; this is the CIFAR-LT rule on Tiny-ImageNet's training images, sorted by name within the
     classes of ``wnids.txt``, and the official validation split (10,000 images) is the test split. The images needed
@@ -28,7 +28,7 @@ class TinyImageNetLT(LongTailDataModule):
         root: folder with ``tiny-imagenet-200/``, or that folder.
         num_classes: how many classes ``wnids.txt`` should list; the official 200 by default.
         on_error: whether an undecodable image is an error, or counted, logged and left out.
-        official: whether counts must be the published ones (500 training and 50 test images a class).
+        official: whether counts must be the published ones (500 training and 50 test images per class).
         imbalance_factor, profile, subset, largest_class, val_per_class: as for CIFAR-LT.
     """
 

@@ -19,7 +19,7 @@ except ImportError:
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
 MAX_PIXELS = 89_478_485  # Pillow's bound against decompression bombs: 256 MB as RGB, in each worker
 
-# Too many pixels are an error of ours, so Pillow's warning of them would only repeat it.
+# Too many pixels are an error below, so Pillow's warning would only repeat it.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
@@ -27,7 +27,7 @@ def decode(path: Path) -> Tensor:
     """The picture in ``path``, uint8 (3, H, W), turned upright by its EXIF orientation.
 
     Transparent pixels become white, 16-bit grey keeps its upper 8 bits, CMYK is converted. Common JPEGs go through
-    simplejpeg where it is installed: the same pixels as Pillow's, sooner in a tensor.
+    simplejpeg where it is installed: the same pixels as Pillow's, decoded faster.
 
     Raises:
         CarltError: the file is missing, empty, no image, damaged, or larger than ``MAX_PIXELS``.

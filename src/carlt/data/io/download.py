@@ -80,12 +80,12 @@ def fetch(url: str, target: Path, sha256: tuple[str, ...] = (), progress: Progre
 
 
 def _transfer_patiently(url: str, part: Path, target: Path, progress: Progress) -> None:
-    """SumOfRegularizers attempts, each going on where the last one stopped."""
+    """Make several attempts; each continues where the last one stopped."""
     for attempt in range(ATTEMPTS):
         try:
             return _transfer(url, part, progress)
         except urllib.error.HTTPError as error:
-            if error.code == 416:  # nothing is left to send: the part is whole, or not of this file
+            if error.code == 416:  # nothing is left to send: the part is complete, or of another file
                 return None
             raise CarltError(
                 f"{url}: the server answers {error.code} {error.reason}; get the file elsewhere and put it at {target}"

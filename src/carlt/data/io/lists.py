@@ -1,4 +1,4 @@
-"""List files: one ``<relative path> <label>`` a line. Read strictly: a wrong line is a silently wrong number."""
+"""List files: one ``<relative path> <label>`` per line, read strictly, because a wrong line makes wrong numbers."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""Read the pickles of the CIFAR archives without trusting them: a pickle may run any code, these stand-ins run none."""
+"""Read the pickles of the CIFAR archives without executing them: only harmless replacements are built."""
 
 import io
 import pickle
@@ -60,6 +60,6 @@ def read_pickle(data: bytes, where: str) -> dict[bytes, Any]:
             key.encode() if isinstance(key, str) else key: value.array if isinstance(value, _Array) else value
             for key, value in entries.items()
         }
-    # A damaged pickle can fail in any of these ways; none of them is worth a traceback.
+    # A damaged pickle can fail in any of these ways.
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
         raise CarltError(f"{where} is not a CIFAR batch: {error}; remove it and prepare the data again") from None

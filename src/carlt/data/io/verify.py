@@ -1,4 +1,4 @@
-"""Is everything there, and does it decode? Missing files by listing folders, damaged ones by decoding, in parallel."""
+"""The check of image files: missing ones by listing folders, damaged ones by decoding, in parallel."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def usable(images: FileImages, verify: Verify, num_workers: int, place: Callable[[int], str]) -> Tensor:
-    """Indices of the images that are there (``files``) and decode (``full``).
+    """Indices of the images that exist (``files``) and decode (``full``).
 
     An unusable image is an error, or counted, logged and left out where ``images.on_error`` is ``skip``.
     ``place(index)`` is the place where it is listed.
@@ -54,7 +54,7 @@ def missing(root: Path, paths: np.ndarray) -> np.ndarray:
 
 
 class _Decodes(Dataset):
-    """Item i: (index, None if image i decodes, else why not)."""
+    """Item i: (index, None if image i decodes, else the reason)."""
 
     def __init__(self, images: FileImages, indices: list[int]):
         self.images, self.indices = images, indices

@@ -1,4 +1,4 @@
-"""How much each swept parameter matters: one varies, everything else of the configuration stays."""
+"""The effect of each swept parameter, with all other values fixed."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -70,7 +70,7 @@ def sensitivity(parameter: str, lines: Sequence[Sweep], baseline: Group, name: s
             axis.grid(axis="y", color=INK, alpha=0.12, lw=0.6)
             _ticks(axis, values, numbers)
             low, high = axis.get_ylim()
-            axis.set_ylim(max(0, low), min(102, max(high, low + 4)))  # no drama where nothing happens
+            axis.set_ylim(max(0, low), min(102, max(high, low + 4)))  # a small effect must not fill the plot
         handles, labels = axes[0].get_legend_handles_labels()
         if len(labels) > 1:
             figure.legend(
@@ -126,7 +126,7 @@ def _number(text: str) -> float | None:
 
 
 def _ticks(axis: Any, values: Sequence[str], numbers: Sequence[float] | None) -> None:
-    """A tick a value, of many numbers some; a logarithmic axis where they span more than a factor of 8."""
+    """One tick per value, fewer for many numbers; a logarithmic axis where they span more than a factor of 8."""
     from matplotlib.ticker import NullLocator
 
     if numbers and min(numbers) > 0 and max(numbers) / min(numbers) > 8:

@@ -1,4 +1,4 @@
-"""What happened over the epochs: loss, accuracy and the worst class, and CAR's norm and gap."""
+"""Curves over the epochs: loss, accuracy and the worst class, and CAR's norm and gap."""
 
 from collections.abc import Mapping
 

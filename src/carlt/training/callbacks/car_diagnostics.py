@@ -85,7 +85,7 @@ class CarDiagnostics(Callback):
 
 
 class Stopwatch:
-    """Sums the time between start and stop in seconds; on a GPU by events, which do not hold it up."""
+    """Sums the time between start and stop in seconds; on a GPU by events, without waiting for it."""
 
     def __init__(self, device: torch.device):
         self.on_gpu = device.type == "cuda"

@@ -17,7 +17,7 @@ from carlt.runs import paths
 class Checkpoints(Checkpoint):
     """Saves ``last`` every epoch, every ``every_n_steps`` steps and on SIGTERM, ``best`` when ``monitor`` improves.
 
-    A training that carlt itself stops (CAR met too many non-finite steps) leaves ``stopped.ckpt`` to be looked at.
+    A training that carlt itself stops (CAR met too many non-finite steps) leaves ``stopped.ckpt`` for inspection.
 
     Args:
         monitor: a validation metric, larger is better. Without a validation split there is no ``best``.

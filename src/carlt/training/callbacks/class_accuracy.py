@@ -1,4 +1,4 @@
-"""How the classes fare while a network trains, on the batches it trains on."""
+"""Accuracy of the classes during training, on the training batches."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ class ClassAccuracy(Callback):
     """Logs ``train_batches/accuracy``, ``/many``, ``/medium``, ``/few`` and ``/worst_class`` each epoch.
 
     They are of augmented images, predicted with the weights of their step (a mixed image counts for its first label),
-    and cost nothing: a data set without a validation split is not left in the dark. A resumed epoch counts on.
+    and cost nothing, so they are available without a validation split. A resumed epoch continues its counts.
     """
 
     counts: Tensor  # (2, C): right answers and images of each class so far

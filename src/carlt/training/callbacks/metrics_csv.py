@@ -1,4 +1,4 @@
-"""``metrics.csv``: what each epoch measured."""
+"""``metrics.csv``: the metrics of each epoch."""
 
 import csv
 import io
