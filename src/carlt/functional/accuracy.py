@@ -56,7 +56,7 @@ def summarise(correct: Tensor, total: Tensor, predicted: Tensor, train_counts: T
     (0.45, 0.1, 0.1)
 
     Returns:
-        ``accuracy`` over images, and of the classes that have test images: ``balanced_accuracy`` (their mean), ``many``,
+        ``accuracy`` over images, and over the classes with test images: ``balanced_accuracy`` (their mean), ``many``,
         ``medium``, ``few`` (means over the group, NaN for an empty one), ``worst_class``, ``worst_10pct`` (mean of the
         worst tenth), ``classes_at_zero`` (their number), ``macro_f1``, ``geometric_mean`` and ``harmonic_mean``.
     """
