@@ -80,6 +80,8 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "reference" / "reg" / "index.html").read_text()
     assert "class_counts" in page
+    assert re.search(r"<code>C\^_t .*lambda_j = ", page, re.DOTALL)  # a formula keeps its lines
+    assert not re.search(r"<em>(?!required)", page)
     assert not re.search(r"(?:src|href)=.https?://[^\"]*\.(?:css|js|woff)", page)  # nothing is fetched
 
 
