@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from carlt.commands.train import main
+from carlt.config import compose
 from carlt.runs.record import read_result
 
 SHORT = ("trainer.accelerator=cpu", "trainer.max_epochs=1", "reg=none")
@@ -199,3 +200,30 @@ def test_reporting_needs_no_torch(tmp_path: Path) -> None:
     modules = "carlt.reporting.plots, carlt.runs.record, carlt.reporting.table"
     program = f"import sys, {modules}; print('torch' in sys.modules)"
     assert python("-c", program, home=tmp_path).stdout == "False\n"
+
+
+def test_a_loss_of_the_users_own_folder_and_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], no_plots: None
+) -> None:
+    (tmp_path / "mine_lt.py").write_text(
+        "import torch\n"
+        "class MyLoss(torch.nn.Module):\n"
+        "    def __init__(self, class_counts, power: float = 1.0):\n"
+        "        super().__init__()\n"
+        "        self.power = power\n"
+        "    def forward(self, logits, targets):\n"
+        "        return self.power * torch.nn.functional.cross_entropy(logits, targets)\n"
+    )
+    folder = tmp_path / "conf" / "loss"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("_target_: mine_lt.MyLoss\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(compose, "_user_dirs", [])
+    words = ["--config-dir", str(tmp_path / "conf"), "loss=mine", "reg=none", *SHORT[:2]]
+    monkeypatch.setattr(sys, "argv", ["carlt.train", *words, "loss.pwer=2"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "mine_lt.MyLoss takes no 'pwer'; did you mean power?" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["carlt.train", *words, f"hydra.run.dir={tmp_path}/run", "loss.power=2"])
+    main()
+    assert read_result(tmp_path / "run")["epochs"] == 1
