@@ -75,6 +75,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         calibration: bool = True,
         metrics: dict[str, Any] | None = None,
         config: dict[str, Any] | None = None,
+        run_hash_of_result: str | None = None,
         **values: Any,
     ) -> Path:
         folder = tmp_path / name
@@ -108,7 +109,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             "data": {"name": data, "sha256": sha},
             "metrics": {column.metric: accuracy for column in COLUMNS} | (metrics or {}),
             "best": best,
-        }
+        } | ({"run_hash": run_hash_of_result} if run_hash_of_result else {})
         write_result(folder, result | ({"calibration": {"test": bins, "train": bins}} if calibration else {}))
         return folder
 

@@ -153,3 +153,13 @@ def test_all_records_of_a_run_are_read(make_run) -> None:
                              "car/ema_gap": 0.7}  # fmt: skip
     assert [row.class_name for row in run.classes] == ["class 0", "class 1", "class 2"]
     assert run.confusion.count.sum() == 30
+
+
+def test_a_config_of_another_run_is_noticed(make_run, tmp_path: Path) -> None:
+    make_run("sound", config={"run_hash": "a" * 64}, run_hash_of_result="a" * 64)
+    mixed = make_run("mixed", seed=1, config={"run_hash": "b" * 64}, run_hash_of_result="c" * 64)
+    runs, left_out = read_runs([tmp_path])
+    assert [run.folder.name for run in runs] == ["sound"]
+    ((folder, reason),) = left_out
+    assert folder == mixed
+    assert "config.yaml and result.json are of different runs (run_hash bbbbbbbb and cccccccc)" in reason

@@ -122,6 +122,12 @@ def read_run(folder: Path) -> Run:
     """
     result = _read_result(folder)
     run = Run(folder, _dotted(read_config(folder)), result)
+    stored, recorded = run.config.get("run_hash"), result.get("run_hash")  # early records have none in the config
+    if stored and recorded and stored != str(recorded):
+        raise CarltError(
+            f"{paths.CONFIG} and {paths.RESULT} are of different runs (run_hash {stored[:8]} and {str(recorded)[:8]}): "
+            "the folder was mixed up, or a finished run was resumed and has not finished again"
+        )
     for _ in (run.classes, run.confusion, run.epochs):  # damage ends here, not in the middle of a report
         pass
     return run
