@@ -149,9 +149,10 @@ def test_maxnorm_is_the_nearest_point_within_the_radii() -> None:
     once = head.weight.clone()
     head.after_step()
     torch.testing.assert_close(head.weight, once)
-    others = torch.randn(1000, 2)
+    others = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0))
     within = others * (2 / others.norm(dim=1, keepdim=True)).clamp(max=1)
-    assert (within - torch.tensor([3.0, 4.0])).norm(dim=1).min() >= (once[0] - torch.tensor([3.0, 4.0])).norm()
+    nearest = (once[0] - torch.tensor([3.0, 4.0])).norm()
+    assert (within - torch.tensor([3.0, 4.0])).norm(dim=1).min() >= nearest - 1e-5  # rounding
     head.weight.zero_()
     head.radius.zero_()
     head.after_step()
