@@ -31,17 +31,45 @@ def test_split_folders_are_taken_as_they_are(make_folder, tmp_path, loading):
     assert splits.test.targets.tolist() == [1, 1]
 
 
+@pytest.mark.parametrize(
+    "given, train, val",
+    [
+        ({}, [18, 9, 1], [2, 1, 0]),
+        ({"val_ratio": 0.2}, [16, 8, 1], [4, 2, 0]),
+        ({"val_ratio": 0.0}, [20, 10, 1], None),
+        ({"val_per_class": 5}, [15, 5, 1], [5, 5, 0]),
+        ({"val_per_class": 15}, [5, 1, 1], [15, 9, 0]),
+    ],
+)
+@pytest.mark.parametrize("tests", ["test", "val"])
+def test_without_val_a_share_of_each_training_class_validates(
+    make_folder, tmp_path, loading, given, train, val, tests
+):
+    make_folder(tmp_path, {f"train/{name}": n for name, n in COUNTS.items()} | {f"{tests}/cat": 2, f"{tests}/dog": 1})
+    splits = ImageFolder(root=tmp_path, **given, **loading).splits
+    assert splits.train.targets.bincount().tolist() == train
+    assert (splits.val.targets.bincount(minlength=3).tolist() if splits.val else None) == val
+    assert splits.test.targets.tolist() == [0, 0, 1]
+    parts = [split for split in (splits.train, splits.val) if split]
+    assert len({path for split in parts for path in split.images.paths}) == 31
+
+
+def test_a_folder_and_a_number_of_validation_images(make_folder, tmp_path, loading):
+    make_folder(tmp_path, {"train/a": 3, "val/a": 1, "test/a": 2})
+    with pytest.raises(CarltError, match=r"data.val_per_class=1, and .*val holds the validation images: give one"):
+        _ = ImageFolder(root=tmp_path, val_per_class=1, **loading).splits
+
+
 def test_val_alone_tests(make_folder, tmp_path, loading, caplog):
     make_folder(tmp_path, {"train/a": 3, "train/b": 2, "val/a": 1, "val/b": 1})
     splits = ImageFolder(root=tmp_path, **loading).splits
-    assert splits.val is None
     assert len(splits.test) == 2
     assert "val/ is the test split" in caplog.text
 
 
 def test_thinned_to_a_profile(make_folder, tmp_path, loading):
     make_folder(tmp_path, {"train/a": 12, "train/b": 12, "train/c": 12, "test/a": 1, "test/b": 1, "test/c": 1})
-    assert ImageFolder(root=tmp_path, imbalance_factor=4, **loading).class_counts.tolist() == [12, 6, 3]
+    assert ImageFolder(root=tmp_path, imbalance_factor=4, val_ratio=0, **loading).class_counts.tolist() == [12, 6, 3]
 
 
 def test_in_memory_is_the_same_data(make_folder, tmp_path, loading):
@@ -112,7 +140,7 @@ def test_mistakes(make_folder, tmp_path, loading, folders, options, complaint):
 @pytest.mark.parametrize("in_memory", [False, True])
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_an_image_that_breaks_later(make_folder, tmp_path, loading, caplog, in_memory, num_workers):
-    loading |= {"num_workers": num_workers, "batch_size": 100}
+    loading |= {"num_workers": num_workers, "batch_size": 100, "val_ratio": 0}
     make_folder(tmp_path, {"train/a": 9, "train/b": 9, "test/a": 1})
     (tmp_path / "train/a/0.jpg").write_bytes(b"")
 

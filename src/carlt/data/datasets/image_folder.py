@@ -15,7 +15,7 @@ from carlt.data.io.decode import EXTENSIONS
 from carlt.data.io.verify import Verify, usable
 from carlt.data.module import LongTailDataModule, require
 from carlt.data.subsets import Profile, Rule, make_long_tailed, rank_images
-from carlt.errors import CarltError
+from carlt.errors import CarltError, at_least
 
 log = logging.getLogger(__name__)
 
@@ -24,15 +24,17 @@ class ImageFolder(LongTailDataModule):
     """``root/train/<class>/*`` with ``root/test/`` and perhaps ``root/val/``, or ``root/<class>/*`` split by ratio.
 
     Classes are the sub-folders of the training folder in alphabetical order, images all files below them with a usual
-    extension. If only ``val/`` is beside ``train/``, it is the test split, and there is no validation split. If there
-    is no split beside the training images, each class gives ``test_ratio`` of them to the test and ``val_ratio`` to the
-    validation split, rounded, and always keeps one to train on.
+    extension. A split without a folder is taken from the training images: each class gives ``test_ratio`` of them to
+    the test and ``val_ratio`` to the validation split, rounded, and always keeps one to train on. If only ``val/`` is
+    beside ``train/``, it is the test split.
 
     Args:
         imbalance_factor: thin the training images to a long tail of this factor; by default they are used as they are.
         profile, subset, largest_class: how, see CIFAR-LT; ``largest_class`` is by default the size of the smallest.
-        test_ratio, val_ratio, split_seed: shares of each class that become the test and validation splits
-            where those folders are missing.
+        test_ratio, val_ratio: shares of each class that become the test and validation splits where those folders are
+            missing; ``val_ratio=0`` trains on all images and validates on none.
+        val_per_class: images of each class that become the validation split, instead of ``val_ratio``.
+        split_seed: decides which images these are.
         in_memory: decode once to ``image_size`` squares and hold them, for sets of small images.
         verify: see ``datasets.listed``; the files were just listed, so ``files`` finds nothing more than ``lists``.
         on_error: whether an empty class or an undecodable image is an error, or logged and left out.
@@ -50,6 +52,7 @@ class ImageFolder(LongTailDataModule):
         largest_class: int | None = None,
         test_ratio: float = 0.2,
         val_ratio: float = 0.1,
+        val_per_class: int | None = None,
         split_seed: int = 0,
         in_memory: bool = False,
         verify: Verify = "files",
@@ -60,6 +63,7 @@ class ImageFolder(LongTailDataModule):
             raise CarltError(
                 f"data.test_ratio ({test_ratio}) and data.val_ratio ({val_ratio}) must leave images to train on"
             )
+        at_least(0, val_per_class=val_per_class or 0)
         self.root, self.in_memory = Path(root), in_memory
         self.set_verify(verify)
         self.imbalance_factor, self.profile, self.subset, self.largest_class = (
@@ -68,7 +72,8 @@ class ImageFolder(LongTailDataModule):
             subset,
             largest_class,
         )
-        self.test_ratio, self.val_ratio, self.split_seed = test_ratio, val_ratio, split_seed
+        self.test_ratio, self.val_ratio, self.val_per_class = test_ratio, val_ratio, val_per_class
+        self.split_seed = split_seed
 
     def load(self) -> Splits:
         remedy = "point it at a folder with train/<class>/ or <class>/ in it"
@@ -79,12 +84,15 @@ class ImageFolder(LongTailDataModule):
         train = self._split(base, classes)
         assert train is not None  # every class has an image
         val, test = (self._split(self.root / part, classes) for part in ("val", "test"))
-        if test is None and val is None:
-            train, val, test = self._by_ratio(train, len(classes))
-        elif test is None:
-            log.warning("%s has val/ but no test/: val/ is the test split and no split validates", self.root)
+        if test is None and val is not None:
+            log.warning("%s has val/ but no test/: val/ is the test split", self.root)
             val, test = None, val
-        assert test is not None
+        if val is not None and self.val_per_class is not None:
+            raise CarltError(
+                f"data.val_per_class={self.val_per_class}, and {self.root / 'val'} holds the validation images: give one"
+            )
+        if val is None:
+            train, val, test = self._take_from(train, len(classes), test)
         if self.imbalance_factor is not None:
             kept, _ = make_long_tailed(
                 train.targets,
@@ -141,19 +149,20 @@ class ImageFolder(LongTailDataModule):
         paths = [os.path.relpath(file, self.root) for files in names for file in files]
         return Split(FileImages(self.root, paths, self.on_error), targets) if paths else None
 
-    def _by_ratio(self, everything: Split, num_classes: int) -> tuple[Split, Split | None, Split]:
-        """Training, validation and test split of ``everything``, the same shares of every class."""
+    def _take_from(self, everything: Split, num_classes: int, test: Split | None) -> tuple[Split, Split | None, Split]:
+        """Training, validation and test split; those that have no folder, from the same shares of every class."""
         parts: list[list[Tensor]] = [[], [], []]
         for order in rank_images(everything.targets, num_classes, self.split_seed):
             n = len(order)
-            test = min(max(1, round(n * self.test_ratio)), n - 1)
-            val = min(round(n * self.val_ratio), n - 1 - test)
-            for part, indices in zip(parts, order.split([n - test - val, val, test]), strict=True):
+            for_test = min(max(1, round(n * self.test_ratio)), n - 1) if test is None else 0
+            wanted = round(n * self.val_ratio) if self.val_per_class is None else self.val_per_class
+            for_val = min(wanted, n - 1 - for_test)
+            for part, indices in zip(parts, order.split([n - for_test - for_val, for_val, for_test]), strict=True):
                 part.append(indices)
-        if not any(map(len, parts[2])):
+        train, val, taken = (everything.subset(torch.cat(part).sort().values) for part in parts)
+        if test is None and not len(taken):
             raise CarltError(f"{self.root} has one image per class and none to spare for testing; add test/<class>/")
-        train, val_split, test_split = (everything.subset(torch.cat(part).sort().values) for part in parts)
-        return train, val_split if len(val_split) else None, test_split
+        return train, val if len(val) else None, taken if test is None else test
 
     def _ready(self, split: Split) -> Split:
         """Verified, and decoded if it is to be held in memory."""
