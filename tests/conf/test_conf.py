@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from carlt.config.compose import compose_config, conf_dir, options
 from carlt.config.instantiate import build
+from carlt.config.overrides import compose_checked, sweep_overrides
 from carlt.config.schema import validate
 from carlt.config.targets import parameters_of
 from carlt.losses.step import StepInput
@@ -163,3 +164,27 @@ def test_cifar_resnets_follow_ldam() -> None:
 def test_any_timm_transformer_takes_its_family_s_recipe() -> None:
     config = compose("data=imagenet_lt", "model=timm", "family=vit")
     assert config.optim._target_ == "carlt.training.optim.AdamW"
+
+
+@pytest.mark.parametrize(
+    ("words", "recipe", "rate"),
+    [
+        ("data=image_folder model=resnet50 model.pretrained=true", "finetune_cnn", 0.01),
+        ("data=image_folder model=resnet50 model.weights=there.pt", "finetune_cnn", 0.01),
+        ("data=cifar100_lt model=vit_small model.pretrained=true", "finetune_vit", 5e-5),
+        ("data=image_folder model=resnet50", "image_folder_cnn", 0.05),
+        ("data=image_folder model=resnet50 model.pretrained=false", "image_folder_cnn", 0.05),
+        ("data=cifar100_lt model=resnet32 model.weights=there.pt", "cifar100_lt_cnn", 0.1),
+        ("data=image_folder model=resnet50 model.pretrained=true recipe=image_folder_cnn", "image_folder_cnn", 0.05),
+        ("data=image_folder model=resnet50 model.pretrained=true optim.lr=0.3", "finetune_cnn", 0.3),
+    ],
+)
+def test_pretrained_weights_choose_the_fine_tuning_recipe(words: str, recipe: str, rate: float) -> None:
+    config = compose_checked("train", words.split())
+    assert (config.hydra.runtime.choices.recipe, config.optim.lr) == (recipe, rate)
+
+
+def test_jobs_of_a_sweep_fine_tune_with_their_family_s_recipe() -> None:
+    words = sweep_overrides("train", ["data=image_folder", "model=resnet50,vit_tiny", "model.pretrained=true"])
+    job = [word.replace("resnet50,vit_tiny", "vit_tiny") for word in words]
+    assert compose_config("train", job).optim.lr == 5e-5

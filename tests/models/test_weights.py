@@ -9,7 +9,7 @@ from torch import nn
 
 from carlt.errors import CarltError
 from carlt.models import SmallCNN, timm_model
-from carlt.models.weights import load_weights
+from carlt.models.weights import load_weights, normalisation
 
 
 def network(classes: int, seed: int) -> SmallCNN:
@@ -120,3 +120,42 @@ def test_nothing_in_the_file_is_executed(tmp_path: Path) -> None:
     assert not trace.exists()
     torch.load(path, weights_only=False)  # the trap does work
     assert trace.exists()
+
+
+def test_timm_weights_bring_their_normalisation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *args, pretrained, **options: create(*args, **options))
+    half = ((0.5,) * 3, (0.5,) * 3)
+    for name, wanted in (("vit_tiny_patch16_224", half), ("resnet18", ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))):
+        assert normalisation(timm_model(name, num_classes=2, pretrained=True), 3) == wanted
+        assert normalisation(timm_model(name, num_classes=2), 3) is None
+    file = str(save(timm_model("test_vit", num_classes=2, image_size=160).state_dict(), tmp_path, "pt"))
+    assert normalisation(timm_model("test_vit", num_classes=2, image_size=160, weights=file), 3) == half
+
+
+def test_grey_images_take_the_mean_over_the_colours(tmp_path: Path) -> None:
+    given = timm_model("resnet18", num_classes=2, in_channels=1)
+    file = str(save(given.state_dict(), tmp_path, "pt"))
+    mean, std = normalisation(timm_model("resnet18", num_classes=2, in_channels=1, weights=file), 1)
+    assert mean == pytest.approx([(0.485 + 0.456 + 0.406) / 3])
+    assert std == pytest.approx([(0.229 + 0.224 + 0.225) / 3])
+
+
+def test_a_run_s_checkpoint_gives_its_normalisation(finished: Path) -> None:
+    wanted = SmallCNN(10, in_channels=1, weights=str(finished / "checkpoints" / "last.ckpt"))
+    state = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert normalisation(wanted, 1) == (tuple(state["mean"].flatten().tolist()), tuple(state["std"].flatten().tolist()))
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("test_vit", (160, 96)), ("swin_tiny_patch4_window7_224", (224, 112))])
+def test_a_transformer_of_another_image_size_is_resampled(name: str, sizes: tuple[int, int], tmp_path: Path) -> None:
+    given = timm_model(name, num_classes=2, image_size=sizes[0])
+    file = save(given.state_dict(), tmp_path, "pt")
+    wanted = timm_model(name, num_classes=3, image_size=sizes[1], weights=str(file))
+    own = dict(wanted.named_parameters())
+    same = [key for key, value in given.named_parameters() if own[key].shape == value.shape and own[key].equal(value)]
+    other = {key for key in own if key not in same}
+    assert all("pos" in key for key in other if not key.startswith("head"))  # the positions and the classifier
+    assert wanted(torch.zeros(1, 3, sizes[1], sizes[1])).shape == (1, 3)

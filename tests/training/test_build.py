@@ -5,7 +5,7 @@ import pytest
 from carlt.config.compose import compose_config
 from carlt.config.instantiate import build
 from carlt.errors import CarltError
-from carlt.training.build import build_data, build_trainer
+from carlt.training.build import build_data, build_module, build_trainer
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,14 @@ def test_a_value_out_of_range_names_its_key(override: str) -> None:
 def test_an_optimizer_out_of_range_names_its_key(override: str) -> None:
     with pytest.raises(CarltError, match="optim: " + override.split(".")[1].split("=")[0]):
         build(compose_config("train", [override]), "optim")
+
+
+@pytest.mark.parametrize(("size", "warned"), [(8, False), (64, False), (96, True)])
+def test_a_network_for_small_images_warns_of_large_ones(
+    size: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = compose_config("train", [f"data.image_size={size}"])
+    data = build_data(config)
+    build_module(config, data)
+    expected = "SmallCNN is made for images of 32 pixels; at data.image_size=96 a step takes about 9 times as much time"
+    assert (expected in caplog.text) == warned

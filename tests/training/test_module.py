@@ -126,5 +126,13 @@ def test_evaluation_counts_every_image_once(batch: tuple[Tensor, Tensor]) -> Non
         assert module.evaluation.correct.tolist() == [1, 1, 1]
 
 
-def test_a_checkpoint_holds_no_constants_of_the_data() -> None:
-    assert not {"mean", "std", "class_counts"} & classifier().state_dict().keys()
+def test_a_checkpoint_holds_its_normalisation_and_one_of_version_0_1_gets_it() -> None:
+    trained, loaded = classifier(mean=(0.1, 0.2), std=(0.3, 0.4)), classifier()
+    before = loaded.mean.clone()
+    state = trained.state_dict()
+    loaded.load_state_dict({name: value for name, value in state.items() if name not in ("mean", "std")})
+    assert torch.equal(loaded.mean, before)
+    loaded.load_state_dict(state)
+    assert torch.equal(loaded.mean, trained.mean)
+    assert torch.equal(loaded.std, trained.std)
+    assert "class_counts" not in state

@@ -14,6 +14,7 @@ from carlt.config import second_stage
 from carlt.config.choices import named_choices
 from carlt.config.overrides import check_single, compose_checked
 from carlt.config.schema import validate
+from carlt.config.stored import without_initial_weights
 from carlt.errors import CarltError
 from carlt.runs import paths
 from carlt.runs.hash import run_hash
@@ -101,7 +102,7 @@ def _run(
     last = paths.checkpoint(folder, "last")
     resumes = bool(config.resume) and last.is_file()
     initial = build.initial_weights(config) if config.get("stage") and not resumes else None
-    module = build.build_module(config, data, initial)
+    module = build.build_module(without_initial_weights(config) if resumes else config, data, initial)
     if resumes:
         done = build.check_resumable(last, module, config, data)
         _date_changes(config, done)

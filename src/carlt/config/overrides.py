@@ -34,6 +34,9 @@ COMBINABLE = ("aug", "logger", "reg")
 NAMED = ("reg",)
 """Those of COMBINABLE whose combined options have their values under their names: reg.car.weight."""
 
+FINE_TUNING = "recipe=finetune_${family}"
+"""The recipe of a command line with pretrained weights that names none."""
+
 OPTIONAL = ("preset", "stage")
 """Groups of which a run need not have an option."""
 
@@ -157,7 +160,8 @@ def _checked(config_name: str, overrides: Sequence[str]) -> tuple[DictConfig, li
     wrong = {id(o): list(_group_problems(o)) for o in groups}
     problems += [problem for found in wrong.values() for problem in found]
     sound = [first(o) for o in groups if not wrong[id(o)]]
-    config = _compose(config_name, [*sound, *(text_of(o) for o in of_hydra)], problems)
+    recipe = [FINE_TUNING] if _fine_tunes(parsed) else []
+    config = _compose(config_name, [*sound, *recipe, *(text_of(o) for o in of_hydra)], problems)
     checked = _check_values(config, values, problems) if config is not None else []
     if config is not None:
         with open_dict(config):
@@ -168,7 +172,16 @@ def _checked(config_name: str, overrides: Sequence[str]) -> tuple[DictConfig, li
     if problems:
         raise joined_error(problems)
     assert config is not None
-    return config, [_for_hydra(o, config) for o in of_hydra + groups + checked]
+    return config, [_for_hydra(o, config) for o in of_hydra + groups + checked] + recipe
+
+
+def _fine_tunes(overrides: Sequence[Override]) -> bool:
+    """Whether a command line starts from pretrained weights and leaves the recipe open. A file of weights may be of
+    any training, so only for one's own images, which have no published recipe, it implies fine-tuning."""
+    given = {override.key_or_group: choices(override) for override in overrides}
+    own_weights = given.get("data") == ["image_folder"] and None not in given.get("model.weights", [None])
+    pretrained = set(given.get("model.pretrained", [])) == {True}
+    return (own_weights or pretrained) and not {"recipe", "preset"} & given.keys()
 
 
 def _for_hydra(override: Override, config: DictConfig) -> str:

@@ -11,7 +11,7 @@ from carlt.config.choices import named_choices
 from carlt.config.compose import compose_config, is_group, options
 from carlt.config.overrides import apply_values, choices, compose_checked, first, parse, parse_all, text_of
 from carlt.config.schema import joined_error
-from carlt.config.stored import load_config
+from carlt.config.stored import load_config, without_initial_weights
 from carlt.errors import CarltError
 from carlt.runs import paths
 
@@ -90,8 +90,7 @@ def stage_config(config: DictConfig, overrides: Sequence[str], *, trust: bool = 
         result.aug.transforms = stored.aug.get("transforms") or {}
     if "trainer" not in chosen:
         result.trainer = OmegaConf.merge(stored.trainer, {"max_epochs": config.trainer.max_epochs})
-    for name in ("weights", "pretrained"):  # the first run's weights take their place
-        result.model.pop(name, None)
+    result = without_initial_weights(result)
     names: dict[str, Any] = dict(stored.get("choices") or {})
     kept = {group: name for group, name in names.items() if group not in chosen and group not in ("preset", "init")}
     own = {group: name for group, name in config.choices.items() if group in chosen}

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from carlt.config.overrides import apply_values, parse
 from carlt.config.schema import joined_error
@@ -128,6 +128,15 @@ def _modern(plain: dict[str, Any]) -> dict[str, Any]:
         return found
 
     return walk(plain, "")
+
+
+def without_initial_weights(config: DictConfig) -> DictConfig:
+    """A copy of ``config`` for a network whose weights come from a checkpoint: it reads no other file of weights."""
+    result = config.copy()
+    with open_dict(result):
+        for name in ("weights", "pretrained"):
+            result.model.pop(name, None)
+    return result
 
 
 def _foreign(plain: dict[str, Any], folder: Path) -> Iterator[str]:

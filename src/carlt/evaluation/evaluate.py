@@ -9,7 +9,7 @@ import lightning as L
 from omegaconf import OmegaConf
 
 from carlt.config.overrides import apply_values
-from carlt.config.stored import load_config
+from carlt.config.stored import load_config, without_initial_weights
 from carlt.data import LongTailDataModule
 from carlt.errors import CarltError
 from carlt.evaluation import posthoc
@@ -153,6 +153,6 @@ def load(run_dir: Path, config: Any, which: str) -> tuple[LongTailClassifier, Lo
     path = paths.checkpoint(run_dir, which) if which in ("last", "best") else Path(which)
     checkpoint = read_checkpoint(path)
     data = build.build_data(config)
-    module = build.build_module(config, data)
+    module = build.build_module(without_initial_weights(config), data)
     build.load_weights(module, checkpoint, path, run_dir)
     return module, data, path, checkpoint["epoch"]

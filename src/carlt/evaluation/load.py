@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from carlt.config.instantiate import build, part_class
-from carlt.config.stored import load_config
+from carlt.config.stored import load_config, without_initial_weights
 from carlt.data.batch import View
 from carlt.runs import paths
 from carlt.runs.reading import read_run
@@ -78,9 +78,7 @@ def load_run(folder: Path | str, which: str = "last", *, trust: bool = False) ->
         image_size=config.data.image_size,
     )
     config.init_run = None  # the checkpoint holds a second stage whole
-    for name in ("weights", "pretrained"):  # where training began
-        config.model.pop(name, None)
-    module = build_module(config, known)
+    module = build_module(without_initial_weights(config), known)
     path = paths.checkpoint(folder, which) if which in ("last", "best") else Path(which)
     load_weights(module, read_checkpoint(path), path, folder)
     return TrainedRun(

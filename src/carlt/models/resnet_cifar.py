@@ -1,5 +1,7 @@
 """The CIFAR ResNets (He et al., CVPR 2016, section 4.2): three stages of 16, 32 and 64 channels, 6n + 2 layers."""
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,6 +41,9 @@ class CifarResNet(nn.Module):
         experts: number of copies of the last two stages and the classifier; the logits are their mean.
         expert_width: share of the channels that several experts' own stages keep, in (0, 1]; 0.75 in RIDE's code.
     """
+
+    native_size: ClassVar[int] = 32
+    """Side in pixels of the images that the network is made for."""
 
     def __init__(
         self,

@@ -1,5 +1,7 @@
 """A small CNN for tiny images: the network of ``data=digits_lt``."""
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from carlt.errors import at_least
@@ -14,6 +16,9 @@ class SmallCNN(nn.Module):
     With ``experts`` above 1 there are so many copies of the last two convolutions and the classifier; the logits are
     their mean.
     """
+
+    native_size: ClassVar[int] = 32
+    """Side in pixels of the images that the network is made for."""
 
     def __init__(
         self,

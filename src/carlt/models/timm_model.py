@@ -1,6 +1,8 @@
 """Any timm backbone, with pretrained or local weights."""
 
 import logging
+import sys
+import warnings
 from typing import Any
 
 import torch
@@ -9,7 +11,7 @@ from torch import nn
 from carlt.errors import CarltError, at_least
 from carlt.models.classifier import get_classifier, make_classifier
 from carlt.models.experts import Branches
-from carlt.models.weights import load_weights
+from carlt.models.weights import Weights, load_weights, set_normalisation
 
 
 def timm_model(
@@ -25,11 +27,15 @@ def timm_model(
 ) -> nn.Module:
     """A timm network: images (N, in_channels, H, W) to logits (N, C).
 
+    With ``pretrained`` or ``weights`` images are normalised as the weights expect (timm's ``pretrained_cfg``), not as
+    the data set is by itself.
+
     Args:
         name: a timm model name.
         image_size: given to networks that are built for one size (ViT, Swin).
         pretrained: download timm's default weights.
-        weights: a local file to start from (``carlt.models.weights``).
+        weights: a local file to start from (``carlt.models.weights``); that of a transformer for another image size is
+            resampled by timm.
         cosine_scale: makes the classifier a cosine one with this scale.
         experts: number of copies of layer3, layer4 and the classifier; only ResNets can be divided so.
 
@@ -62,7 +68,10 @@ def timm_model(
     if others or cosine_scale is not None:
         _replace(network, get_classifier(network), cosine_scale, experts)
     _check_size(network, name, in_channels, image_size)
-    load_weights(network, weights)
+    if pretrained or weights is not None:
+        config: Any = network.pretrained_cfg
+        set_normalisation(network, config["mean"], config["std"])
+    load_weights(network, weights, _resample)
     return network
 
 
@@ -73,6 +82,16 @@ def _create(name: str, pretrained: bool, image_size: int, options: dict[str, Any
         return timm.create_model(name, pretrained=pretrained, img_size=image_size, **options)
     except TypeError:
         return timm.create_model(name, pretrained=pretrained, **options)
+
+
+def _resample(weights: Weights, network: nn.Module) -> Weights:
+    """Weights of another image size for ``network``, by the function that timm has for its family, if there is one."""
+    adapt = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # timm's own, about its indexing
+            return weights if adapt is None else adapt(dict(weights), network)
+    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, AssertionError):
+        return weights  # the caller names the shapes that differ
 
 
 def _divide(network: Any, owners: list[Any], name: str) -> None:

@@ -1,5 +1,6 @@
 """Weights from a local file. The file is data: nothing in it is ever executed."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -7,12 +8,22 @@ from torch import Tensor, nn
 
 from carlt.errors import CarltError
 
+Weights = dict[str, Tensor]
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and deviation of each channel, for images in [0, 1]."""
 
-def load_weights(network: nn.Module, weights: str | None) -> None:
+
+def load_weights(
+    network: nn.Module, weights: str | None, resample: Callable[[Weights, nn.Module], Weights] | None = None
+) -> None:
     """Copy the weights in the file ``weights`` into ``network``; None leaves it as it is.
 
     A ``.safetensors`` file or a weights-only ``.pt``, ``.pth`` or ``.ckpt``. A classifier of another number of classes
-    is left out; anything else that is missing or of another shape is an error.
+    is left out; anything else that is missing or of another shape is an error. A checkpoint of carlt also gives the
+    normalisation that it was trained with (``set_normalisation``).
+
+    Args:
+        resample: adapts weights of another image size to ``network``; tried where shapes differ.
 
     Raises:
         CarltError: no such file, no plain weights in it, or weights of another network.
@@ -22,11 +33,14 @@ def load_weights(network: nn.Module, weights: str | None) -> None:
     path = Path(weights)
     if not path.is_file():
         raise CarltError(f"model.weights={path} is not a file")
-    given = _strip(_read(path))
+    content = _read(path)
+    given = _strip(content)
     wanted = network.state_dict()
     classifier = tuple(f"{name}." for name in _classifier_names(network))
-    misfit = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
-    bad = [key for key in misfit if not key.startswith(classifier)]
+    misfit, bad = _misfits(wanted, given, classifier)
+    if bad and resample is not None:
+        given = resample(given, network)
+        misfit, bad = _misfits(wanted, given, classifier)
     missing = [key for key in wanted if key not in given and not key.startswith(classifier)]
     if bad or missing:
         shapes = [f"{key} {tuple(given[key].shape)} where {tuple(wanted[key].shape)} is wanted" for key in bad[:3]]
@@ -35,9 +49,32 @@ def load_weights(network: nn.Module, weights: str | None) -> None:
             + "; ".join(shapes + [f"{key} is missing" for key in missing[:3]])
         )
     network.load_state_dict({key: given[key] for key in wanted if key in given and key not in misfit}, strict=False)
+    if "mean" in content and "std" in content:
+        set_normalisation(network, content["mean"].flatten().tolist(), content["std"].flatten().tolist())
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def set_normalisation(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Record the normalisation that the weights of ``network`` were trained with."""
+    network.__dict__["normalisation"] = (tuple(mean), tuple(std))
+
+
+def normalisation(network: nn.Module, channels: int) -> Normalisation | None:
+    """The normalisation that the weights of ``network`` were trained with, for ``channels`` channels; None for initial
+    weights at random. A network of colours that is given grey images has the mean over the colours."""
+    found: Normalisation | None = network.__dict__.get("normalisation")
+    if found is None or len(found[0]) == channels:
+        return found
+    mean, std = (sum(values) / len(values) for values in found)
+    return (mean,) * channels, (std,) * channels
+
+
+def _misfits(wanted: Weights, given: Weights, classifier: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Names whose shapes differ, and those of them that are not the classifier's."""
+    misfit = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
+    return misfit, [key for key in misfit if not key.startswith(classifier)]
+
+
+def _read(path: Path) -> Weights:
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -55,7 +92,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     return content
 
 
-def _strip(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _strip(state: Weights) -> Weights:
     """Names without the prefixes that wrappers add; of a carlt or Lightning checkpoint only the network's."""
     if any(key.startswith("model.") for key in state):
         state = {key: value for key, value in state.items() if key.startswith("model.")}

@@ -17,11 +17,14 @@ from carlt.data import LongTailDataModule
 from carlt.errors import CarltError
 from carlt.losses.base import Augmentation, LogitsLoss, NetworkLoss
 from carlt.models.classifier import feature_dim
+from carlt.models.weights import normalisation, set_normalisation
 from carlt.runs import paths
 from carlt.stages import Stage
 from carlt.training.callbacks import AtomicCheckpointIO, MetricsCsv, read_checkpoint
 from carlt.training.callbacks.progress import SweepPosition
 from carlt.training.module import LongTailClassifier
+
+log = logging.getLogger(__name__)
 
 
 def build_data(config: DictConfig) -> LongTailDataModule:
@@ -54,17 +57,26 @@ def build_module(
 ) -> LongTailClassifier:
     """The network with its loss and regularizer, for the classes that ``data`` has. Initial weights follow ``seed``.
 
-    ``init`` are the weights that a second stage begins with; a checkpoint of that stage holds everything by itself.
+    ``init`` is the state of the run that a second stage begins with; a checkpoint of that stage holds everything by
+    itself. Images are normalised as the initial weights expect, or with the mean and deviation of the data set.
     """
     L.seed_everything(config.seed, verbose=False)
     context: dict[str, Any] = {"num_classes": data.num_classes, "class_counts": data.class_counts}
     model = build(config, "model", in_channels=data.channels, image_size=data.image_size, **context)
+    native = getattr(model, "native_size", data.image_size)
+    if data.image_size > 2 * native:
+        log.warning(
+            "%s is made for images of %d pixels; at data.image_size=%d a step takes about %d times as much time and "
+            "memory. Give data.image_size=%d, or another model, such as model=resnet50",
+            type(model).__name__, native, data.image_size, (data.image_size / native) ** 2, native,
+        )  # fmt: skip
+    if init is not None:
+        _load(model, init, config.init_run)
+    mean, std = normalisation(model, data.channels) or (data.mean, data.std)
     loss = _loss_class(config)
     if config.get("stage"):
         if issubclass(loss, NetworkLoss):
             raise CarltError("loss: this one trains features, and a stage leaves them as they are; choose another loss")
-        if init is not None:
-            _load(model, init, config.init_run)
         stage: Stage = build(config, "stage")
         model = stage.build_network(model)
     if issubclass(loss, NetworkLoss) and loss.contrast_views:
@@ -75,8 +87,8 @@ def build_module(
         reg=build(config, "reg", **context),
         optim=build(config, "optim"),
         class_counts=data.class_counts,
-        mean=data.mean,
-        std=data.std,
+        mean=mean,
+        std=std,
         mix=build(config, "aug.mix", **context) if config.aug.mix else None,
         paste=build(config, "aug.paste") if config.aug.get("paste") else None,
         relabel=build(config, "aug.relabel", **context) if config.aug.get("relabel") else None,
@@ -92,9 +104,8 @@ def _loss_class(config: DictConfig) -> type[LogitsLoss] | type[NetworkLoss]:
 
 
 def initial_weights(config: DictConfig) -> dict[str, Tensor]:
-    """The weights of the network that a second stage begins with."""
-    state = read_checkpoint(paths.checkpoint(Path(config.init_run), "last"))["state_dict"]
-    return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+    """The state of the run that a second stage begins with."""
+    return read_checkpoint(paths.checkpoint(Path(config.init_run), "last"))["state_dict"]
 
 
 def check_resumable(checkpoint: Path, module: LongTailClassifier, config: DictConfig, data: LongTailDataModule) -> int:
@@ -143,15 +154,18 @@ def load_weights(module: LongTailClassifier, checkpoint: Mapping[str, Any], path
 
 
 def _load(model: nn.Module, given: Mapping[str, Tensor], folder: str) -> None:
+    weights = {name.removeprefix("model."): value for name, value in given.items() if name.startswith("model.")}
     wanted = model.state_dict()
     shapes = [
-        f"{name} is {_shape(given, name)} there and {_shape(wanted, name)} here"
-        for name in {**wanted, **given}
-        if _shape(given, name) != _shape(wanted, name)
+        f"{name} is {_shape(weights, name)} there and {_shape(wanted, name)} here"
+        for name in {**wanted, **weights}
+        if _shape(weights, name) != _shape(wanted, name)
     ]
     if shapes:
         raise CarltError(f"init_run={folder} has another network or number of classes: {shapes[0]}")
-    model.load_state_dict(given)
+    model.load_state_dict(weights)
+    if "mean" in given and "std" in given:
+        set_normalisation(model, given["mean"].flatten().tolist(), given["std"].flatten().tolist())
 
 
 def _shape(state: Mapping[str, Tensor], name: str) -> str:

@@ -62,8 +62,10 @@ class LongTailClassifier(L.LightningModule):
         self.mix, self.paste, self.relabel = mix, paste, relabel
         self.class_counts = class_counts
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        # Saved, because a pretrained network has a normalisation of its own and its file is not read again.
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+        self.register_load_state_dict_pre_hook(_complete_normalisation)
         # A regularizer's state is the same on every rank by itself; DDP need not send a C x C matrix every step.
         self._ddp_params_and_buffers_to_ignore = [f"reg.{name}" for name, _ in reg.named_buffers()]
         # Saved with the checkpoint, so that an interrupted epoch logs the same values as an uninterrupted one.
@@ -170,3 +172,9 @@ class LongTailClassifier(L.LightningModule):
             metric = cast(MeanMetric, self.train_means[name])
             metric.update(value.detach(), size)
             self.log(f"train/{name}", metric, on_step=False, on_epoch=True)
+
+
+def _complete_normalisation(module: LongTailClassifier, state: dict[str, Any], *_: Any) -> None:
+    """Checkpoints of version 0.1 lack mean and std: they are those of the data set."""
+    for name in ("mean", "std"):
+        state.setdefault(name, getattr(module, name))

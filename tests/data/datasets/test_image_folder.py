@@ -32,7 +32,7 @@ def test_split_folders_are_taken_as_they_are(make_folder, tmp_path, loading):
 
 
 @pytest.mark.parametrize(
-    "given, train, val",
+    ("given", "train", "val"),
     [
         ({}, [18, 9, 1], [2, 1, 0]),
         ({"val_ratio": 0.2}, [16, 8, 1], [4, 2, 0]),
@@ -42,9 +42,7 @@ def test_split_folders_are_taken_as_they_are(make_folder, tmp_path, loading):
     ],
 )
 @pytest.mark.parametrize("tests", ["test", "val"])
-def test_without_val_a_share_of_each_training_class_validates(
-    make_folder, tmp_path, loading, given, train, val, tests
-):
+def test_without_val_a_share_of_each_training_class_validates(make_folder, tmp_path, loading, given, train, val, tests):
     make_folder(tmp_path, {f"train/{name}": n for name, n in COUNTS.items()} | {f"{tests}/cat": 2, f"{tests}/dog": 1})
     splits = ImageFolder(root=tmp_path, **given, **loading).splits
     assert splits.train.targets.bincount().tolist() == train
@@ -56,7 +54,7 @@ def test_without_val_a_share_of_each_training_class_validates(
 
 def test_a_folder_and_a_number_of_validation_images(make_folder, tmp_path, loading):
     make_folder(tmp_path, {"train/a": 3, "val/a": 1, "test/a": 2})
-    with pytest.raises(CarltError, match=r"data.val_per_class=1, and .*val holds the validation images: give one"):
+    with pytest.raises(CarltError, match=r"data.val_per_class=1, but .*val holds the validation images already"):
         _ = ImageFolder(root=tmp_path, val_per_class=1, **loading).splits
 
 

@@ -89,10 +89,11 @@ class ImageFolder(LongTailDataModule):
             val, test = None, val
         if val is not None and self.val_per_class is not None:
             raise CarltError(
-                f"data.val_per_class={self.val_per_class}, and {self.root / 'val'} holds the validation images: give one"
+                f"data.val_per_class={self.val_per_class}, but {self.root / 'val'} holds the validation images already"
             )
         if val is None:
             train, val, test = self._take_from(train, len(classes), test)
+        assert test is not None
         if self.imbalance_factor is not None:
             kept, _ = make_long_tailed(
                 train.targets,
