@@ -80,3 +80,11 @@ def test_help_names_every_preset() -> None:
     text = list_presets()
     assert all(name in text for name in options("preset"))
     assert max(map(len, text.splitlines())) <= 110
+
+
+@pytest.mark.parametrize("name", options("preset"))
+def test_every_preset_takes_a_public_set_as_it_is_published(name: str) -> None:
+    data = compose_checked("train", [f"preset={name}"]).data
+    # The set's own download or list, whole: only a set that nobody else has needs these two.
+    assert not {"num_classes", "official"} & data.keys()
+    assert data["_target_"] != "carlt.data.ImageFolder"

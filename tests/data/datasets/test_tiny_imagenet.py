@@ -45,6 +45,18 @@ def test_the_folder_itself_may_be_the_root(folder, loading):
     assert tiny(folder, loading, root=folder).checksum() == tiny(folder, loading).checksum()
 
 
+def test_some_of_the_classes(folder, loading):
+    data = tiny(folder, loading, classes=["n1"], imbalance_factor=1, num_classes=200)
+    assert (data.class_names, data.class_counts.tolist()) == (["n1 Egyptian cat"], [6])
+    assert data.splits.test.targets.tolist() == [0, 0]
+    assert tiny(folder, loading, classes=["n2", "n1"]).checksum() == tiny(folder, loading).checksum()
+    with pytest.raises(CarltError, match=r"data.classes names 'n7' \(1 such\), which .*wnids.txt does not list"):
+        _ = tiny(folder, loading, classes=["n1", "n7"]).splits
+    for classes in ([], ["n1", "n1"]):
+        with pytest.raises(CarltError, match="names no class, or one twice"):
+            tiny(folder, loading, classes=classes)
+
+
 def test_facts(folder, loading):
     with pytest.raises(CarltError, match=r"wnids.txt lists 2 classes, expected 200.*data.num_classes=2"):
         _ = tiny(folder, loading, num_classes=200).splits

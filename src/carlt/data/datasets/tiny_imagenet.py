@@ -1,5 +1,6 @@
 """Tiny-ImageNet-LT: exponential or step subsets of Tiny-ImageNet-200, held in memory as uint8."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class TinyImageNetLT(LongTailDataModule):
     Args:
         root: folder with ``tiny-imagenet-200/``, or that folder.
         num_classes: how many classes ``wnids.txt`` should list; the official 200 by default.
+        classes: the WordNet ids of the classes to use, largest first; by default all of ``wnids.txt`` in its order.
         on_error: whether an undecodable image is an error, or counted, logged and left out.
         official: whether counts must be the published ones (500 training and 50 test images per class).
         imbalance_factor, profile, subset, largest_class, val_per_class: as for CIFAR-LT.
@@ -41,6 +43,7 @@ class TinyImageNetLT(LongTailDataModule):
         *,
         root: str | Path = "data/tiny_imagenet",
         num_classes: int = 200,
+        classes: Sequence[str] | None = None,
         imbalance_factor: float = 100,
         profile: Profile = "exponential",
         subset: Rule | int = "ldam",
@@ -52,6 +55,9 @@ class TinyImageNetLT(LongTailDataModule):
     ):
         super().__init__(on_error=on_error, **loading)
         self.root, self.expected_classes, self.official = Path(root), num_classes, official
+        self.classes = None if classes is None else list(classes)
+        if self.classes is not None and (not self.classes or len(set(self.classes)) < len(self.classes)):
+            raise CarltError("data.classes names no class, or one twice")
         self.imbalance_factor, self.profile, self.subset = imbalance_factor, profile, subset
         self.largest_class, self.val_per_class = largest_class, val_per_class
 
@@ -66,8 +72,9 @@ class TinyImageNetLT(LongTailDataModule):
         return [] if there else [Download(self.url, self.root / f"{FOLDER}.zip", (self.sha256,), unpacked=FOLDER)]
 
     def load(self) -> Splits:
-        wnids = self._wnids()
-        train, test = self._train(wnids), self._test(wnids)
+        listed = self._wnids()
+        wnids = self.classes or listed
+        train, test = self._train(wnids), self._test(wnids, listed)
         if self.official:
             n = len(wnids)
             for split, each, where in ((train, 500, "train/"), (test, 50, "val/")):
@@ -93,7 +100,12 @@ class TinyImageNetLT(LongTailDataModule):
     def _wnids(self) -> list[str]:
         remedy = f"run `python -m carlt.prepare data={self.name}`, or set data.root"
         wnids = require(self.folder / "wnids.txt", self.name, remedy).read_text().split()
-        if len(wnids) != self.expected_classes:
+        if unknown := [wnid for wnid in self.classes or () if wnid not in wnids]:
+            raise CarltError(
+                f"data.classes names {unknown[0]!r} ({len(unknown)} such), which {self.folder / 'wnids.txt'} does not "
+                "list"
+            )
+        if self.classes is None and len(wnids) != self.expected_classes:
             raise CarltError(
                 f"{self.folder / 'wnids.txt'} lists {len(wnids)} classes, expected {self.expected_classes}; "
                 f"to use them, give data.num_classes={len(wnids)}"
@@ -115,11 +127,11 @@ class TinyImageNetLT(LongTailDataModule):
             targets += [label] * len(names)
         return Split(FileImages(self.folder, paths, self.on_error), torch.tensor(targets))
 
-    def _test(self, wnids: list[str]) -> Split:
+    def _test(self, wnids: list[str], listed: list[str]) -> Split:
         annotations = require(
             self.folder / "val" / "val_annotations.txt", f"{self.name}'s test split", "prepare it again"
         )
-        label_of = {wnid: label for label, wnid in enumerate(wnids)}
+        label_of: dict[str, int | None] = dict.fromkeys(listed) | {wnid: label for label, wnid in enumerate(wnids)}
         paths, targets = [], []
         for line, row in enumerate(annotations.read_text().splitlines(), 1):
             name, _, rest = row.partition("\t")
@@ -128,6 +140,7 @@ class TinyImageNetLT(LongTailDataModule):
                 raise CarltError(
                     f"{annotations}, line {line}: {row!r} is not `<file> <wnid> <box>` with a class of wnids.txt"
                 )
-            paths.append(f"val/images/{name}")
-            targets.append(label_of[wnid])
+            if (label := label_of[wnid]) is not None:
+                paths.append(f"val/images/{name}")
+                targets.append(label)
         return Split(FileImages(self.folder, paths, self.on_error), torch.tensor(targets))
