@@ -50,7 +50,10 @@ def test_markdown(table: Table) -> None:
         "classes at 0",
         "ECE",
     ]
-    rows = {row[0]: dict(zip(head, row, strict=True)) for row in map(cells, lines[4:-2])}
+    rows = {
+        row[0]: dict(zip(head, row, strict=True))
+        for row in map(cells, (line for line in lines[4:] if line.startswith("|")))
+    }
     none, odd = rows["reg=none"], rows[r"reg=a&b_50%\|\*&lt;x>"]
     assert (none["n"], none["overall"], odd["overall"]) == ("3", "20.0 ± 10.0", "**55.0 ± 7.1**")
     assert (none["WR"], odd["WR"]) == ("0.50 (n = 1)", "-")

@@ -15,7 +15,8 @@ NONE = "-"
 NOTE = (
     "Test split, % unless the column is a ratio (WR = test / train accuracy of the worst class) or a count. "
     "Mean ± standard deviation over n seeds; bold: best mean. "
-    "Differences are paired by seed (n pairs), ± half their 95 % confidence interval. "
+    "Differences are paired by seed (n pairs), ± half their 95 % confidence interval; "
+    "*: the interval excludes zero (three pairs or more; one or two prove nothing). "
     "A dash: not defined; WR is not, where the worst class is never right on the training split."
 )
 _LATEX = {
@@ -64,10 +65,11 @@ def format_estimate(value: MeanAndStd, column: Column, n: int) -> str:
 
 
 def format_difference(value: Difference, column: Column, n: int) -> str:
-    """``+13.0 ± 3.1``: one pair has no interval, none is a dash, and n is added where it is not the row's."""
+    """``+13.0 ± 3.1*``: * where the interval excludes zero; one pair has no interval, none is a dash, and n is added
+    where it is not the row's."""
     if not value.n:
         return NONE
-    half = "" if math.isnan(value.half) else f" ± {value.half:.{column.digits}f}"
+    half = "" if math.isnan(value.half) else f" ± {value.half:.{column.digits}f}{'*' if value.excludes_zero else ''}"
     mean = f"{value.mean:+.{column.digits}f}"
     return (mean if float(mean) else mean[1:]) + half + (f" (n = {value.n})" if value.n != n else "")
 
@@ -82,9 +84,10 @@ def markdown(table: Table) -> str:
         "|---|" + "---:|" * (len(head) - 1),
     ]
     for line in lines(table):
-        cells = [f"**{cell}**" if best else cell for cell, best in line.cells]
+        cells = [f"**{cell}**" if best else cell.replace("*", r"\*") for cell, best in line.cells]
         text.append(_bar([_markdown(line.label), line.n, *cells]))
-    return "\n".join([*text, "", *(f"- {_markdown(note)}" for note in notes(table))]).rstrip() + "\n"
+    said = [*table.verdicts, *notes(table)]
+    return "\n".join([*text, "", *(f"- {_markdown(sentence)}" for sentence in said)]).rstrip() + "\n"
 
 
 def latex(table: Table) -> str:
@@ -159,7 +162,7 @@ def sources(table: Table) -> list[str]:
 def _latex_number(text: str) -> str:
     """A number with a typographic minus sign, and en dashes for ranges."""
     sign, rest = ("$-$", text[1:]) if text.startswith("-") and text != NONE else ("", text)
-    return sign + _latex(rest).replace("-", "--")
+    return sign + _latex(rest).replace("-", "--").replace("*", "$^{*}$")
 
 
 def _number(value: float) -> str:

@@ -67,10 +67,12 @@ def _contents(sections: Sequence[Section], left_out: bool) -> str:
 def _section(section: Section, anchor: str) -> str:
     tables = "".join(_table(table) for table in section.tables)
     figures = "".join(_figure(figure, f"{anchor}f{i}") for i, figure in enumerate(section.figures))
+    said = "".join(f"<p>{escape(text)}</p>" for table in section.tables for text in table.verdicts)
+    verdict = f'<div class="verdict">{said}</div>' if said else ""
     lacking = escape(", ".join(section.missing))
     missing = f'<p class="quiet">Not drawn, because no run recorded the data: {lacking}.</p>' if lacking else ""
     return (
-        f'<section><h2 id="{anchor}">{escape(section.data.title)}</h2><p>{escape(_facts(section.data))}</p>'
+        f'<section><h2 id="{anchor}">{escape(section.data.title)}</h2><p>{escape(_facts(section.data))}</p>{verdict}'
         f'<h3 id="{anchor}t">Tables</h3><p class="quiet">{escape(formats.NOTE)}</p>{tables}{figures}{missing}'
         f"{_runs(section.data, anchor)}</section>\n"
     )

@@ -21,6 +21,11 @@ class Difference(NamedTuple):
     half: float
     n: int
 
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval of at least three pairs excludes zero; fewer prove nothing."""
+        return self.n > 2 and abs(self.mean) > self.half
+
 
 def mean_and_std(values: Sequence[float]) -> MeanAndStd:
     """sum x / n and sqrt(sum (x - mean)^2 / (n - 1))."""

@@ -1,12 +1,13 @@
 """The tables of a report as numbers: one row per configuration, its difference to a baseline, published numbers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from carlt.reporting.groups import DataSet, Group
 from carlt.reporting.published import Published
 from carlt.reporting.statistics import Difference, MeanAndStd, mean_and_std, paired_difference
+from carlt.reporting.twins import find_twins, verdicts
 from carlt.runs.reading import Run
 
 
@@ -64,6 +65,8 @@ class Table:
     rows: Sequence[Row]
     baseline: str
     published: Sequence[Published]
+    verdicts: Sequence[str] = ()
+    """Sentences on each regularized configuration against its twin; of the last epoch."""
 
     def shown(self) -> list[int]:
         """The indices of the columns that a table shows: those with a value in some row."""
@@ -85,7 +88,8 @@ def summarize(
     """
     epochs = sorted({run.result["epochs"] for run in data.runs})
     last = f"last epoch ({epochs[0]})" if len(epochs) == 1 else f"last epoch ({epochs[0]} to {epochs[-1]})"
-    found = [_table(data.title, last, data.groups, baseline.label, published, any_budget=any_budget)]
+    table = _table(data.title, last, data.groups, baseline.label, published, any_budget=any_budget)
+    found = [replace(table, verdicts=list(verdicts(find_twins(data.groups))))]
     for way in dict.fromkeys(way for run in data.runs if (way := _chosen_by(run))):
         chosen = [_only(group, way) for group in data.groups]
         present = [group for group in chosen if group.runs]

@@ -1,11 +1,13 @@
 """The plots of a report: one module per kind, with a sentence on how to read it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
-from carlt.reporting.figures import calibration, classes, confusion, sensitivity, training
-from carlt.reporting.figures.style import Figure, Listing, Shown, choose
+from carlt.reporting.figures import calibration, classes, confusion, sensitivity, training, twins
+from carlt.reporting.figures.style import Figure, Listing, Shown, choose, looks
 from carlt.reporting.groups import DataSet, Group
+from carlt.reporting.twins import find_twins
 
 __all__ = ["Figure", "Listing", "drawings"]
 
@@ -25,7 +27,9 @@ def drawings(data: DataSet, baseline: Group, prefix: str) -> dict[str, Callable[
     ``prefix`` keeps the plots of one page apart from those of its other data sets.
     """
     shown = choose(data.groups, baseline)
-    plots: dict[str, Callable[[], Figure | None]] = {
+    look = looks([*shown.groups, *(group for group in data.groups if group not in shown.groups)])
+    shown = replace(shown, look=look)
+    plots: dict[str, Callable[[], Figure | None]] = twins.drawings(find_twins(data.groups), look, prefix) | {
         name: partial(draw, shown, f"{prefix} {name}") for name, draw in PLOTS.items()
     }
     for name, lines in sensitivity.sweeps(data.groups).items():

@@ -36,13 +36,11 @@ def frequency(shown: Shown, name: str) -> Figure:
             if len(x) > FEW_CLASSES:
                 if len(x) <= POINTS:
                     axes.plot(x, y, ".", ms=3, alpha=0.22, mew=0, color=style["color"], rasterized=True)
-                x, y = _binned(x, y)
+                x, y = binned(x, y)
             axes.plot(x, y, marker="o", ms=3.5, label=group.label, **style)
-        count_axis(axes)
-        _group_borders(axes)
+        count_axis_of_classes(axes)
         percent_axis(axes)
         axes.set(xlabel="training images of the class (frequent left, rare right)")
-        axes.invert_xaxis()
         few = np.nan_to_num([group.mean("test/few") for group in shown.groups])
         legend(figure, axes, np.argsort(-few, kind="stable").tolist())
         drawn = svg(figure, name)
@@ -103,7 +101,7 @@ def from_best_to_worst(shown: Shown, name: str) -> Figure:
     )
 
 
-def _binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Means over ranges of equal width in log frequency, those that hold a class."""
     edges = np.geomspace(x.min(), x.max() * 1.0001, BINS + 1)
     place = np.clip(np.digitize(x, edges) - 1, 0, BINS - 1)
@@ -112,6 +110,13 @@ def _binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         np.array([np.exp(np.log(x[place == k]).mean()) for k in used]),
         np.array([y[place == k].mean() for k in used]),
     )
+
+
+def count_axis_of_classes(axes: Any) -> None:
+    """A logarithmic axis of training images, frequent classes left, with the borders of the groups."""
+    count_axis(axes)
+    _group_borders(axes)
+    axes.invert_xaxis()
 
 
 def _group_borders(axes: Any) -> None:

@@ -1,5 +1,6 @@
 """Confusion matrices as heat maps, ordered by class frequency, and the most confused pairs by name."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ def heat_maps(shown: Shown, name: str) -> Figure:
     """Confusion of the baseline and the best others, all seeds together."""
     best = sorted(shown.groups, key=lambda group: (group is shown.baseline, group.mean("test/accuracy")), reverse=True)
     groups = best[:METHODS]
-    matrices = [_blocks(group) for group in groups]
+    matrices = [shares(group) for group in groups]
     size = len(_classes(groups[0]))
     with canvas(3.3 * len(groups) + 1.1, 3.5, len(groups)) as (figure, axes):
         figure.set_layout_engine("compressed")  # the layout for panels of a fixed shape
@@ -29,7 +30,7 @@ def heat_maps(shown: Shown, name: str) -> Figure:
             image = _heat_map(axis, 100 * matrix)
             axis.set_title(wrapped(group.label, 36), fontsize=8.5)
             axis.set_xlabel("predicted class")
-            _ticks(axis, _by_frequency(group), len(matrix), named=axis is axes[0])
+            heat_map_ticks(axis, group, len(matrix), named=axis is axes[0])
         axes[0].set_ylabel("true class")
         figure.colorbar(image, ax=axes, label="% of the true class", shrink=0.85)
         drawn = svg(figure, name)
@@ -59,24 +60,25 @@ def _by_frequency(group: Group) -> list[ClassResult]:
     return sorted(_classes(group), key=lambda row: -row.train_count)
 
 
-def _cells(group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _cells(group: Group, seeds: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Non-zero cells over all seeds: true, predicted, count."""
     size = len(_classes(group))
-    all_cells = [run.confusion for run in group.runs.values()]
+    all_cells = [run.confusion for seed, run in group.runs.items() if seeds is None or seed in seeds]
     flat = np.concatenate([cells.true.astype(np.int64) * size + cells.predicted for cells in all_cells])
     cell, place = np.unique(flat, return_inverse=True)
     count = np.bincount(place, np.concatenate([cells.count for cells in all_cells]), minlength=len(cell))
     return cell // size, cell % size, count
 
 
-def _blocks(group: Group) -> np.ndarray:
-    """Row-normalised confusion in the order of frequency, (B, B), a row without test images stays 0."""
+def shares(group: Group, seeds: Sequence[int] | None = None) -> np.ndarray:
+    """Row-normalised confusion over ``seeds`` (default: all), in the order of frequency, (B, B); a row without test
+    images stays 0."""
     rows = _by_frequency(group)
     size = len(rows)
     blocks = min(size, BLOCKS)
     place = np.empty(size, dtype=int)
     place[[row.class_id for row in rows]] = np.arange(size)
-    true, predicted, count = _cells(group)
+    true, predicted, count = _cells(group, seeds)
     matrix = np.zeros((blocks, blocks))
     np.add.at(matrix, (place[true] * blocks // size, place[predicted] * blocks // size), count)
     return matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
@@ -95,8 +97,9 @@ def _heat_map(axis: Any, percent: np.ndarray) -> Any:
     return image
 
 
-def _ticks(axis: Any, rows: list[ClassResult], blocks: int, named: bool) -> None:
+def heat_map_ticks(axis: Any, group: Group, blocks: int, named: bool) -> None:
     """Class names where there are few classes, otherwise numbers of training images."""
+    rows = _by_frequency(group)
     if len(rows) <= NAMED:
         axis.set_xticks(range(len(rows)), [row.class_name for row in rows], rotation=90, fontsize=7.5)
         axis.set_yticks(range(len(rows)), [row.class_name for row in rows] if named else [], fontsize=7.5)

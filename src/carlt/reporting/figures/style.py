@@ -4,19 +4,21 @@ import io
 import re
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from carlt.reporting.groups import Group
+from carlt.reporting.twins import is_plain, without_regularizer
 
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), those that show on white and on black.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-DASHES = ("-", "-", "-", (0, (5, 1.5)), (0, (5, 1.5)), (0, (5, 1.5)))
-BASELINE = "#808080"
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (9, 2)), (0, (3, 1, 1, 1, 1, 1)))
+"""Without a regularizer solid; the others by their order among those of the same loss."""
 MOST = 6
 """The most methods in one plot; more lines cannot be followed."""
 INK = "#010203"
@@ -39,6 +41,10 @@ _RC: Any = {
     "legend.frameon": False,
     "lines.linewidth": 1.6,
 }
+
+
+Look = Callable[[Group], dict[str, Any]]
+"""How the lines of a group are drawn."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +73,12 @@ class Shown:
     groups: Sequence[Group]
     baseline: Group
     note: str
+    look: Look
 
     def styles(self) -> Iterator[tuple[Group, dict[str, Any]]]:
         """Each group and how its lines are drawn."""
-        others = 0
         for group in self.groups:
-            if group is self.baseline:
-                yield group, {"color": BASELINE, "ls": (0, (2, 1)), "zorder": 3}
-            else:
-                yield group, {"color": COLOURS[others], "ls": DASHES[others]}
-                others += 1
+            yield group, self.look(group)
 
 
 def choose(groups: Sequence[Group], baseline: Group) -> Shown:
@@ -86,7 +88,25 @@ def choose(groups: Sequence[Group], baseline: Group) -> Shown:
     kept = {id(group) for group in best[: MOST - 1]}
     left = len(others) - len(kept)
     note = f"Shown: the baseline and the best {len(kept)} others by overall accuracy; {left} left out. " if left else ""
-    return Shown([baseline, *(group for group in others if id(group) in kept)], baseline, note)
+    chosen = [baseline, *(group for group in others if id(group) in kept)]
+    return Shown(chosen, baseline, note, looks(chosen))
+
+
+def looks(groups: Sequence[Group]) -> Look:
+    """One hue per configuration without its regularizer (a loss, as a rule), one dash per regularizer.
+
+    The same in all plots of a report; hues and dashes repeat where there are more of them than ``COLOURS`` and
+    ``DASHES``.
+    """
+    families: dict[Any, list[Group]] = {}
+    for group in groups:
+        families.setdefault(without_regularizer(group), []).append(group)
+    found = {}
+    for colour, family in zip(cycle(COLOURS), families.values(), strict=False):
+        for dash, group in zip(cycle(DASHES[1:]), (g for g in family if not is_plain(g)), strict=False):
+            found[group.label] = {"color": colour, "ls": dash}
+        found |= {group.label: {"color": colour, "ls": DASHES[0]} for group in family if is_plain(group)}
+    return lambda group: found[group.label]
 
 
 @contextmanager
