@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from carlt.reporting.classes import mean_accuracy
 from carlt.reporting.figures import Figure, confusion, drawings, sensitivity, style, training
 from carlt.reporting.figures.calibration import _bins
-from carlt.reporting.figures.classes import class_table, sorted_accuracy
+from carlt.reporting.figures.classes import sorted_accuracy
 from carlt.reporting.groups import DataSet, group_by_data_set
 from carlt.runs.reading import read_runs
 from carlt.runs.record import write_per_class
@@ -97,7 +98,7 @@ def test_a_class_is_the_mean_over_the_seeds_that_saw_it(make_run, tmp_path: Path
     rows = (second / "per_class.csv").read_text().splitlines()
     rows[2] = rows[2].rsplit(",", 3)[0] + ",0,0,"  # the second class has no test images here
     (second / "per_class.csv").write_text("\n".join(rows) + "\n")
-    counts, accuracy = class_table(found(tmp_path).groups[0])
+    counts, accuracy = mean_accuracy(found(tmp_path).groups[0])
     assert counts.tolist() == [200, 20, 2]
     assert accuracy.tolist() == [50, 80, 35]  # of 100, 80, 70 and 0, nothing, 0
 

@@ -1,21 +1,17 @@
 """A report as one self-contained HTML file, for light and dark screens and for paper."""
 
-from collections.abc import Iterator, Sequence
+from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape as escape_html
+from hashlib import sha256
 from pathlib import Path
 
 from carlt.reporting import formats
-from carlt.reporting.figures import Figure, Listing
+from carlt.reporting.figures import Figure
 from carlt.reporting.groups import DataSet
+from carlt.reporting.html import class_table, escape, listing, scrolled, summary_table
 from carlt.reporting.summary import Table
 from carlt.runs.reading import LeftOut
-from carlt.runs.text import printable
-
-PARTS = {
-    "difference": "difference to the baseline, paired by seed",
-    "published": "published by others, not measured here",
-}
 
 
 @dataclass(frozen=True)
@@ -34,13 +30,18 @@ def page(sections: Sequence[Section], left_out: Sequence[LeftOut], written: str)
     body = "".join(_section(section, f"d{k}") for k, section in enumerate(sections))
     left = "".join(f"<li><code>{escape(str(folder))}</code>: {escape(reason)}</li>" for folder, reason in left_out)
     missing = f'<h2 id="left-out">Left out</h2><ul>{left}</ul>' if left else ""
+    script = _beside("page.js")
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    # Nothing is loaded, and no script runs but the page's own.
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{escape(title)}</title>
-<style>{Path(__file__).with_name("page.css").read_text()}</style>
+<style>{_beside("page.css")}</style>
 </head>
 <body>
 <h1>Long-tailed recognition: report</h1>
@@ -48,9 +49,14 @@ def page(sections: Sequence[Section], left_out: Sequence[LeftOut], written: str)
 <nav aria-label="Contents"><ul>{_contents(sections, bool(left))}</ul></nav>
 {body}
 {missing}
+<script>{script}</script>
 </body>
 </html>
 """
+
+
+def _beside(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def _contents(sections: Sequence[Section], left_out: bool) -> str:
@@ -65,7 +71,7 @@ def _contents(sections: Sequence[Section], left_out: bool) -> str:
 
 
 def _section(section: Section, anchor: str) -> str:
-    tables = "".join(_table(table) for table in section.tables)
+    tables = "".join(map(summary_table, section.tables)) + class_table(section.data)
     figures = "".join(_figure(figure, f"{anchor}f{i}") for i, figure in enumerate(section.figures))
     said = "".join(f"<p>{escape(text)}</p>" for table in section.tables for text in table.verdicts)
     verdict = f'<div class="verdict">{said}</div>' if said else ""
@@ -104,46 +110,13 @@ def _range(values: Sequence[int]) -> str:
     return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
 
 
-def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in formats.headings(table))
-    body = "".join(_bodies(table, len(formats.headings(table))))
-    notes = "".join(f'<p class="quiet">{escape(source)}</p>' for source in formats.notes(table))
-    caption = (
-        f"<strong>{escape(table.epoch[0].upper() + table.epoch[1:])}.</strong> Baseline: {escape(table.baseline)}."
-    )
-    inside = f"<caption>{caption}</caption><thead><tr>{head}</tr></thead>{body}"
-    return f'<div class="wide"><table>{inside}</table></div>{notes}'
-
-
-def _bodies(table: Table, columns: int) -> Iterator[str]:
-    """One ``tbody`` per part."""
-    lines = list(formats.lines(table))
-    for part in dict.fromkeys(line.part for line in lines):
-        heading = f'<tr><th scope="rowgroup" colspan="{columns}">{PARTS[part]}</th></tr>' if part in PARTS else ""
-        rows = []
-        for line in (line for line in lines if line.part == part):
-            label = line.label.removesuffix(f" minus {table.baseline}") if part == "difference" else line.label
-            cells = [f"<strong>{escape(cell)}</strong>" if best else escape(cell) for cell, best in line.cells]
-            data = "".join(f"<td>{cell}</td>" for cell in [escape(line.n), *cells])
-            rows.append(f'<tr class="{part}"><th scope="row">{escape(label)}</th>{data}</tr>')
-        yield f"<tbody>{heading}{''.join(rows)}</tbody>"
-
-
 def _figure(figure: Figure, anchor: str) -> str:
     drawn = figure.svg.replace("<svg ", f'<svg role="img" aria-label="{escape(figure.alt)}" ', 1)
-    listings = "".join(_listing(listing) for listing in figure.listings)
+    listings = "".join(map(listing, figure.listings))
     below = f'<div class="listings">{listings}</div>' if listings else ""
     return (
         f'<h3 id="{anchor}">{escape(figure.title)}</h3>'
-        f"<figure>{drawn}<figcaption>{escape(figure.caption)}</figcaption></figure>{below}\n"
-    )
-
-
-def _listing(listing: Listing) -> str:
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in listing.head)
-    rows = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in listing.rows)
-    return (
-        f"<table><caption>{escape(listing.title)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        f"<figure>{scrolled(drawn, figure.title)}<figcaption>{escape(figure.caption)}</figcaption></figure>{below}\n"
     )
 
 
@@ -167,8 +140,3 @@ def _machine(result: dict) -> str:
     hardware, versions = result.get("hardware") or {}, result.get("versions") or {}
     torch = f"torch {versions['torch']}" if "torch" in versions else ""
     return ", ".join(text for text in (str(hardware.get("name", "")), torch) if text) or "-"
-
-
-def escape(text: str) -> str:
-    """``text`` as HTML shows it, control characters written out."""
-    return escape_html(printable(text))

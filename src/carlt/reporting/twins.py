@@ -92,12 +92,13 @@ def verdicts(pairs: Sequence[Twins]) -> Iterator[str]:
         n = len(pair.seeds)
         yield (
             f"{pair.label} against {pair.plain.label}, {n} paired seed{'' if n == 1 else 's'}: "
-            + "; ".join(f"{name} {_in_words(difference)}" for name, difference in found.items())
+            + "; ".join(f"{name} {in_words(difference)}" for name, difference in found.items())
             + f". {_verdict(pair.regularizer, found, n)}"
         )
 
 
-def _in_words(difference: Difference) -> str:
+def in_words(difference: Difference) -> str:
+    """``+1.7 points (95 % interval +0.2 to +3.2)*``."""
     mean, half, n = difference
     interval = f" (95 % interval {mean - half:+.1f} to {mean + half:+.1f})" if n > 1 else ""
     return f"{mean:+.1f} points{interval}{'*' if difference.excludes_zero else ''}"

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from carlt.reporting.figures.style import Figure, Shown, canvas, count_axis, legend, percent_axis, svg
+from carlt.reporting.classes import mean_accuracy
+from carlt.reporting.figures.style import Figure, Shown, canvas, count_axis, hover, legend, percent_axis, svg
 from carlt.reporting.groups import Group
 
 FEW_CLASSES = 40
@@ -15,21 +16,11 @@ BINS = 12
 STEPS = 400
 
 
-def class_table(group: Group) -> tuple[np.ndarray, np.ndarray]:
-    """Training images and test accuracy in % of each class (C,), means over the seeds; NaN without test images."""
-    runs = list(group.runs.values())
-    counts = np.array([[row.train_count for row in run.classes] for run in runs], dtype=float)
-    accuracy = 100 * np.array([[row.accuracy for row in run.classes] for run in runs])
-    seen = ~np.isnan(accuracy)
-    total = np.where(seen, accuracy, 0).sum(0)
-    return counts.mean(0), np.where(seen.any(0), total / np.maximum(seen.sum(0), 1), np.nan)
-
-
 def frequency(shown: Shown, name: str) -> Figure:
     """Accuracy over training images, logarithmic."""
     with canvas(9, 3.9) as (figure, (axes,)):
         for group, style in shown.styles():
-            counts, accuracy = class_table(group)
+            counts, accuracy = mean_accuracy(group)
             order = np.argsort(-counts, kind="stable")
             order = order[~np.isnan(accuracy[order])]
             x, y = np.maximum(counts[order], 0.8), accuracy[order]
@@ -38,13 +29,21 @@ def frequency(shown: Shown, name: str) -> Figure:
                     axes.plot(x, y, ".", ms=3, alpha=0.22, mew=0, color=style["color"], rasterized=True)
                 x, y = binned(x, y)
             axes.plot(x, y, marker="o", ms=3.5, label=group.label, **style)
+            if len(order) <= FEW_CLASSES:
+                rows = next(iter(group.runs.values())).classes
+                hover(
+                    axes,
+                    x,
+                    y,
+                    [f"{group.label}\n{rows[i].class_name}: {a:.1f} %" for i, a in zip(order, y, strict=True)],
+                )
         count_axis_of_classes(axes)
         percent_axis(axes)
         axes.set(xlabel="training images of the class (frequent left, rare right)")
         few = np.nan_to_num([group.mean("test/few") for group in shown.groups])
         legend(figure, axes, np.argsort(-few, kind="stable").tolist())
         drawn = svg(figure, name)
-    size = len(class_table(shown.baseline)[0])
+    size = len(mean_accuracy(shown.baseline)[0])
     reading = "Each point is a class."
     if size > FEW_CLASSES:
         reading = f"Each line shows the mean accuracy over the classes in up to {BINS} ranges of frequency" + (
@@ -83,6 +82,9 @@ def from_best_to_worst(shown: Shown, name: str) -> Figure:
             places = np.unique(np.linspace(0, len(accuracy) - 1, STEPS).round().astype(int))
             axes.plot(places + 1, accuracy[places], label=group.label, **style,
                       marker="o" if len(accuracy) <= FEW_CLASSES else None, ms=3.5)  # fmt: skip
+            if len(accuracy) <= FEW_CLASSES:
+                texts = [f"{group.label}\nrank {k + 1}: {value:.1f} %" for k, value in enumerate(accuracy)]
+                hover(axes, places + 1, accuracy, texts)
             areas.append(accuracy.mean())
         percent_axis(axes)
         axes.set(xlabel="rank of the class within its run, best first")

@@ -14,6 +14,7 @@ import numpy as np
 
 from carlt.reporting.groups import Group
 from carlt.reporting.twins import is_plain, without_regularizer
+from carlt.runs.text import printable
 
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), those that show on white and on black.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -23,6 +24,8 @@ MOST = 6
 """The most methods in one plot; more lines cannot be followed."""
 INK = "#010203"
 """A placeholder for the page's text colour until the SVG is written."""
+HOVER = "hover: "
+"""Marks an id that is a text for the pointer."""
 _RC: Any = {
     "svg.fonttype": "none",  # text stays text: small, and readable to machines
     "font.family": "sans-serif",
@@ -136,6 +139,7 @@ def svg(figure: Any, name: str) -> str:
     body = text.getvalue()
     body = body[body.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(rf'<g id="{HOVER}([^"]*)">', r"<g><title>\1</title>", body)
     body = re.sub(r'<g id="[^"]*"', "<g", body)  # every figure has the same ones
     # Hundredths of a point are enough; numbers that are read are no attributes.
     body = re.sub(r'="[^"]*"', lambda found: re.sub(r"(?<=\d\.\d\d)\d+", "", found[0]), body)
@@ -144,6 +148,15 @@ def svg(figure: Any, name: str) -> str:
     size = f'viewBox="0 0 {width:.0f} {height:.0f}" style="max-width: {1.45 * width:.0f}px"'
     body = f'<svg {size} xmlns:xlink="http://www.w3.org/1999/xlink">' + body[body.index(">") + 1 :]
     return re.sub(r"\n\s*", "\n", body).replace(INK, "currentColor")
+
+
+def hover(axes: Any, x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, texts: Sequence[str]) -> None:
+    """Show each text where the pointer rests on its point."""
+    for at, height, text in zip(x, y, texts, strict=True):
+        if np.isfinite(height):
+            axes.plot(
+                [at], [height], "o", ms=9, mew=0, alpha=0.01, color=INK, gid=HOVER + printable(text), clip_on=False
+            )
 
 
 def legend(figure: Any, axes: Any, order: Sequence[int] | None = None) -> None:

@@ -7,13 +7,15 @@ import numpy as np
 
 from carlt.reporting.figures.classes import FEW_CLASSES, binned, count_axis_of_classes
 from carlt.reporting.figures.confusion import heat_map_ticks, shares
-from carlt.reporting.figures.style import INK, Figure, Listing, Look, canvas, svg, wrapped
-from carlt.reporting.twins import METRICS, Twins, verdicts
+from carlt.reporting.figures.style import INK, Figure, Listing, Look, canvas, hover, svg, wrapped
+from carlt.reporting.twins import METRICS, Twins, in_words, verdicts
 
 PAIRS = 12
 """The forest plot and the bars show at most so many pairs, those with the largest gain of the worst class."""
 PANELS = 4
 """The plots with one panel per pair show at most so many."""
+HOVERED = 200
+"""Up to so many classes each have a text for the pointer."""
 NAMED = 10
 """So many most helped and most harmed classes are named."""
 
@@ -32,9 +34,11 @@ def forest(pairs: Sequence[Twins], look: Look, name: str) -> Figure:
                 half = difference.half if difference.n > 2 else np.nan
                 axis.errorbar(difference.mean, k, xerr=None if np.isnan(half) else half, color=colour, marker="o", ms=6,
                               capsize=3, mfc=colour if difference.excludes_zero else "none")  # fmt: skip
+                hover(axis, [difference.mean], [k], [f"{pair.label}\n{title}: {in_words(difference)}"])
             axis.set(title=title, xlabel="points", ylim=(len(shown) - 0.5, -0.5), yticks=range(len(shown)))
             axis.set_yticklabels([wrapped(p.label, 34) for p in shown] if axis is axes[0] else [""] * len(shown))
             axis.margins(x=0.12)
+            axis.sharex(axes[0])  # all differences are points: one scale
         drawn = svg(figure, name)
     chance = (
         f" {len(METRICS) * len(pairs)} intervals are compared with zero; by chance alone about 1 in 20 excludes it."
@@ -68,6 +72,11 @@ def class_gains(pairs: Sequence[Twins], look: Look, name: str) -> Figure:
             x, y = np.maximum(counts[known], 0.8), gains[known]
             many = len(known) > FEW_CLASSES
             axis.plot(x, y, ".", ms=3 if many else 7, alpha=0.35 if many else 1, color=colour, rasterized=many)
+            if len(known) <= HOVERED:
+                texts = [
+                    f"{rows[i].class_name}: {gains[i]:+.1f} points, {counts[i]:,.0f} training images" for i in known
+                ]
+                hover(axis, x, y, texts)
             if many:
                 axis.plot(*binned(x, y), marker="o", ms=3.5, color=colour)
             if len(known):
@@ -144,6 +153,7 @@ def worst_class_bars(pairs: Sequence[Twins], look: Look, name: str) -> Figure:
                 bars.bar(k + side, mean, 0.38, yerr=whisker, capsize=3, ec=colour,
                          fc=colour if group is pair.plain else "none", ecolor=INK, lw=1.4,
                          hatch=None if group is pair.plain else "////", error_kw={"lw": 1})  # fmt: skip
+                hover(bars, [k + side], [mean], [f"{group.label}: {mean:.1f} %"])
                 bars.annotate("none" if np.isnan(mean) else f"{mean:.1f}", (k + side, mean + np.nan_to_num(spread)),
                               (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=8)  # fmt: skip
         bars.set_xticks(range(len(shown)), [wrapped(p.label, 96 // len(shown)) for p in shown], fontsize=8)

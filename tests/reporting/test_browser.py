@@ -1,0 +1,111 @@
+"""The report page in headless Chromium: what it shows, that its tables work, and that it reports no error."""
+
+import json
+import re
+import shutil
+import subprocess
+from html import unescape
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from carlt.reporting.figures import drawings
+from carlt.reporting.groups import group_by_data_set
+from carlt.reporting.page import Section, page
+from carlt.reporting.summary import summarize
+from carlt.runs.reading import read_runs
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH (Debian: apt-get install chromium)")
+REPORT = """<script>
+const table = document.querySelector("table.data");
+const column = (i) => [...table.tBodies[0].rows].filter((row) => !row.hidden).map((row) => row.cells[i].textContent);
+const button = (i) => table.tHead.rows[0].cells[i].querySelector("button");
+const search = document.querySelector("input[type=search]");
+const find = (text) => { search.value = text; search.dispatchEvent(new Event("input")); return column(0); };
+const overall = [...table.tHead.rows[0].cells].findIndex((cell) => cell.textContent === "overall");
+const found = {};
+button(overall).click(); found.down = column(overall);
+button(overall).click(); found.up = column(overall);
+button(0).click(); found.names = column(0);
+found.word = find("car"); found.more = find("overall>60"); found.nothing = find("nothing"); found.all = find("");
+const copy = document.querySelector("details.text button"); copy.click();
+found.copies = document.querySelectorAll("details.text button").length;
+found.page = document.body.scrollWidth; found.window = document.documentElement.getBoundingClientRect().width;
+found.sticky = getComputedStyle(table.rows[1].cells[0]).position;
+found.hover = document.querySelectorAll("svg title").length;
+document.body.append(Object.assign(document.createElement("output"), { textContent: JSON.stringify(found) }));
+</script>"""
+
+
+@pytest.fixture
+def html(make_run, tmp_path: Path) -> str:
+    for seed in range(3):
+        make_run(f"runs/none{seed}", seed, 0.5 + 0.05 * seed)
+        make_run(f"runs/car{seed}", seed, 0.8, "car", class_names=["a", "b", "c"])
+        make_run(f"runs/other{seed}", seed, 0.7, "confidence_penalty")
+    (data,) = group_by_data_set(read_runs([tmp_path / "runs"])[0])
+    figures = [draw() for draw in drawings(data, data.baseline(), "d0").values()]
+    return page([Section(data, summarize(data, data.baseline()), figures, [])], [], "Written.")
+
+
+def chromium(*options: str) -> subprocess.CompletedProcess:
+    assert CHROMIUM is not None
+    return subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr",
+         *options],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+
+
+def used(html: str, tmp_path: Path, width: int) -> dict:
+    """The page after its tables were used, as seen by a script that the page's policy would refuse."""
+    path = tmp_path / "used.html"
+    html = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", html)
+    html = html.replace("<style>", f"<style>html {{ width: {width}px; }}")  # no window of Chromium is below 500 pixels
+    path.write_text(html.replace("</body>", REPORT))
+    done = chromium(f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1600,900", "--dump-dom", path.as_uri())
+    assert "CONSOLE" not in done.stderr
+    return json.loads(unescape(re.findall("<output>(.*)</output>", done.stdout)[0]))
+
+
+def test_tables_sort_filter_and_copy(html: str, tmp_path: Path) -> None:
+    found = used(html, tmp_path, 1000)
+    assert [float(text.split()[0]) for text in found["down"]] == [80, 70, 55]
+    assert [float(text.split()[0]) for text in found["up"]] == [55, 70, 80]
+    assert found["names"] == sorted(found["names"], reverse=True)
+    assert found["word"] == ["reg=car"]
+    assert sorted(found["more"]) == ["reg=car", "reg=confidence_penalty"]
+    assert found["nothing"] == []
+    assert len(found["all"]) == 3
+    assert found["copies"] == 2
+    assert found["sticky"] == "sticky"
+    assert found["hover"] > 10
+
+
+@pytest.mark.parametrize("width", [400, 1600])
+def test_only_tables_and_plots_scroll_sideways(html: str, tmp_path: Path, width: int) -> None:
+    found = used(html, tmp_path, width)
+    assert found["page"] <= found["window"] == width
+
+
+def test_a_screenshot_has_the_size_of_the_window_and_holds_the_page(html: str, tmp_path: Path) -> None:
+    path, picture = tmp_path / "report.html", tmp_path / "page.png"
+    path.write_text(html)
+    done = chromium(
+        f"--user-data-dir={tmp_path / 'profile'}", "--window-size=900,3000", f"--screenshot={picture}", path.as_uri()
+    )
+    assert "CONSOLE" not in done.stderr
+    image = Image.open(picture).convert("L")
+    assert image.size == (900, 3000)
+    bands = [image.crop((0, top, 900, top + 500)).getextrema() for top in range(0, 3000, 500)]
+    assert all(high - low > 100 for low, high in bands)  # no part of the page is empty
+
+
+def test_the_page_prints_on_several_sheets(html: str, tmp_path: Path) -> None:
+    path, paper = tmp_path / "report.html", tmp_path / "page.pdf"
+    path.write_text(html)
+    done = chromium(f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={paper}", path.as_uri())
+    assert "CONSOLE" not in done.stderr
+    assert paper.read_bytes().count(b"/Type /Page\n") > 2
