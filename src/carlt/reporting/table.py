@@ -1,5 +1,6 @@
 """The table that is printed at the end of a run."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from carlt.runs.text import printable
+from carlt.runs.text import format_duration, printable
 
 GROUPS = ("accuracy", "many", "medium", "few", "worst_class", "worst_10pct")
 HEADINGS = ("overall", "many", "medium", "few", "worst class", "worst 10 %")
@@ -41,8 +42,12 @@ def print_result(result: dict[str, Any], run_dir: Path, console: Console | None 
             highlight=False,
             markup=False,
         )
+    if seconds := (result.get("timings") or {}).get("fit_s"):
+        console.print(f"Training took {format_duration(seconds)}.", highlight=False, markup=False)
     # markup=False: folders may have [brackets] in their names.
     console.print(printable(f"Run folder: {run_dir}"), highlight=False, markup=False, soft_wrap=True)
+    command = f"Next: python -m carlt.report {shlex.quote(str(run_dir))}"
+    console.print(printable(command), highlight=False, markup=False, soft_wrap=True)
 
 
 def percent(value: float | None) -> str:

@@ -35,3 +35,10 @@ def from_spreadsheet_cell(text: str) -> str:
     '=1+1'
     """
     return text[1:] if text.startswith("'") and text.lstrip("'").startswith(FORMULA) else text
+
+
+def format_duration(seconds: float) -> str:
+    """A rough duration in words: about 40 s, about 12 min, about 3.5 h."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"

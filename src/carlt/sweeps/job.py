@@ -60,8 +60,9 @@ def run_job(
     note()
     try:
         validate(config)
+        from carlt.runs.text import format_duration
         from carlt.training.build import build_data
-        from carlt.training.callbacks.progress import SweepPosition, format_duration
+        from carlt.training.callbacks.progress import SweepPosition
 
         commit = provenance.commit()
         data = build_data(config)

@@ -76,7 +76,7 @@ def wandb_logger(
         entity=entity,
         group=group or preset or "_".join(chosen.values()) or None,
         tags=[tag[:64] for tag in [*(tags or []), *known]],  # W&B's limit
-        settings=wandb.Settings(disable_git=True, disable_code=True, save_code=False),
+        settings=wandb.Settings(silent=True, disable_git=True, disable_code=True, save_code=False),
     )
 
 

@@ -6,19 +6,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from carlt.runs import paths
+from carlt.runs.text import format_duration
 from carlt.training.callbacks import Progress, read_rows
-from carlt.training.callbacks.progress import SweepPosition, format_duration
+from carlt.training.callbacks.progress import SweepPosition
+from carlt.training.callbacks.run_header import hints
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
 SHOWN = {
-    "loss": "train/loss",
-    "val": "val/accuracy",
-    "worst class": "val/worst_class",
-    "spectral norm": "car/spectral_norm",
+    "loss": ("train/loss", "{:.3f}"),
+    "val": ("val/accuracy", "{:.1%}"),
+    "worst class": ("val/worst_class", "{:.1%}"),
+    "spectral norm": ("car/spectral_norm", "{:.3f}"),
 }
 
 
@@ -27,13 +30,17 @@ def test_one_line_at_the_end_of_a_short_run(run, tmp_path: Path, capsys: pytest.
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
     last = read_rows(tmp_path / paths.METRICS)[-1]
     assert line.startswith("epoch 2/2")
-    for label, name in SHOWN.items():
-        assert f"{label} {last[name]:.3f}" in line
+    for label, (name, style) in SHOWN.items():
+        assert f"{label} {style.format(last[name]).replace('%', ' %')}" in line
+    assert "step loss " in line
+    assert "lr " in line
+    assert line.endswith(" images/s")
 
 
 def test_a_line_as_often_as_asked(run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(tmp_path, "reg=none", "trainer.max_epochs=3", "callbacks.progress.plain_every_s=0")
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "epoch" in line and "batch" not in line]
+    lines = [line for line in lines if line.startswith("epoch ")]
     assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
     assert "spectral norm" not in lines[-1]
 
@@ -55,10 +62,20 @@ def test_the_time_left_of_a_sweep() -> None:
     assert SweepPosition("s", 3, 12, parallel_jobs=None, seconds=10).seconds_left() is None  # a cluster decides
 
 
+BATCH = [[0] * 8]
+
+
 def trainer(epoch: int) -> Any:
     metrics = {"train/loss": 0.5, "val/worst_class": 0.25, "car/spectral_norm": 0.125}
     return SimpleNamespace(
-        current_epoch=epoch, max_epochs=4, num_training_batches=2, is_global_zero=True, callback_metrics=metrics
+        current_epoch=epoch,
+        max_epochs=4,
+        num_training_batches=2,
+        is_global_zero=True,
+        callback_metrics=metrics,
+        world_size=1,
+        num_test_batches=[3],
+        optimizers=[SimpleNamespace(param_groups=[{"lr": 0.05}])],
     )
 
 
@@ -71,7 +88,7 @@ def test_a_line_tells_the_time_left(capsys: pytest.CaptureFixture[str], monkeypa
     progress.on_train_epoch_end(trainer(1), None)  # type: ignore[arg-type]
     start, rest = capsys.readouterr().out.split("  loss")
     assert start == "job 2/3  epoch 2/4  20 s, about 40 s left"
-    assert rest.endswith("worst class 0.250  spectral norm 0.125  sweep: about 2 min left\n")
+    assert rest.endswith("worst class 25.0 %  spectral norm 0.125    sweep: about 2 min left\n")
 
 
 @pytest.mark.parametrize("width", [80, 160])
@@ -80,16 +97,83 @@ def test_a_terminal_shows_a_bar_with_all_its_numbers(width: int) -> None:
     progress = Progress(position=SweepPosition("s", 2, 3, seconds=7200))
     progress.console = Console(file=screen, force_terminal=True, width=width, color_system=None)
     progress.on_train_start(trainer(0), None)  # type: ignore[arg-type]
-    progress.on_train_batch_end(trainer(0), None, None, None, 0)  # type: ignore[arg-type]
+    progress.refreshed -= 2
+    progress.on_train_batch_end(trainer(0), None, {"loss": 0.75}, BATCH, 0)  # type: ignore[arg-type]
+    progress.bar.refresh()
     progress.on_train_epoch_end(trainer(1), None)  # type: ignore[arg-type]
     progress.on_train_end(trainer(3), None)  # type: ignore[arg-type]
     shown = screen.getvalue()
     for part in (
         "job 2/3",
         "2/4",
+        "batch 1/2",
+        "lr 0.05",
+        "images/s",
         "loss 0.500",
-        "worst class 0.250",
+        "worst class 25.0 %",
         "spectral norm 0.125",
         "sweep: about 2.0 h left",
     ):
         assert part in shown, part
+
+
+def test_without_a_terminal_long_epochs_and_evaluations_show_where_they_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    progress = Progress(position=SweepPosition("s", 2, 3, parallel_jobs=2), run_dir=Path("/runs/2_car"))
+    progress.on_train_start(trainer(0), None)  # type: ignore[arg-type]
+    clock[0] += 16
+    progress.on_train_batch_end(trainer(0), None, {"loss": 0.75}, BATCH, 0)  # type: ignore[arg-type]
+    clock[0] += 16
+    progress.on_validation_batch_end(trainer(0), None, None, None, 4)  # type: ignore[arg-type]
+    progress.on_test_start(trainer(0), None)  # type: ignore[arg-type]
+    clock[0] += 1
+    progress.on_test_batch_end(trainer(0), None, None, None, 0)  # type: ignore[arg-type]
+    clock[0] += 15
+    progress.on_test_batch_end(trainer(0), None, None, None, 1)  # type: ignore[arg-type]
+    assert capsys.readouterr().out.splitlines() == [
+        f"job 2/3 2_car  {line}"
+        for line in ("epoch 1/4  batch 1/2  step loss 0.750  lr 0.05  0 images/s", "epoch 1/4  validation batch 5",
+                     "evaluation, batch 2/3")
+    ]  # fmt: skip
+
+
+def test_an_evaluation_has_its_own_bar() -> None:
+    screen = io.StringIO()
+    progress = Progress()
+    progress.console = Console(file=screen, force_terminal=True, width=100, color_system=None)
+    progress.on_test_start(trainer(0), None)  # type: ignore[arg-type]
+    progress.on_test_batch_end(trainer(0), None, None, None, 2)  # type: ignore[arg-type]
+    progress.on_test_end(trainer(0), None)  # type: ignore[arg-type]
+    assert "evaluation, batch" in screen.getvalue()
+    assert "3/3" in screen.getvalue()
+
+
+def test_jobs_that_run_at_once_have_no_bars() -> None:
+    progress = Progress(position=SweepPosition("s", 2, 3, parallel_jobs=2))
+    progress.console = Console(file=io.StringIO(), force_terminal=True)
+    progress.on_test_start(trainer(0), None)  # type: ignore[arg-type]
+    assert progress.bar is None
+
+
+def test_what_runs_is_shown_before_it_starts(run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, "reg=car", "model=small_cnn", "trainer.max_epochs=1")
+    shown = capsys.readouterr().out
+    header = shown[: shown.index("epoch 1/1")]
+    for part in ("digits_lt: 10 classes, 299 train", "500 test images of 8 px", "SmallCNN, ", "CAR", "1 x cpu",
+                 "precision 32-true", str(tmp_path)):  # fmt: skip
+        assert part in header, part
+    assert f"Next: python -m carlt.report {tmp_path}" in shown
+    assert "Training took about" in shown
+
+
+def test_hints_fit_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: True)
+    module = SimpleNamespace(model=torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1)), layout=torch.contiguous_format)
+    gpu = torch.device("cuda")
+    assert [hint.split()[-2] for hint in hints(gpu, "32-true", module)] == ["is", "with"]
+    assert list(hints(torch.device("cpu"), "32-true", module)) == []
+    module.layout = torch.channels_last
+    assert list(hints(gpu, "bf16-mixed", module)) == []

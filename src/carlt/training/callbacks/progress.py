@@ -1,7 +1,9 @@
-"""One progress bar for a whole training; without a terminal, a plain line every few seconds."""
+"""One progress bar for a whole training and one for its evaluation; without a terminal, plain lines."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -11,12 +13,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from carlt.runs.text import format_duration, printable
+from carlt.training.callbacks.run_header import run_header
+
 SHOWN = {
-    "train/loss": "loss",
-    "val/accuracy": "val",
-    "val/worst_class": "worst class",
-    "car/spectral_norm": "spectral norm",
+    "train/loss": ("loss", ".3f"),
+    "val/accuracy": ("val", ".1%"),
+    "val/worst_class": ("worst class", ".1%"),
+    "car/spectral_norm": ("spectral norm", ".3f"),
 }
+REFRESH_S = 1.0
+"""Reading the loss waits for the device, so it is not read at every step."""
 
 
 @dataclass(frozen=True)
@@ -41,66 +48,120 @@ class SweepPosition:
 
 
 class Progress(Callback):
-    """Shows epoch, loss, validation accuracy, worst class and CAR's spectral norm, and the time left.
+    """Shows what runs, epoch, batch, images per second, loss, learning rate, validation and CAR, and the time left.
 
     Args:
         plain_every_s: seconds between two lines when the output is no terminal.
         position: the run's in a sweep, whose time left is then shown too, as if all jobs took as long as those so far.
+        run_dir: the run folder, which names the run where several run at once.
     """
 
-    def __init__(self, plain_every_s: float = 15.0, position: SweepPosition | None = None):
-        self.plain_every_s, self.position = plain_every_s, position
+    def __init__(self, plain_every_s: float = 15.0, position: SweepPosition | None = None, run_dir: Path | None = None):
+        self.plain_every_s, self.position, self.run_dir = plain_every_s, position, run_dir
         self.console = Console()
         self.bar: Bar | None = None
-        self.started = self.last_line = 0.0
-        self.first_epoch = 0
+        self.started = self.last_line = self.refreshed = 0.0
+        self.first_epoch = self.images = 0
+        self.step = self.metrics = ""
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        for line in run_header(trainer, module, self.run_dir):
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self.started = self.last_line = time.monotonic()
+        self.started = self.last_line = self.refreshed = time.monotonic()
         self.first_epoch = trainer.current_epoch
-        if not self.console.is_terminal:
-            return
-        self.bar = Bar(
-            TextColumn(f"{self._job()}epoch"),
-            MofNCompleteColumn(),
-            BarColumn(bar_width=6 if self.narrow else 40),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[metrics]}"),
-            console=self.console,
-        )
-        self.bar.add_task("train", total=trainer.max_epochs, completed=trainer.current_epoch, metrics="")
-        self.bar.start()
+        self._open("epoch", trainer.max_epochs or 0, trainer.current_epoch)
 
     @rank_zero_only
-    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *args: Any) -> None:
-        if self.bar is not None and trainer.num_training_batches:
-            done = trainer.current_epoch + (args[-1] + 1) / trainer.num_training_batches
-            self.bar.update(self.bar.task_ids[0], completed=int(done * 100) / 100)
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.images += len(batch[0]) * trainer.world_size
+        now, batches = time.monotonic(), trainer.num_training_batches
+        if now - self.refreshed < REFRESH_S and batch_idx + 1 < batches:
+            return
+        self.step = _step(outputs, self.images / max(now - self.refreshed, 1e-9), trainer.optimizers)
+        self.images, self.refreshed = 0, now
+        counter = f"batch {batch_idx + 1}/{batches}"
+        if self.bar is not None:
+            done = trainer.current_epoch + (batch_idx + 1) / batches
+            self._show(int(done * 100) / 100, [counter, *self.step.split("  "), *self.metrics.split("  ")])
+        elif now - self.last_line >= self.plain_every_s and batch_idx + 1 < batches:
+            self._line(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {counter}  {self.step}")
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        metrics = _metrics(trainer)  # reduces over the ranks, so all of them must call it
+        self.metrics = _metrics(trainer.callback_metrics)  # reduces over the ranks, so all of them must call it
         if not trainer.is_global_zero:
             return
         done = trainer.current_epoch + 1
         run_left, sweep_left = self._left(done, trainer.max_epochs or 0)
         if self.bar is not None:
-            shown = [*metrics.split("  "), *sweep_left.strip().splitlines()]
-            lines = ["  ".join(shown[i : i + 2]) for i in range(0, len(shown), 2)]
-            text = "\n".join(lines) if self.narrow else "  ".join(shown)
-            self.bar.update(self.bar.task_ids[0], completed=done, metrics=text)
+            self._show(done, [*self.step.split("  "), *self.metrics.split("  "), sweep_left.strip()])
         elif time.monotonic() - self.last_line >= self.plain_every_s or done == trainer.max_epochs:
-            self.last_line = time.monotonic()
-            seconds = f"{self.last_line - self.started:.0f} s{run_left}"
-            print(f"{self._job()}epoch {done}/{trainer.max_epochs}  {seconds}  {metrics}{sweep_left}", flush=True)
+            seconds = f"{time.monotonic() - self.started:.0f} s{run_left}"
+            self._line(f"epoch {done}/{trainer.max_epochs}  {seconds}  {self.metrics}  {self.step}{sweep_left}")
+
+    @rank_zero_only
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
+    ) -> None:
+        if self.bar is None and time.monotonic() - self.last_line >= self.plain_every_s:
+            self._line(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  validation batch {batch_idx + 1}")
 
     @rank_zero_only
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._close()
 
     @rank_zero_only
+    def on_test_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.last_line = time.monotonic()
+        self._open("evaluation, batch", int(sum(trainer.num_test_batches)))
+
+    @rank_zero_only
+    def on_test_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
+    ) -> None:
+        if self.bar is not None:
+            self._show(batch_idx + 1, [])
+        elif time.monotonic() - self.last_line >= self.plain_every_s:
+            self._line(f"evaluation, batch {batch_idx + 1}/{sum(trainer.num_test_batches)}")
+
+    @rank_zero_only
+    def on_test_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._close()
+
+    @rank_zero_only
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
         self._close()
+
+    def _open(self, what: str, total: int, done: int = 0) -> None:
+        # Bars of jobs that run at once would overwrite each other.
+        if not self.console.is_terminal or (self.position and self.position.parallel_jobs != 1):
+            return
+        self.bar = Bar(
+            TextColumn(f"{self._job()}{what}"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=6 if self.narrow else 40),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[metrics]}"),
+            console=self.console,
+        )
+        self.bar.add_task(what, total=total, completed=done, metrics="")
+        self.bar.start()
+
+    def _show(self, done: float, parts: list[str]) -> None:
+        assert self.bar is not None
+        shown = [part for part in parts if part]
+        rows = ["  ".join(shown[i : i + 2]) for i in range(0, len(shown), 2)]
+        text = "\n".join(rows) if self.narrow else "  ".join(shown)
+        self.bar.update(self.bar.task_ids[0], completed=done, metrics=text)
+
+    def _line(self, text: str) -> None:
+        self.last_line = time.monotonic()
+        print(f"{self._job()}{text.rstrip()}", flush=True)
 
     @property
     def narrow(self) -> bool:
@@ -108,7 +169,11 @@ class Progress(Callback):
         return self.console.width < 150
 
     def _job(self) -> str:
-        return f"job {self.position.job}/{self.position.jobs}  " if self.position else ""
+        if not self.position:
+            return ""
+        # Lines of jobs that run at once are mixed; the folder's name holds what the job varies.
+        name = f" {printable(self.run_dir.name)}" if self.run_dir and self.position.parallel_jobs != 1 else ""
+        return f"job {self.position.job}/{self.position.jobs}{name}  "
 
     def _left(self, done: int, epochs: int) -> tuple[str, str]:
         """The time left of this run and of the sweep, by the pace since the run (re)started; empty where it is none."""
@@ -130,13 +195,18 @@ class Progress(Callback):
             self.bar = None
 
 
-def _metrics(trainer: L.Trainer) -> str:
-    known = trainer.callback_metrics
-    return "  ".join(f"{label} {float(known[name]):.3f}" for name, label in SHOWN.items() if name in known)
+def _metrics(known: Mapping[str, Any]) -> str:
+    return "  ".join(
+        f"{label} {format(float(known[name]), style).replace('%', ' %')}"
+        for name, (label, style) in SHOWN.items()
+        if name in known
+    )
 
 
-def format_duration(seconds: float) -> str:
-    """A rough duration in words: about 40 s, about 12 min, about 3.5 h."""
-    if seconds < 90:
-        return f"about {max(1, round(seconds))} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+def _step(outputs: Any, images_per_s: float, optimizers: Any) -> str:
+    """The loss of the last step with its penalty, the learning rate and the speed."""
+    loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+    rate = optimizers[0].param_groups[0]["lr"] if optimizers else None
+    parts = [f"step loss {float(loss):.3f}"] if loss is not None else []
+    parts += [f"lr {rate:.2g}"] if rate is not None else []
+    return "  ".join([*parts, f"{images_per_s:,.0f} images/s"])
