@@ -1,9 +1,14 @@
+import io
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from carlt.reporting.table import GROUPS, percent, print_result
+from carlt.reporting import formats
+from carlt.reporting.groups import group_by_data_set
+from carlt.reporting.summary import summarize
+from carlt.reporting.table import GROUPS, percent, print_result, summary
+from carlt.runs.reading import read_runs
 
 
 def result(**changes: object) -> dict:
@@ -54,3 +59,19 @@ def test_the_best_epoch_is_labelled_by_what_chose_it(split: str) -> None:
     }
     text = " ".join(printed(result(best=best)).split())
     assert f"Best epoch (5, by val/balanced_accuracy on the {split} split): test 50.0 %, worst class 10.0 %." in text
+
+
+@pytest.mark.parametrize(("terminal", "width"), [(True, 160), (True, 60), (False, 160)])
+def test_a_terminal_that_is_wide_enough_draws_the_table(terminal: bool, width: int, make_run, tmp_path: Path) -> None:
+    make_run("1", accuracy=0.2)
+    make_run("2", accuracy=0.4, reg="[red]car")
+    (data,) = group_by_data_set(read_runs([tmp_path])[0])
+    table = summarize(data, data.baseline())[0]
+    text = summary(table, Console(file=io.StringIO(), force_terminal=terminal, width=width, color_system=None))
+    if terminal and width == 160:
+        (row,) = [line.split() for line in text.splitlines() if line.strip().startswith("reg=[red]car  ")]
+        assert row[:3] == ["reg=[red]car", "1", "40.0"]
+        assert "+20.0" in text
+        assert "proves nothing" in text
+    else:
+        assert text == formats.markdown(table)

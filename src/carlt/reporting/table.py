@@ -1,4 +1,4 @@
-"""The table that is printed at the end of a run."""
+"""Tables in a terminal: of one run, and of several."""
 
 import shlex
 from pathlib import Path
@@ -7,7 +7,10 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from carlt.reporting import formats
+from carlt.reporting.summary import Table as Summary
 from carlt.runs.text import format_duration, printable
 
 GROUPS = ("accuracy", "many", "medium", "few", "worst_class", "worst_10pct")
@@ -48,6 +51,30 @@ def print_result(result: dict[str, Any], run_dir: Path, console: Console | None 
     console.print(printable(f"Run folder: {run_dir}"), highlight=False, markup=False, soft_wrap=True)
     command = f"Next: python -m carlt.report {shlex.quote(str(run_dir))}"
     console.print(printable(command), highlight=False, markup=False, soft_wrap=True)
+
+
+def summary(table: Summary, console: Console | None = None) -> str:
+    """A table of configurations: drawn for a terminal that is wide enough, otherwise Markdown."""
+    console = console or Console()
+    if not console.is_terminal:
+        return formats.markdown(table)
+    drawn = Table(box=box.SIMPLE_HEAD, title=f"{table.title}: {table.epoch}", title_justify="left")
+    for k, heading in enumerate(formats.headings(table)):
+        drawn.add_column(heading, justify="right" if k else "left", no_wrap=k > 0)
+    part = "measured"
+    for line in formats.lines(table):
+        if line.part != part:
+            part = line.part
+            drawn.add_section()
+        cells = [Text(cell, style="bold" if best else "") for cell, best in line.cells]
+        drawn.add_row(Text(printable(line.label)), line.n, *cells)
+    if console.measure(drawn, options=console.options.update(width=1000)).minimum > console.width:
+        return formats.markdown(table)  # cut numbers would mislead
+    with console.capture() as text:
+        console.print(drawn)
+        for sentence in [*table.verdicts, *formats.notes(table)]:
+            console.print(Text(printable(sentence)))
+    return text.get()
 
 
 def percent(value: float | None) -> str:

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from carlt.errors import CarltError
-from carlt.reporting import formats
+from carlt.reporting import table
 from carlt.reporting.groups import group_by_data_set
 from carlt.reporting.summary import summarize
 from carlt.runs import paths
@@ -135,7 +135,7 @@ def _table(finished: Sequence[Record], search: bool) -> str:
         return f"no table: {error}\n"
     if search:  # differences to one of the trials mean nothing
         last_epochs = [replace(t, rows=[replace(row, differences=()) for row in t.rows]) for t in last_epochs]
-    return "\n".join(map(formats.markdown, last_epochs))
+    return "\n".join(map(table.summary, last_epochs))
 
 
 def _trouble(record: Record) -> str:
