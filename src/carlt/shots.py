@@ -5,6 +5,8 @@ MANY_ABOVE = 100
 FEW_BELOW = 20
 """A class with fewer training images than this is few-shot."""
 GROUPS = ("many", "medium", "few")
+GROUP_COLOURS = {"many": "#0072b2", "medium": "#009e73", "few": "#d55e00"}
+"""In all plots, from Okabe and Ito's palette for colour-blind readers."""
 
 
 def group_of(train_count: int, many_above: int = MANY_ABOVE, few_below: int = FEW_BELOW) -> str:

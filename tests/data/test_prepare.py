@@ -8,10 +8,13 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 
 from carlt.commands import prepare
 from carlt.data import CIFAR100LT, DigitsLT, overview
 from carlt.errors import CarltError
+from carlt.shots import GROUP_COLOURS
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -59,6 +62,21 @@ def test_summary_and_profile_of_digits(loading):
     bars = overview.profile_bars(splits).splitlines()
     assert len(bars) == 10
     assert bars[0].endswith(f"{counts.max()} " + "█" * 50)
+
+
+def test_the_profile_names_its_groups_and_thresholds(loading, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kwargs: figures.append(self))
+    splits = DigitsLT(**loading).splits
+    overview.draw_profile("digits_lt", splits, tmp_path / "profile.png")
+    (axes,) = figures[0].axes
+    assert {text.get_text() for text in axes.texts} == {"100 images", "20 images"}
+    heights = {bar.get_facecolor(): [] for bar in axes.patches}
+    for bar in axes.patches:
+        heights[bar.get_facecolor()].append(bar.get_height())
+    assert {to_rgba(GROUP_COLOURS[group]): sorted(found) for group, found in {
+        "many": [104], "medium": [20, 30, 45, 69], "few": [2, 3, 5, 8, 13],
+    }.items()} == {colour: sorted(found) for colour, found in heights.items()}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,11 @@ import sys
 import pytest
 import torch
 from matplotlib.figure import Figure
+from torchvision.transforms import v2
 
+from carlt.aug import Remix
 from carlt.commands import prepare
+from carlt.training.augmentation_grid import partners
 
 
 @pytest.fixture
@@ -35,22 +38,42 @@ def titles(figure):
 
 def test_a_column_for_everything_that_training_sees(drawn):
     figure = drawn("aug=concutmix", "loss=bcl")
-    assert titles(figure) == ["view", "contrast 1", "contrast 2", "patch from", "mixed"]
-    captions = [axes.get_xlabel() for axes in figure.axes[4::5]]
+    assert titles(figure) == [
+        "original", "Resize", "contrast 1\nSimCLR", "contrast 2\nSimCLR", "partner", "mixed\nPaste",
+    ]  # fmt: skip
+    captions = [axes.get_xlabel() for axes in figure.axes[5::6]]
     for caption in captions:
         assert sum(float(line.split()[0]) for line in caption.splitlines()) == pytest.approx(1, abs=0.02)
         assert "digit" in caption
 
 
 def test_without_mixing_only_views(drawn):
-    assert titles(drawn("aug=standard")) == ["view"]
+    assert titles(drawn("aug=standard")) == ["original", "Resize"]
+    assert titles(drawn("aug=randaugment")) == ["original", "Resize\nRandAugment"]
 
 
 def test_mixup_shows_what_it_mixed(drawn):
     figure = drawn("aug=mixup")
-    view, mixed = (torch.as_tensor(axes.images[0].get_array()) for axes in figure.axes[:2])
-    assert titles(figure) == ["view", "mixed"]
-    assert mixed.shape == view.shape
+    assert titles(figure) == ["original", "Resize", "partner", "mixed\nMixUp"]
+    original, view, partner, mixed = (torch.as_tensor(axes.images[0].get_array()).float() for axes in figure.axes[4:8])
+    assert torch.equal(original, view)  # digits are not flipped or resized
+    share = float(figure.axes[7].get_xlabel().split()[0])
+    both = {share, 1 - share}
+    assert min(((s * view + (1 - s) * partner) - mixed).abs().max() for s in both) < 2
+    own, other = figure.axes[4].get_xlabel(), figure.axes[6].get_xlabel()
+    assert {own, other} == {line.split(" ", 1)[1] for line in figure.axes[7].get_xlabel().splitlines()}
+
+
+@pytest.mark.parametrize("mix", [v2.MixUp(num_classes=3), v2.CutMix(num_classes=3), Remix(torch.tensor([9, 3, 1]))])
+def test_partners_are_those_that_were_mixed_in(mix):
+    images = torch.rand(6, 1, 16, 16)
+    found = partners(mix, 6, seed=3)
+    torch.manual_seed(3)
+    mixed, _ = mix(images, torch.zeros(6, dtype=torch.int64))
+    for image, k, result in zip(images, found, mixed, strict=True):
+        low, high = torch.minimum(image, images[k]), torch.maximum(image, images[k])
+        assert ((low - 1e-6 <= result) & (result <= high + 1e-6)).all()
+    assert any(k != i for i, k in enumerate(found))
 
 
 def test_patches_that_never_come(drawn, capsys):

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from carlt.data.images import Splits
 from carlt.functional.accuracy import class_groups
-from carlt.shots import FEW_BELOW, MANY_ABOVE, describe_thresholds
+from carlt.shots import FEW_BELOW, GROUP_COLOURS, GROUPS, MANY_ABOVE, describe_thresholds, group_of
 
 BARS = 25
 
@@ -41,17 +43,29 @@ def profile_bars(splits: Splits, width: int = 50) -> str:
 
 
 def draw_profile(name: str, splits: Splits, path: Path) -> None:
-    """Training images over classes, sorted, on a logarithmic scale, as a PNG at ``path``."""
+    """Training images over classes, sorted, on a logarithmic scale and coloured by group, as a PNG at ``path``."""
     counts = splits.class_counts.sort(descending=True).values.numpy()
-    figure = Figure(figsize=(6, 3.2), layout="constrained")
+    figure = Figure(figsize=(6.6, 3.4), layout="constrained")
     axes = figure.subplots()
-    axes.fill_between(range(len(counts)), counts, step="mid", alpha=0.6)
+    groups = np.array([group_of(int(count)) for count in counts])
+    for group in GROUPS:
+        (places,) = np.nonzero(groups == group)
+        if len(places):
+            label = f"{group}-shot: {len(places):,} classes, {counts[places].sum():,} images"
+            axes.bar(places + 1, counts[places], width=1, color=GROUP_COLOURS[group], label=label)
     for threshold in (MANY_ABOVE, FEW_BELOW):
-        axes.axhline(threshold, color="grey", linewidth=0.8, linestyle="--")
+        axes.axhline(threshold, color="black", linewidth=0.8, linestyle="--")
+        axes.annotate(f"{threshold} images", (1, threshold), (3, 2), xycoords=("axes fraction", "data"), va="center",
+                      textcoords="offset points", fontsize=8, annotation_clip=False)  # fmt: skip
     axes.set(
         yscale="log",
+        ylim=(0.7, 1.4 * max(int(counts.max()), MANY_ABOVE)),
         xlabel="classes, most frequent first",
         ylabel="training images",
-        title=f"{name}: {sum(counts):,} images",
+        title=f"{name}: {sum(counts):,} images, {len(counts):,} classes",
     )
+    axes.margins(x=0.01)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside lower center", ncols=1, fontsize=8, frameon=False)
     figure.savefig(path, dpi=150)

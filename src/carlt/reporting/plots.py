@@ -12,11 +12,11 @@ import numpy as np
 from carlt.runs import paths
 from carlt.runs.record import ClassResult, read_per_class
 from carlt.runs.text import printable
+from carlt.shots import GROUP_COLOURS
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-GROUP_COLOURS = {"many": "#0072b2", "medium": "#009e73", "few": "#d55e00"}  # Okabe and Ito
 HEATMAP_CELLS = 200
 """Larger confusion matrices are summed into at most this many blocks per side."""
 BARS = 60
