@@ -25,7 +25,8 @@ def test_the_folder_holds_every_promised_file(finished: Path) -> None:
     found = {path.relative_to(finished).as_posix() for path in finished.rglob("*") if path.is_file()}
     assert found == {
         "config.yaml", "metrics.csv", "result.json", "per_class.csv", "confusion.npz", "plots/per_class.png",
-        "plots/confusion.png", "plots/curves.png", "checkpoints/last.ckpt", "checkpoints/best.ckpt",
+        "plots/confusion.png", "plots/confused_pairs.png", "plots/worst_classes.png", "examples.npz",
+        "plots/curves.png", "checkpoints/last.ckpt", "checkpoints/best.ckpt",
     }  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def html(make_run, tmp_path: Path) -> str:
         make_run(f"runs/car{seed}", seed, 0.8, "car", class_names=["a", "b", "c"])
         make_run(f"runs/other{seed}", seed, 0.7, "confidence_penalty")
     (data,) = group_by_data_set(read_runs([tmp_path / "runs"])[0])
-    figures = [draw() for draw in drawings(data, data.baseline(), "d0").values()]
+    figures = [figure for draw in drawings(data, data.baseline(), "d0").values() if (figure := draw())]
     return page([Section(data, summarize(data, data.baseline()), figures, [])], [], "Written.")
 
 

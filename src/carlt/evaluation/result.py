@@ -11,7 +11,9 @@ import torch
 
 from carlt.data import LongTailDataModule
 from carlt.evaluation.evaluate import evaluate_splits, summaries, worst_class, write_test
+from carlt.evaluation.examples import find_examples
 from carlt.runs import paths, record
+from carlt.runs.examples import write_examples
 from carlt.runs.provenance import commit, versions
 from carlt.training.callbacks import Checkpoints, read_checkpoint, read_rows
 from carlt.training.module import LongTailClassifier
@@ -59,6 +61,7 @@ def evaluate_and_record(
         last_epoch = read_rows(run_dir / paths.METRICS)[-1]
         metrics |= {name: value for name, value in last_epoch.items() if name.startswith("car/")}
         write_test(run_dir, evaluations["test"], data)
+        write_examples(run_dir, find_examples(module, data, evaluations["test"]))
         record.write_result(run_dir, result)
     return result
 

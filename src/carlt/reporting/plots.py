@@ -9,7 +9,9 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from carlt.reporting import sheets
 from carlt.runs import paths
+from carlt.runs.examples import read_examples
 from carlt.runs.record import ClassResult, read_per_class
 from carlt.runs.text import printable
 from carlt.shots import GROUP_COLOURS
@@ -31,7 +33,8 @@ LETTERS = 110
 
 def draw_run(run_dir: Path) -> dict[str, Path]:
     """Draw the plots of a run into ``plots/``; the paths by name."""
-    return {"per_class": per_class(run_dir), "confusion": confusion(run_dir), "curves": curves(run_dir)}
+    drawn = {"per_class": per_class(run_dir), "confusion": confusion(run_dir), "curves": curves(run_dir)}
+    return drawn | {kind.replace(" ", "_"): path for kind in sheets.KINDS if (path := sheet(run_dir, kind))}
 
 
 def without_math(draw: Callable[P, R]) -> Callable[P, R]:
@@ -189,6 +192,20 @@ def curves(run_dir: Path) -> Path:
     return _save(figure, run_dir, "curves.png")
 
 
+@without_math
+def sheet(run_dir: Path, kind: str) -> Path | None:
+    """Wrong test images of the worst classes or of the most confused pairs; None where the run recorded none."""
+    examples = read_examples(run_dir)
+    rows = sheets.rows_of(examples, kind) if examples else []
+    if not examples or not rows:
+        return None
+    columns = 2 * examples.captions.shape[1]
+    figure, axes = _figure(1.35 * columns, 1.65 * len(rows) + 0.3, columns, len(rows))
+    sheets.draw_rows(np.atleast_1d(axes).flatten().tolist(), examples, rows)
+    figure.suptitle(f"{kind.capitalize()}; framed: the nearest training image", fontsize=9)
+    return _save(figure, run_dir, f"{kind.replace(' ', '_')}.png")
+
+
 def _class_ticks(axes: Any, rows: Sequence[ClassResult]) -> None:
     """Name up to 40 classes and their training images below the bars, upright where the names are long."""
     if len(rows) <= 40:
@@ -204,11 +221,11 @@ def _short(name: str, letters: int = 24) -> str:
     return name if len(name) <= letters else f"{name[: letters - 12]}...{name[-9:]}"
 
 
-def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
+def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Any, Any]:
     from matplotlib.figure import Figure  # not pyplot: no global state, no screen
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(1, columns)
+    return figure, figure.subplots(rows, columns)
 
 
 def _save(figure: Any, run_dir: Path, name: str) -> Path:

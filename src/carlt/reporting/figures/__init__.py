@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from carlt.reporting.figures import calibration, classes, confusion, sensitivity, training, twins
+from carlt.reporting.figures import calibration, classes, confusion, pictures, sensitivity, training, twins
 from carlt.reporting.figures.style import Figure, Listing, Shown, choose, looks
 from carlt.reporting.groups import DataSet, Group
 from carlt.reporting.twins import find_twins
@@ -18,6 +18,7 @@ PLOTS: dict[str, Callable[[Shown, str], Figure | None]] = {
     "training curves": training.curves,
     "CAR": training.car,
     "reliability": calibration.reliability,
+    **pictures.PLOTS,
 }
 
 

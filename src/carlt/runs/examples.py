@@ -1,0 +1,67 @@
+"""``examples.npz``: pictures of the worst classes and of the most confused pairs, for sheets and reports."""
+
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from carlt.errors import CarltError
+
+FILE = "examples.npz"
+MAX_BYTES = 256 << 20
+"""Of the content; a file of a stranger may unpack to more than memory holds."""
+
+
+class Examples(NamedTuple):
+    """Rows of test images with the training image nearest to each; ``R`` rows of at most ``K`` images."""
+
+    kinds: np.ndarray
+    """Text (R,): ``worst classes`` or ``confused pairs``."""
+    titles: np.ndarray
+    """Text (R,)."""
+    images: np.ndarray
+    """uint8 (R, K, 2, C, H, W): the test image, and the nearest training image."""
+    captions: np.ndarray
+    """Text (R, K, 2); empty where the row has fewer images."""
+
+
+def write_examples(folder: Path, examples: Examples) -> None:
+    """Write ``examples.npz`` in one step."""
+    beside = folder / f"{FILE}.part"
+    with open(beside, "wb") as file:
+        np.savez_compressed(file, **examples._asdict())
+    beside.replace(folder / FILE)
+
+
+def read_examples(folder: Path) -> Examples | None:
+    """The pictures of a run; None if it recorded none.
+
+    Raises:
+        CarltError: the file is damaged, or too large.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        with zipfile.ZipFile(path) as parts:
+            if sum(part.file_size for part in parts.infolist()) > MAX_BYTES:
+                raise CarltError(f"{path} holds more than {MAX_BYTES >> 20} MiB")
+        with np.load(path, allow_pickle=False) as arrays:
+            found = Examples(*(arrays[name] for name in Examples._fields))
+    except CarltError:
+        raise
+    except Exception as error:  # whatever a damaged file raises
+        raise CarltError(f"{path} is damaged") from error
+    rows, size = found.captions.shape[:2] if found.captions.ndim == 3 else (0, 0)
+    sound = (
+        found.images.dtype == np.uint8
+        and found.images.ndim == 6
+        and found.images.shape[:3] == found.captions.shape == (rows, size, 2)
+        and found.titles.shape == found.kinds.shape == (rows,)
+        and all(array.dtype.kind == "U" for array in (found.kinds, found.titles, found.captions))
+        and found.images.shape[3] in (1, 3)
+    )
+    if not sound:
+        raise CarltError(f"{path} is damaged: arrays of other shapes than expected")
+    return found
