@@ -116,7 +116,22 @@ def test_the_summary_is_the_result(sweep: Path, offline: dict[str, Any]) -> None
     metrics = {name: value for name, value in read_result(sweep)["metrics"].items() if value is not None}
     assert {"test/worst_class", "test/accuracy", "val/worst_class", "train/ece", "car/spectral_norm"} <= metrics.keys()
     for name, value in metrics.items():
-        assert offline["summary"][name] == pytest.approx(value), name
+        shown = name.replace("train/", "train_evaluation/")
+        assert offline["summary"][shown] == pytest.approx(value), name
+
+
+def test_the_curve_over_the_classes_is_the_table(sweep: Path, offline: dict[str, Any]) -> None:
+    rows = sorted(read_per_class(sweep), key=lambda row: -row.train_count)
+    points = [item for item in offline["history"] if "classes/rank" in item]
+    assert [(p["classes/rank"], p["classes/training_images"], p["classes/test_accuracy"]) for p in points] == [
+        (k + 1, row.train_count, pytest.approx(row.accuracy)) for k, row in enumerate(rows)
+    ]
+
+
+def test_learning_rate_and_speed_have_curves(offline: dict[str, Any]) -> None:
+    points = [item for item in offline["history"] if "train/learning_rate" in item]
+    assert len(points) == 3
+    assert all(item["train/images_per_s"] > 0 and "train/loss" in item for item in points)
 
 
 def test_the_table_has_a_row_a_class(sweep: Path, offline: dict[str, Any]) -> None:

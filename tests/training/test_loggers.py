@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from PIL import Image
 
 from carlt.errors import CarltError
 from carlt.reg import CAR
+from carlt.runs.record import write_result
 from carlt.training import loggers
 from carlt.training.callbacks.metrics_csv import write_rows
 
@@ -55,17 +57,26 @@ def test_tensorboard_says_what_to_install(tmp_path: Path, monkeypatch: pytest.Mo
 def test_tensorboard_keeps_the_curves_and_lists_the_hyperparameters(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     write_rows(tmp_path / "metrics.csv", [{"epoch": e, "step": 5 * (e + 1), "val/few": 0.1 * e} for e in range(3)])
+    picture = tmp_path / "x.png"
+    Image.new("RGB", (4, 3)).save(picture)
     logger = loggers.tensorboard_logger(tmp_path)
     config = OmegaConf.create({"choices": {"reg": "car"}, "reg": {"_target_": "carlt.reg.CAR"}, "seed": 3})
     loggers.log_config([logger], config)
     for epoch in range(3):
         logger.log_metrics({"val/few": 0.1 * epoch}, 5 * (epoch + 1))
-    loggers.log_results([logger], tmp_path, {"val/few": 0.2, "test/few": 0.3, "test/many": float("nan")}, {})
+    write_result(tmp_path, {"metrics": {}, "best": {"epoch": 1, "metrics": {"test/few": 0.4}}})
+    metrics = {"val/few": 0.2, "test/few": 0.3, "test/many": float("nan"), "train/few": 0.9}
+    loggers.log_results([logger], tmp_path, metrics, {"x": picture})
     loggers.finish([logger])
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [event.step for event in events.Scalars("val/few")] == [5, 10, 15]
     assert [(event.step, event.value) for event in events.Scalars("test/few")][-1] == (15, pytest.approx(0.3))
+    assert [events.Scalars(name)[-1].value for name in ("train_evaluation/few", "best/test/few", "best/epoch")] == [
+        pytest.approx(0.9), pytest.approx(0.4), 2,
+    ]  # fmt: skip
+    (image,) = events.Images("plots/x")
+    assert (image.step, image.width, image.height) == (15, 4, 3)
     start = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     assert b"reg/weight" in start
     assert b"seed" in start

@@ -32,10 +32,20 @@ CURVES: dict[str, dict[str, list[Any]]] = {
         "Share of a step's time": ["car/time_share"],
         "Steps left out": ["car/skipped_steps"],
     },
-    "Training": {"Loss": ["train/loss"], "Penalty": ["train/penalty"]},
+    "Training": {
+        "Loss": ["train/loss"],
+        "Penalty": ["train/penalty"],
+        "Learning rate": ["train/learning_rate"],
+        "Images per second": ["train/images_per_s"],
+    },
 }
 BARS = ("test/worst_class", "test/few", "test/balanced_accuracy", "test/accuracy")
-PICTURES = {"Confusion": "plots/confusion", "Accuracy of each class": "plots/per_class"}
+PICTURES = {
+    "Confusion": "plots/confusion",
+    "Accuracy of each class": "plots/per_class",
+    "Worst classes": "plots/worst_classes",
+    "Confused pairs": "plots/confused_pairs",
+}
 COLUMNS = ("config:reg", "config:reg/weight", "config:loss", "config:seed", "config:sweep")
 
 
@@ -88,6 +98,7 @@ def workspace(entity: str, project: str) -> Any:
         is_open=True,
         panels=[
             *(panels.MediaBrowser(title=title, media_keys=[key]) for title, key in PICTURES.items()),
+            panels.LinePlot(title="Accuracy by rank of the class", x="classes/rank", y=["classes/test_accuracy"]),
             panels.WeavePanelSummaryTable(table_name="per_class"),
         ],
     )

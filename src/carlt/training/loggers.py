@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from carlt.config.targets import parameters_of
 from carlt.errors import CarltError
 from carlt.reporting.wandb_workspace import has_wandb_key
 from carlt.runs import paths
-from carlt.runs.record import ClassResult, read_per_class
+from carlt.runs.record import ClassResult, read_per_class, read_result
 from carlt.training.callbacks.metrics_csv import read_rows
 from carlt.training.callbacks.progress import SweepPosition
 
@@ -24,6 +25,8 @@ __all__ = ["tensorboard_logger", "wandb_logger"]
 
 HPARAM_METRICS = ("test/accuracy", "test/balanced_accuracy", "test/few", "test/worst_class")
 """The columns of TensorBoard's table of hyperparameters."""
+POINTS = 200
+"""At most so many classes are points of W&B's curve over the classes."""
 EXPERIMENT = ("data", "model", "aug", "loss", "reg", "sampler", "stage", "init")
 
 
@@ -108,26 +111,59 @@ def log_config(loggers: list[Logger], config: DictConfig, **more: Any) -> None:
 
 
 def log_results(loggers: list[Logger], run_dir: Path, metrics: dict[str, float], images: dict[str, Path]) -> None:
-    """Send the metrics, the per-class table and the plots of a finished run to the loggers that can show them."""
+    """Send the metrics, the classes and the plots of a finished run to the loggers that can show them."""
+    final = _final(metrics, read_result(run_dir).get("best"))
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            import wandb
-
-            classes = [row._asdict() for row in read_per_class(run_dir)]
-            rows = [[None if value != value else value for value in row.values()] for row in classes]
-            logger.experiment.summary.update(metrics)
-            logger.experiment.log(
-                {"per_class": wandb.Table(columns=list(ClassResult._fields), data=rows)}
-                | {f"plots/{name}": wandb.Image(str(path)) for name, path in images.items()}
-            )
+            _results_to_wandb(logger, run_dir, final, images)
         elif isinstance(logger, TensorBoardLogger):
-            last = read_rows(run_dir / paths.METRICS)[-1]
-            # At the last step, and without those that have a curve: TensorBoard drops a curve after a value at step 0.
-            final = {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
-            final = {name: value for name, value in final.items() if name not in last}
-            logger.log_metrics(final, int(last["step"]))
-            logger.log_hyperparams(dict(logger.hparams), {n: final[n] for n in HPARAM_METRICS if n in final},
-                                   int(last["step"]))  # fmt: skip
+            _results_to_tensorboard(logger, run_dir, final, images)
+
+
+def _final(metrics: Mapping[str, Any], best: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The metrics of the last epoch, and with ``best/`` in front those of the best one.
+
+    ``train_evaluation/`` is the training split in evaluation mode: ``train/`` has the means over training steps.
+    """
+    last = {re.sub("^train/", "train_evaluation/", name): value for name, value in metrics.items()}
+    if not best:
+        return last
+    return last | {"best/epoch": best["epoch"] + 1} | {f"best/{name}": v for name, v in best["metrics"].items()}
+
+
+def _results_to_wandb(logger: WandbLogger, run_dir: Path, final: Mapping[str, Any], images: dict[str, Path]) -> None:
+    import wandb
+
+    classes = read_per_class(run_dir)
+    rows = [[None if value != value else value for value in row] for row in classes]
+    logger.experiment.summary.update(final)
+    logger.experiment.log(
+        {"per_class": wandb.Table(columns=list(ClassResult._fields), data=rows)}
+        | {f"plots/{name}": wandb.Image(str(path)) for name, path in images.items()}
+    )
+    # A curve over the rank of the class by its training images: W&B draws those of several runs into one plot.
+    logger.experiment.define_metric("classes/*", step_metric="classes/rank")
+    ranked = sorted(classes, key=lambda row: -row.train_count)
+    for rank in sorted({round(k * (len(ranked) - 1) / max(POINTS - 1, 1)) for k in range(POINTS)}):
+        row = ranked[rank]
+        known = {} if row.accuracy != row.accuracy else {"classes/test_accuracy": row.accuracy}
+        logger.experiment.log({"classes/rank": rank + 1, "classes/training_images": row.train_count, **known})
+
+
+def _results_to_tensorboard(
+    logger: TensorBoardLogger, run_dir: Path, final: Mapping[str, Any], images: dict[str, Path]
+) -> None:
+    from matplotlib.image import imread
+
+    last = read_rows(run_dir / paths.METRICS)[-1]
+    step = int(last["step"])
+    # At the last step, and without those that have a curve: TensorBoard drops a curve after a value at step 0.
+    finite = {name: value for name, value in final.items() if value is not None and math.isfinite(value)}
+    finite = {name: value for name, value in finite.items() if name not in last}
+    logger.log_metrics(finite, step)
+    logger.log_hyperparams(dict(logger.hparams), {n: finite[n] for n in HPARAM_METRICS if n in finite}, step)
+    for name, path in images.items():
+        logger.experiment.add_image(f"plots/{name}", imread(path)[..., :3], step, dataformats="HWC")
 
 
 def finish(loggers: list[Logger], failed: bool = False) -> None:

@@ -74,6 +74,8 @@ def trainer(epoch: int) -> Any:
         is_global_zero=True,
         callback_metrics=metrics,
         world_size=1,
+        loggers=[],
+        global_step=10,
         num_test_batches=[3],
         optimizers=[SimpleNamespace(param_groups=[{"lr": 0.05}])],
     )
@@ -177,3 +179,18 @@ def test_hints_fit_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(hints(torch.device("cpu"), "32-true", module)) == []
     module.layout = torch.channels_last
     assert list(hints(gpu, "bf16-mixed", module)) == []
+
+
+def test_loggers_receive_the_learning_rate_and_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, logged = [100.0], []
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    of = trainer(0)
+    of.loggers = [SimpleNamespace(log_metrics=lambda metrics, step: logged.append((metrics, step)))]
+    progress = Progress()
+    progress.on_train_start(of, None)  # type: ignore[arg-type]
+    progress.on_train_epoch_start(of, None)  # type: ignore[arg-type]
+    for k in range(2):
+        clock[0] += 2
+        progress.on_train_batch_end(of, None, {"loss": 0.75}, BATCH, k)  # type: ignore[arg-type]
+    progress.on_train_epoch_end(of, None)  # type: ignore[arg-type]
+    assert logged == [({"train/learning_rate": 0.05, "train/images_per_s": 4.0}, 9)]

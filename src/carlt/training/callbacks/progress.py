@@ -61,7 +61,8 @@ class Progress(Callback):
         self.console = Console()
         self.bar: Bar | None = None
         self.started = self.last_line = self.refreshed = 0.0
-        self.first_epoch = self.images = 0
+        self.epoch_started = 0.0
+        self.first_epoch = self.images = self.epoch_images = 0
         self.step = self.metrics = ""
 
     @rank_zero_only
@@ -76,10 +77,15 @@ class Progress(Callback):
         self._open("epoch", trainer.max_epochs or 0, trainer.current_epoch)
 
     @rank_zero_only
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.epoch_started, self.epoch_images = time.monotonic(), 0
+
+    @rank_zero_only
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.images += len(batch[0]) * trainer.world_size
+        self.epoch_images += len(batch[0]) * trainer.world_size
         now, batches = time.monotonic(), trainer.num_training_batches
         if now - self.refreshed < REFRESH_S and batch_idx + 1 < batches:
             return
@@ -93,6 +99,7 @@ class Progress(Callback):
             self._line(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {counter}  {self.step}")
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._log_speed(trainer)
         self.metrics = _metrics(trainer.callback_metrics)  # reduces over the ranks, so all of them must call it
         if not trainer.is_global_zero:
             return
@@ -103,6 +110,16 @@ class Progress(Callback):
         elif time.monotonic() - self.last_line >= self.plain_every_s or done == trainer.max_epochs:
             seconds = f"{time.monotonic() - self.started:.0f} s{run_left}"
             self._line(f"epoch {done}/{trainer.max_epochs}  {seconds}  {self.metrics}  {self.step}{sweep_left}")
+
+    @rank_zero_only
+    def _log_speed(self, trainer: L.Trainer) -> None:
+        """To the loggers alone: ``metrics.csv`` holds what a resumed run repeats, and the speed is not that."""
+        seconds, self.epoch_started = time.monotonic() - self.epoch_started, time.monotonic()
+        rate = {"train/learning_rate": trainer.optimizers[0].param_groups[0]["lr"]} if trainer.optimizers else {}
+        speed = {"train/images_per_s": self.epoch_images / max(seconds, 1e-9)}
+        self.epoch_images = 0
+        for logger in trainer.loggers:
+            logger.log_metrics(rate | speed, trainer.global_step - 1)  # the step of the epoch's other metrics
 
     @rank_zero_only
     def on_validation_batch_end(
