@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from carlt.errors import CarltError
 from carlt.reporting import formats
 from carlt.reporting.groups import group_by_data_set
 from carlt.reporting.published import Published
@@ -80,14 +81,14 @@ def test_one_seed_shows_no_deviation(make_run, tmp_path: Path) -> None:
 
 
 def test_latex_escapes_and_rules(table: Table) -> None:
-    text = formats.latex(table)
-    assert r"reg=a\&b\_50\%|*\textless{}x\textgreater{} & 2 &" in text
+    text = formats.latex(table, [*formats.PAPER, "worst_ratio"], differences=True)
+    assert r"a\&b\_50\%|*\textless{}x\textgreater{} & 2 &" in text
     assert r"\textbf{55.0 $\pm$ 7.1}" in text
     assert r"\textit{R\&D\_1 (ViT), published}" in text
     assert "38.3--38.5" in text
     assert text.count(r"\midrule") == 3
     columns = {line.count(" & ") for line in text.splitlines() if line.endswith(r"\\")}
-    assert columns == {9}
+    assert columns == {7}
     # Every special letter outside of commands is escaped.
     body = text[text.index(r"\toprule") :]
     assert not [i for i, letter in enumerate(body) if letter in "%_#" and body[i - 1] != "\\"]
@@ -98,6 +99,20 @@ def test_latex_special_letters() -> None:
     assert [formats._latex_number(text) for text in ("-1.5 ± 0.2", "+1", "-", "1-2")] == [
         r"$-$1.5 $\pm$ 0.2", "+1", "--", "1--2",
     ]  # fmt: skip
+
+
+def test_latex_of_chosen_metrics_with_short_labels(table: Table) -> None:
+    text = formats.latex(table)
+    assert " & n & many & med. & few & all & worst" in text
+    assert "minus" not in text
+    assert "minus" in formats.latex(table, differences=True)
+    assert [formats._short(label) for label in ("reg=car, loss=ce", "reg=none", "reg=none, reg.beta=0.9, loss=ce",
+                                                "reg=car minus reg=none, loss=ce")] == [
+        "car, ce", "none", "reg.beta=0.9, ce", "car minus ce",
+    ]  # fmt: skip
+    assert " & n & few" in formats.latex(table, ["few"])
+    with pytest.raises(CarltError, match="metrics=top1: no such metric among many, medium, few"):
+        formats.latex(table, ["few", "top1"])
 
 
 def test_csv_gives_back_every_number(table: Table) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from carlt.errors import CarltError
 from carlt.reporting.statistics import Difference, MeanAndStd
 from carlt.reporting.summary import Column, Table
 from carlt.runs.text import spreadsheet_cell
@@ -18,6 +19,15 @@ NOTE = (
     "Differences are paired by seed (n pairs), ± half their 95 % confidence interval; "
     "*: the interval excludes zero (three pairs or more; one or two prove nothing). "
     "A dash: not defined; WR is not, where the worst class is never right on the training split."
+)
+PAPER = ("many", "medium", "few", "accuracy", "worst_class")
+"""The columns of LaTeX tables, as in the paper."""
+SHORT = {"medium": "med.", "overall": "all", "worst class": "worst", "worst 10 %": "w. 10 %", "classes at 0": "at 0"}
+CHOICES = ("reg=", "loss=", "aug=", "model=", "stage=", "sampler=", "preset=")
+"""Settings whose value is clear without its key."""
+LATEX_NOTE = (
+    "Test accuracy in %, mean ± standard deviation over n seeds; bold: best mean; worst: the class with the lowest "
+    "accuracy."
 )
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -40,9 +50,12 @@ def headings(table: Table) -> list[str]:
     return ["configuration", "n", *(table.columns[i].heading for i in table.shown())]
 
 
-def lines(table: Table) -> Iterator[Line]:
-    """The lines of the parts ``measured``, ``difference`` and ``published``, in this order."""
-    shown = table.shown()
+def lines(table: Table, shown: Sequence[int] | None = None) -> Iterator[Line]:
+    """The lines of the parts ``measured``, ``difference`` and ``published``, in this order.
+
+    ``shown`` are indices of columns; by default those of ``table.shown()``.
+    """
+    shown = table.shown() if shown is None else shown
     for row in table.rows:
         cells = [(format_estimate(row.estimates[i], table.columns[i], row.runs), row.best[i]) for i in shown]
         yield Line("measured", row.label, str(row.runs), cells)
@@ -90,25 +103,52 @@ def markdown(table: Table) -> str:
     return "\n".join([*text, "", *(f"- {_markdown(sentence)}" for sentence in said)]).rstrip() + "\n"
 
 
-def latex(table: Table) -> str:
-    """A ``table`` environment with booktabs' rules."""
-    head = headings(table)
+def latex(table: Table, metrics: Sequence[str] = PAPER, *, differences: bool = False) -> str:
+    """A ``table`` environment no wider than a column, with booktabs' rules.
+
+    Args:
+        metrics: of the test split, by the names that the records use, in the order of the columns.
+        differences: whether the differences to the baseline have lines of their own.
+
+    Raises:
+        CarltError: a metric that tables do not have.
+    """
+    known = {column.metric.removeprefix("test/"): i for i, column in enumerate(table.columns)}
+    if unknown := [name for name in metrics if name not in known]:
+        raise CarltError(f"metrics={','.join(unknown)}: no such metric among {', '.join(known)}")
+    shown = [known[name] for name in metrics]
+    head = ["", "n", *(SHORT.get(table.columns[i].heading, table.columns[i].heading) for i in shown)]
     body: list[str] = []
     part = "measured"
-    for line in lines(table):
+    for line in lines(table, shown):
+        if line.part == "difference" and not differences:
+            continue
         if line.part != part:
             part = line.part
             body.append(r"\midrule")
         cells = [rf"\textbf{{{_latex_number(cell)}}}" if best else _latex_number(cell) for cell, best in line.cells]
-        label = rf"\textit{{{_latex(line.label)}}}" if part == "published" else _latex(line.label)
+        text = _latex(_short(line.label))
+        label = rf"\textit{{{text}}}" if part == "published" else text
         body.append(" & ".join([label, _latex_number(line.n), *cells]) + r" \\")
-    caption = " ".join([f"{table.title}: {table.epoch}.", NOTE, *notes(table)])
+    caption = " ".join([f"{table.title}: {table.epoch}.", LATEX_NOTE, *notes(table)])
     return "\n".join([
-        "% needs \\usepackage{booktabs}", r"\begin{table}", r"\centering", r"\footnotesize",
-        rf"\caption{{{_latex(caption)}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", " & ".join(map(_latex, head)) + r" \\",
-        r"\midrule", *body, r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
+        "% needs \\usepackage{booktabs,graphicx}", r"\begin{table}", r"\centering", r"\footnotesize",
+        r"\setlength{\tabcolsep}{3pt}", rf"\caption{{{_latex(caption)}}}",
+        # Shrunk where it is wider than the column, never enlarged.
+        r"\resizebox{\ifdim\width>\columnwidth\columnwidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{@{{}}l{'r' * (len(head) - 1)}@{{}}}}", r"\toprule",
+        " & ".join(map(_latex, head)) + r" \\", r"\midrule", *body, r"\bottomrule", r"\end{tabular}}", r"\end{table}",
+        "",
     ])  # fmt: skip
+
+
+def _short(label: str) -> str:
+    """The values of a label without their keys and without ``reg=none``: ``car, ce`` of ``reg=car, loss=ce``."""
+    ours, minus, theirs = label.partition(" minus ")
+    if minus:
+        return f"{_short(ours)} minus {_short(theirs)}"
+    parts = [part for part in label.split(", ") if part != "reg=none"] or [label]
+    return ", ".join(part.partition("=")[2] if part.startswith(CHOICES) else part for part in parts)
 
 
 def as_csv(tables: Sequence[Table]) -> str:
