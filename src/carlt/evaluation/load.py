@@ -1,5 +1,6 @@
 """A finished run as an object: its network, its classes and its metrics, from its folder alone."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from torch import Tensor
 from carlt.config.instantiate import build, part_class
 from carlt.config.stored import load_config, without_initial_weights
 from carlt.data.batch import View
+from carlt.evaluation.predict import Prediction, find_images, predict
 from carlt.runs import paths
 from carlt.runs.reading import read_run
 from carlt.training.build import build_module, load_weights, quiet_libraries
@@ -50,6 +52,29 @@ class TrainedRun:
     def probabilities(self, images: Tensor) -> Tensor:
         """Class probabilities (N, C) of uint8 images (N, channels, H, W) of any size."""
         return self.model(self.transform(images, torch.Generator())).float().softmax(1)
+
+    def predict(
+        self, images: Path | str | Iterable[Path | str], *, top_k: int = 5, batch_size: int = 64
+    ) -> Iterator[Prediction]:
+        """Predict the classes of image files. A file that cannot be read gives a ``Prediction`` with its ``error``.
+
+        Args:
+            images: a file, a folder (with its subfolders), a glob pattern, or several of these.
+            top_k: classes per image, at least 1.
+            batch_size: images per step of the network, at least 1.
+
+        Raises:
+            CarltError: no such file or folder, no images in it, or a number below 1.
+        """
+        return predict(
+            torch.no_grad()(lambda pixels: self.model(pixels).float().softmax(1)),
+            lambda image: self.transform(image, torch.Generator()),
+            find_images(images),
+            self.class_names,
+            channels=part_class(self.config, "data").channels,
+            top_k=top_k,
+            batch_size=batch_size,
+        )
 
 
 def load_run(folder: Path | str, which: str = "last", *, trust: bool = False) -> TrainedRun:
