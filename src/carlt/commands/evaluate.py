@@ -8,6 +8,7 @@ from typing import Any
 
 from carlt.commands.arguments import Parser
 from carlt.errors import CarltError, exit_with
+from carlt.runs.faults import write_errors
 
 NAME = "carlt.evaluate"
 POSTHOC = ("none", "tau_norm", "logit_adjusted")
@@ -52,7 +53,8 @@ def main() -> None:
         from carlt.evaluation.evaluate import evaluate, evaluate_posthoc
 
         if arguments.posthoc != "none":
-            record = evaluate_posthoc(folder, arguments.posthoc, tau, arguments.which, arguments.words, trust=trust)
+            with write_errors(folder, "the record belongs in the run folder; copy that to where you may write"):
+                record = evaluate_posthoc(folder, arguments.posthoc, tau, arguments.which, arguments.words, trust=trust)
             _print_posthoc(*record)
             return
         outcome = evaluate(folder, arguments.which, arguments.words, trust=trust)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from carlt.commands.arguments import Parser
 from carlt.errors import CarltError, exit_with
+from carlt.runs.faults import write_errors
 
 if TYPE_CHECKING:
     from carlt.data import LongTailDataModule
@@ -58,11 +59,9 @@ def prepare(data: "LongTailDataModule", verify: "Verify" = "files", out: Path = 
     if verify == "full":
         print("every image of these splits decodes")
     picture = out / f"{data.name}_profile.png"
-    try:
+    with write_errors(picture, "choose another out=<folder>"):
         out.mkdir(parents=True, exist_ok=True)
         overview.draw_profile(data.name, splits, picture)
-    except OSError as error:
-        raise CarltError(f"{picture} cannot be written ({error.strerror}); choose another out=<folder>") from None
     print(f"profile drawn in {picture}")
     return splits
 
@@ -72,11 +71,9 @@ def show_augmentations(data: "LongTailDataModule", module: "LongTailClassifier",
     from carlt.training import augmentation_grid
 
     path = out / f"{data.name}_augmentations.png"
-    try:
+    with write_errors(path, "choose another out=<folder>"):
         out.mkdir(parents=True, exist_ok=True)
         augmentation_grid.draw(data, module, path)
-    except OSError as error:
-        raise CarltError(f"{path} cannot be written ({error.strerror})") from None
     print(f"drawn in {path}")
     return path
 

@@ -14,6 +14,7 @@ from carlt.reporting.groups import DataSet, Group, drop_repeats, group_by_data_s
 from carlt.reporting.page import Section, page
 from carlt.reporting.published import published
 from carlt.reporting.summary import summarize
+from carlt.runs.faults import write_errors
 from carlt.runs.paths import write_text_atomic
 from carlt.runs.reading import read_runs
 from carlt.runs.text import printable
@@ -66,13 +67,12 @@ def main() -> None:
                 options.refuse(word)
         if not arguments.words:
             raise CarltError("no folder given; python -m carlt.report --help shows the usage")
-        report(arguments)
+        with write_errors(arguments.out, "choose another out=<folder>"):
+            report(arguments)
     except CarltError as error:
         exit_with(NAME, error)
     except BrokenPipeError:  # as in report ... | head
         sys.stderr.close()
-    except OSError as error:
-        exit_with(NAME, CarltError(f"{error.filename} cannot be read or written ({error.strerror})"))
 
 
 def report(arguments: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ from carlt.config.schema import validate
 from carlt.config.stored import without_initial_weights
 from carlt.errors import CarltError
 from carlt.runs import paths
+from carlt.runs.faults import write_errors
 from carlt.runs.hash import run_hash
 from carlt.runs.locks import claim_folder
 
@@ -86,7 +87,8 @@ def run(
     if hash_in_name:
         folder = folder.with_name(f"{folder.name}_{identity[:8]}")
     claim = claim_folder(folder, new=not config.resume) if is_first_process() else nullcontext()
-    with claim, _own_process_group():
+    remedy = f"mend that, then go on with: python -m carlt.train resume={folder}"
+    with write_errors(folder, remedy), claim, _own_process_group():
         return _run(config, folder, data, identity, position)
 
 
@@ -100,7 +102,7 @@ def _run(
     from carlt.training import build, loggers
 
     last = paths.checkpoint(folder, "last")
-    resumes = bool(config.resume) and last.is_file()
+    resumes = bool(config.resume) and build.has_begun(folder)
     initial = build.initial_weights(config) if config.get("stage") and not resumes else None
     module = build.build_module(without_initial_weights(config) if resumes else config, data, initial)
     if resumes:

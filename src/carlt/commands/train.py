@@ -15,6 +15,7 @@ from carlt.config.choices import named_choices
 from carlt.config.compose import add_config_dir, conf_dir, search_path_override
 from carlt.config.stored import load_config, resumed_config
 from carlt.errors import CarltError, exit_with
+from carlt.runs.faults import write_errors
 from carlt.sweeps import plan
 
 NAME = "carlt.train"
@@ -108,7 +109,11 @@ def _sweep(arguments: argparse.Namespace) -> int:
     else:
         checked = overrides.sweep_overrides("train", arguments.overrides)
     sweep, complete = plan.plan(checked)
-    trust = arguments.trust
+    with write_errors(sweep.folder, "mend that, then give the same command again"):
+        return _run_jobs(sweep, complete, arguments.trust)
+
+
+def _run_jobs(sweep: plan.Sweep, overrides: Sequence[str], trust: bool) -> int:
 
     def job(composed: DictConfig) -> Any:
         from hydra.core.hydra_config import HydraConfig
@@ -127,7 +132,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
             exit_with(NAME, error)
         return run_job(plan.current(), config, objective, is_first_process(), run)
 
-    code, failed = _outcome(lambda: _hydra_command(["--multirun", *complete, search_path_override()], job))
+    code, failed = _outcome(lambda: _hydra_command(["--multirun", *overrides, search_path_override()], job))
     if failed:  # Hydra did not reach the end of the sweep
         plan.conclude(sweep)
     return plan.exit_code(sweep, code)

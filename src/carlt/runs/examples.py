@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from carlt.errors import CarltError
+from carlt.runs.paths import written_whole
 
 FILE = "examples.npz"
 MAX_BYTES = 256 << 20
@@ -28,10 +29,8 @@ class Examples(NamedTuple):
 
 def write_examples(folder: Path, examples: Examples) -> None:
     """Write ``examples.npz`` in one step."""
-    beside = folder / f"{FILE}.part"
-    with open(beside, "wb") as file:
+    with written_whole(folder / FILE) as beside, open(beside, "wb") as file:
         np.savez_compressed(file, **examples._asdict())
-    beside.replace(folder / FILE)
 
 
 def read_examples(folder: Path) -> Examples | None:

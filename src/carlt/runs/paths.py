@@ -1,5 +1,7 @@
-"""The names of the files of a run folder."""
+"""The names of the files of a run folder, and how they are written."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 CONFIG = "config.yaml"
@@ -18,8 +20,22 @@ def checkpoint(run_dir: Path, which: str) -> Path:
 
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """Write a file whole or not at all: beside its place first, then moved over it."""
+    """Write a file whole or not at all."""
+    with written_whole(path) as beside:
+        beside.write_text(text)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A place beside ``path`` to write to in the block; it is then moved over ``path``, or removed if that failed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".part")
-    beside.write_text(text)
-    beside.replace(path)
+    try:
+        yield beside
+        beside.replace(path)
+    except BaseException as error:
+        beside.unlink(missing_ok=True)
+        # Writers of archives report an error of their own, whose context is the disk's.
+        if not isinstance(error, OSError) and isinstance(error.__context__, OSError):
+            raise OSError(error.__context__.errno, error.__context__.strerror, str(path)) from None
+        raise

@@ -97,9 +97,8 @@ def write_confusion(
 ) -> None:
     """``confusion.npz``: the non-zero test cells; ``count[k]`` images of class ``true[k]`` predicted as
     ``predicted[k]``."""
-    np.savez_compressed(
-        run_dir / paths.CONFUSION, true=true, predicted=predicted, count=count, num_classes=np.array(num_classes)
-    )
+    with paths.written_whole(run_dir / paths.CONFUSION) as beside, open(beside, "wb") as file:
+        np.savez_compressed(file, true=true, predicted=predicted, count=count, num_classes=np.array(num_classes))
 
 
 def _finite(value: Any) -> Any:

@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,25 @@ def _loss_class(config: DictConfig) -> type[LogitsLoss] | type[NetworkLoss]:
 def initial_weights(config: DictConfig) -> dict[str, Tensor]:
     """The state of the run that a second stage begins with."""
     return read_checkpoint(paths.checkpoint(Path(config.init_run), "last"))["state_dict"]
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether the run in ``folder`` has saved anything to go on from.
+
+    Raises:
+        CarltError: it has, but its last checkpoint is missing or damaged.
+    """
+    last, best = paths.checkpoint(folder, "last"), paths.checkpoint(folder, "best")
+    if not any(path.exists() for path in (last, best, folder / paths.RESULT, folder / paths.METRICS)):
+        return False
+    try:
+        read_checkpoint(last)
+    except CarltError as error:
+        remedy = "start a new run"
+        with suppress(CarltError):
+            remedy = f"go on from the best epoch ({read_checkpoint(best)['epoch'] + 1}) with: cp {best} {last}"
+        raise CarltError(f"resume={folder}: {error}; {remedy}") from None
+    return True
 
 
 def check_resumable(checkpoint: Path, module: LongTailClassifier, config: DictConfig, data: LongTailDataModule) -> int:

@@ -80,14 +80,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target and moves: a kill leaves the old file whole, wherever the temporary folder lies."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(target.name + ".part")
-        with open(beside, "wb") as file:
+        with paths.written_whole(Path(path)) as beside, open(beside, "wb") as file:
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(target)
 
     def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
         return read_checkpoint(Path(path))

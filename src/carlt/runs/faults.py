@@ -1,0 +1,29 @@
+"""A full or read-only disk ends a command with one line."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from carlt.errors import CarltError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+
+
+@contextmanager
+def write_errors(folder: Path, remedy: str) -> Iterator[None]:
+    """Turn the operating system's refusal to write in the block into a CarltError that ends in ``remedy``.
+
+    Args:
+        folder: the place to name where the error itself names no file.
+    """
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or folder
+        if error.errno in FULL:
+            raise CarltError(f"no space left to write {place} ({error.strerror}): {remedy}") from None
+        if error.errno in READ_ONLY:
+            raise CarltError(f"{place} cannot be opened or written ({error.strerror}): {remedy}") from None
+        raise
