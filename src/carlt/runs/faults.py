@@ -8,7 +8,7 @@ from pathlib import Path
 from carlt.errors import CarltError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 
 
 @contextmanager
@@ -24,6 +24,6 @@ def write_errors(folder: Path, remedy: str) -> Iterator[None]:
         place = error.filename or folder
         if error.errno in FULL:
             raise CarltError(f"no space left to write {place} ({error.strerror}): {remedy}") from None
-        if error.errno in READ_ONLY:
+        if error.errno in REFUSED:
             raise CarltError(f"{place} cannot be opened or written ({error.strerror}): {remedy}") from None
         raise
