@@ -1,6 +1,9 @@
 """Predictions for image files: which files are found, and what the network says of them."""
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +12,7 @@ from PIL import Image
 import carlt
 from carlt.data import DigitsLT
 from carlt.errors import CarltError
-from carlt.evaluation.predict import find_images
+from carlt.evaluation.evaluate import evaluate_posthoc
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -42,21 +45,41 @@ def test_modes_and_sizes_of_pictures(finished: Path, tmp_path: Path) -> None:
     assert all(each.error is None and len(each.classes) == 5 for each in found)
 
 
-def test_find_images(tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    for name in ("b.PNG", "a.jpg", "sub/ünï.webp", "notes.txt"):
-        (tmp_path / name).touch()
-    a, b, sub = tmp_path / "a.jpg", tmp_path / "b.PNG", tmp_path / "sub" / "ünï.webp"
-    assert find_images(tmp_path) == [a, b, sub]
-    assert find_images(f"{tmp_path}/**/*") == [a, b, sub]
-    assert find_images([b, str(tmp_path), a]) == [b, a, sub]
-    for wrong, message in (("nowhere", "does not exist"), ("*.gif", "has no images"), ([], "list is empty")):
-        with pytest.raises(CarltError, match=message):
-            find_images(str(tmp_path / wrong) if wrong else wrong)
-
-
-@pytest.mark.parametrize("wrong", [{"top_k": 0}, {"batch_size": 0}])
-def test_numbers_below_one_are_refused(finished: Path, tmp_path: Path, wrong: dict[str, int]) -> None:
+@pytest.mark.parametrize("wrong", [{"top_k": 0}, {"batch_size": 0}, {"tau": -1.0}])
+def test_numbers_out_of_range_are_refused(finished: Path, tmp_path: Path, wrong: dict[str, Any]) -> None:
     (tmp_path / "a.png").touch()
-    with pytest.raises(CarltError, match="expected at least 1"):
+    with pytest.raises(CarltError, match=r"expected (a number, )?at least"):
         carlt.load_run(finished).predict(tmp_path, **wrong)
+
+
+def test_a_tau_adds_the_classes_under_equal_frequencies(finished: Path, tmp_path: Path) -> None:
+    Image.new("L", (8, 8), 99).save(tmp_path / "a.png")
+    run = carlt.load_run(finished)
+    assert run.tau is None
+    (plain,) = run.predict(tmp_path, top_k=10)
+    assert plain.adjusted_classes == ()
+    (found,) = run.predict(tmp_path, top_k=10, tau=2.0)
+    given = dict(zip(found.classes, found.probabilities, strict=True))
+    prior = dict(zip(run.class_names, (run.class_counts / run.class_counts.sum()).tolist(), strict=True))
+    scores = {name: value / prior[name] ** 2 for name, value in given.items()}
+    for name, value in zip(found.adjusted_classes, found.adjusted_probabilities, strict=True):
+        assert value == pytest.approx(scores[name] / sum(scores.values()), rel=1e-4)
+    assert found.adjusted_classes[0] != found.classes[0]  # three epochs have learned little but the prior
+
+
+def test_the_tau_is_the_one_that_the_run_has_a_record_of(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    evaluate_posthoc(folder, "logit_adjusted", overrides=["data.val_per_class=1"])
+    Image.new("L", (8, 8), 99).save(tmp_path / "a.png")
+    run = carlt.load_run(folder)
+    record = folder / "posthoc" / "logit_adjusted" / "result.json"
+    assert run.tau == json.loads(record.read_text())["posthoc"]["tau"]
+    (found,) = run.predict(tmp_path / "a.png")
+    assert len(found.adjusted_classes) == 5
+    assert carlt.load_run(folder, str(folder / "checkpoints" / "last.ckpt")).tau is None  # chosen for the last epoch
+    record.write_text('{"posthoc": {"tau": "much"}}')
+    with pytest.raises(CarltError, match="tau=much: expected a number"):
+        carlt.load_run(folder)

@@ -1,5 +1,6 @@
 """A finished run as an object: its network, its classes and its metrics, from its folder alone."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,13 @@ from torch import Tensor
 from carlt.config.instantiate import build, part_class
 from carlt.config.stored import load_config, without_initial_weights
 from carlt.data.batch import View
-from carlt.evaluation.predict import Prediction, find_images, predict
+from carlt.errors import CarltError
+from carlt.evaluation.find_images import find_images
+from carlt.evaluation.predict import Network, Prediction, predict
+from carlt.functional.adjustment import without_prior
 from carlt.runs import paths
 from carlt.runs.reading import read_run
+from carlt.runs.record import read_result
 from carlt.training.build import build_module, load_weights, quiet_libraries
 from carlt.training.callbacks import read_checkpoint
 from carlt.training.module import LongTailClassifier
@@ -47,6 +52,11 @@ class TrainedRun:
     result: dict[str, Any]
     """The content of ``result.json``."""
     config: DictConfig
+    checkpoint: Path
+    """The file that the weights are from."""
+    tau: float | None = None
+    """Strength of the prior adjustment of predictions: that of the run's record of ``carlt.evaluate
+    posthoc=logit_adjusted``, if it has one, for the last epoch; None adjusts nothing."""
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
@@ -54,27 +64,34 @@ class TrainedRun:
         return self.model(self.transform(images, torch.Generator())).float().softmax(1)
 
     def predict(
-        self, images: Path | str | Iterable[Path | str], *, top_k: int = 5, batch_size: int = 64
+        self,
+        images: Path | str | Iterable[Path | str],
+        *,
+        top_k: int = 5,
+        batch_size: int = 64,
+        tau: float | None = None,
     ) -> Iterator[Prediction]:
         """Predict the classes of image files. A file that cannot be read gives a ``Prediction`` with its ``error``.
 
         Args:
-            images: a file, a folder (with its subfolders), a glob pattern, or several of these.
+            images: a file, a folder (with its subfolders), a glob pattern, a list file, or several of these
+                (``carlt.evaluation.find_images``).
             top_k: classes per image, at least 1.
             batch_size: images per step of the network, at least 1.
+            tau: strength of the prior adjustment, at least 0; by default the ``tau`` of the run.
 
         Raises:
-            CarltError: no such file or folder, no images in it, or a number below 1.
+            CarltError: no such file or folder, no images in it, or a number out of range.
         """
-        return predict(
-            torch.no_grad()(lambda pixels: self.model(pixels).float().softmax(1)),
+        tau = self.tau if tau is None else _checked_tau(tau, "tau")
+        network = Network(
+            torch.no_grad()(lambda pixels: self.model(pixels.to(self.model.device)).float().cpu()),
             lambda image: self.transform(image, torch.Generator()),
-            find_images(images),
             self.class_names,
-            channels=part_class(self.config, "data").channels,
-            top_k=top_k,
-            batch_size=batch_size,
+            part_class(self.config, "data").channels,
+            None if tau is None else lambda logits: without_prior(logits, self.class_counts, tau),
         )
+        return predict(network, find_images(images), top_k=top_k, batch_size=batch_size)
 
 
 def load_run(folder: Path | str, which: str = "last", *, trust: bool = False) -> TrainedRun:
@@ -115,4 +132,22 @@ def load_run(folder: Path | str, which: str = "last", *, trust: bool = False) ->
         metrics=run.result["metrics"],
         result=run.result,
         config=config,
+        checkpoint=path,
+        tau=_recorded_tau(folder) if which == "last" else None,
     )
+
+
+def _recorded_tau(folder: Path) -> float | None:
+    """The tau that ``carlt.evaluate posthoc=logit_adjusted`` chose on the validation split, if that was done."""
+    record = folder / "posthoc" / "logit_adjusted"
+    if not (record / paths.RESULT).is_file():
+        return None
+    found = read_result(record)
+    posthoc = found.get("posthoc") if isinstance(found, dict) else None
+    return _checked_tau(posthoc.get("tau") if isinstance(posthoc, dict) else None, f"{record / paths.RESULT}: tau")
+
+
+def _checked_tau(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise CarltError(f"{name}={value}: expected a number, at least 0")
+    return float(value)

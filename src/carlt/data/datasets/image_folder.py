@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from carlt.data.datasets.in_memory import decode_all
 from carlt.data.images import FileImages, Split, Splits
 from carlt.data.io.decode import EXTENSIONS
 from carlt.data.io.verify import Verify, usable
+from carlt.data.io.walk import image_files
 from carlt.data.module import LongTailDataModule, require
 from carlt.data.subsets import Profile, Rule, make_long_tailed, rank_images
 from carlt.errors import CarltError, at_least
@@ -120,7 +120,7 @@ class ImageFolder(LongTailDataModule):
                 raise CarltError(
                     f"classes {other!r} and {name!r} in {base} have one name but for case and spaces; rename one"
                 )
-        empty = [name for name in found if next(_images(base / name), None) is None]
+        empty = [name for name in found if next(image_files(base / name), None) is None]
         if empty and self.on_error == "raise":
             raise CarltError(
                 f"class folder {base / empty[0]} has no image ({len(empty)} such); fill or remove it, or leave such "
@@ -145,7 +145,7 @@ class ImageFolder(LongTailDataModule):
             log.warning(
                 "left out %d folders that are no training class, the first: %s", len(unknown), base / unknown[0]
             )
-        names = [sorted(_images(base / name)) for name in classes]
+        names = [sorted(image_files(base / name)) for name in classes]
         targets = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(files) for files in names]))
         paths = [os.path.relpath(file, self.root) for files in names for file in files]
         return Split(FileImages(self.root, paths, self.on_error), targets) if paths else None
@@ -173,11 +173,3 @@ class ImageFolder(LongTailDataModule):
             return split
         assert isinstance(split.images, FileImages)
         return split.subset(usable(split.images, self.verify, self.num_workers, lambda index: "in its class folder"))
-
-
-def _images(folder: Path) -> Iterator[str]:
-    """Paths of the image files anywhere below ``folder``; hidden files and other extensions are no images."""
-    for parent, _, files in os.walk(folder, followlinks=True):
-        for file in files:
-            if os.path.splitext(file)[1].lower() in EXTENSIONS and not file.startswith("."):
-                yield os.path.join(parent, file)

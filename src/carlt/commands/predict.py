@@ -1,0 +1,192 @@
+"""``python -m carlt.predict run=<run folder> images=<images>``: the most probable classes of image files."""
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from carlt.commands.arguments import Parser
+from carlt.errors import CarltError, exit_with
+from carlt.runs.faults import write_errors
+from carlt.runs.locks import exclusive_lock
+from carlt.runs.text import printable
+
+if TYPE_CHECKING:
+    from carlt.evaluation.load import TrainedRun
+    from carlt.evaluation.prediction_file import Rows
+
+NAME = "carlt.predict"
+SOME_FAILED, INTERRUPTED = 1, 128 + 2
+
+
+def parser() -> Parser:
+    """The options of the command; all other words are images."""
+    found = Parser(
+        NAME,
+        usage="python -m carlt.predict run=<run folder> images=<images> [output=<file>] [key=value ...]",
+        description="""The most probable classes of image files, by the network of a run. The images that it was
+trained on are not needed.
+
+A file that cannot be read is named and gets a row with its error; the others go on, and the exit code is 1. A command
+that was stopped goes on where it was if it is given again: images that have a prediction are left out, errors are tried
+again. Beside the output, <output>.json keeps the run, the checkpoint's sha256 and the options.""",
+        epilog="""Examples:
+  python -m carlt.predict run=runs/x images=photo.jpg
+  python -m carlt.predict run=runs/x images=photos output=predictions.csv
+  python -m carlt.predict run=runs/x images='photos/**/*.png' output=predictions.jsonl top_k=3
+  python -m carlt.predict run=runs/x images=list.txt output=predictions.csv     (a path in each line)""",
+    )
+    found.add_key("run", "<folder>", help="the run folder: it holds config.yaml, result.json and checkpoints/")
+    found.add_key("images", "<file|folder|pattern|list.txt>", help="what to predict; further words are more images, as "
+                  "a shell's own patterns give them")  # fmt: skip
+    found.add_key("output", "<file>", help="a file that ends in .csv or .jsonl; by default CSV is printed")
+    found.add_key("which", "last|best|<file>", default="last", help="the last epoch (default), the best epoch, or a "
+                  "checkpoint file")  # fmt: skip
+    found.add_key("top_k", "<number>", type=_count, default=5, help="classes per image; default: 5")
+    found.add_key("tau", "<number>", type=_strength, help="add the classes under equal frequencies, softmax(logits - "
+                  "tau log prior); by default with the tau of carlt.evaluate posthoc=logit_adjusted, if that was done "
+                  "for this run")  # fmt: skip
+    found.add_key("batch_size", "<number>", type=_count, default=64, help="images per step; default: 64")
+    found.add_key("device", "<cpu|cuda|cuda:1|...>", help="default: the GPU if there is one")
+    found.add_key("trust", choices=("true", "false"), default="false", help="load classes that are not carlt's own. "
+                  "That runs their code: only for folders that you made")  # fmt: skip
+    return found
+
+
+def main() -> None:
+    """The command."""
+    options = parser()
+    arguments = options.parse_words(sys.argv[1:])
+    try:
+        for word in arguments.words:
+            if "=" in word and not Path(word).exists():
+                options.refuse(word)
+        if not arguments.run:
+            raise CarltError("run=<run folder> is missing")
+        images = [*([arguments.images] if arguments.images else []), *arguments.words]
+        if not images:
+            raise CarltError("images=<file, folder, pattern or list.txt> is missing")
+        failed = predict(arguments, images)
+    except CarltError as error:
+        exit_with(NAME, error)
+    except BrokenPipeError:  # as in predict ... | head
+        sys.stderr.close()
+        return
+    except KeyboardInterrupt:
+        again = "; the same command goes on" if arguments.output else ""
+        print(f"{NAME}: interrupted{again}", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+    if failed:
+        raise SystemExit(SOME_FAILED)
+
+
+def predict(arguments: argparse.Namespace, images: Sequence[str]) -> int:
+    """Write or print the predictions; returns the number of files that could not be read."""
+    from carlt.evaluation.find_images import find_images
+    from carlt.evaluation.load import load_run
+    from carlt.evaluation.prediction_file import ENCODING, FORMATS, CsvRows, begin, check_output
+
+    output = Path(arguments.output) if arguments.output else None
+    if output is not None:
+        check_output(output)
+    files = find_images(images)
+    run = load_run(arguments.run, arguments.which, trust=arguments.trust == "true")
+    _move(run, arguments.device)
+    tau = run.tau if arguments.tau is None else arguments.tau
+    top_k = min(arguments.top_k, len(run.class_names))
+    if output is None:
+        rows: Rows = CsvRows(top_k, tau is not None)
+        print(rows.header, end="")
+        return _predict(run, files, arguments, rows, sys.stdout)
+    rows = FORMATS[output.suffix.lower()](top_k, tau is not None)
+    with (
+        write_errors(output, "the same command goes on once that is mended, or choose another output="),
+        _lock(output),
+    ):
+        done = begin(output, rows, _origin(run, top_k, tau))
+        left = [path for path in files if rows.name(path) not in done]
+        failed = 0
+        if left:
+            with open(output, "a", buffering=1, **ENCODING) as file:  # type: ignore[call-overload]
+                failed = _predict(run, left, arguments, rows, file)
+    before = f", {len(files) - len(left):,} of them from before" if len(left) < len(files) else ""
+    print(f"{len(files) - failed:,} predictions in {printable(str(output))}{before}")
+    return failed
+
+
+def _predict(run: "TrainedRun", files: list[Path], arguments: argparse.Namespace, rows: "Rows", file: TextIO) -> int:
+    """Predict ``files`` into ``file`` with a progress bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    bad = 0
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    shown = sys.stderr.isatty() and not (file is sys.stdout and sys.stdout.isatty())
+    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
+        task = bar.add_task("", total=len(files))
+        found = run.predict(files, top_k=arguments.top_k, batch_size=arguments.batch_size, tau=arguments.tau)
+        for prediction in found:
+            file.write(rows.line(prediction))
+            if prediction.error is not None:
+                bad += 1
+                console.print(printable(prediction.error), markup=False, highlight=False, soft_wrap=True)
+            bar.advance(task)
+    if bad:
+        print(f"{bad:,} of {len(files):,} files could not be read", file=sys.stderr)
+    return bad
+
+
+def _origin(run: "TrainedRun", top_k: int, tau: float | None) -> dict[str, Any]:
+    """What the predictions depend on."""
+    from carlt.data.facts import file_digest
+
+    return {
+        "checkpoint": file_digest(run.checkpoint),
+        "run_hash": run.result.get("run_hash"),
+        "top_k": top_k,
+        "tau": tau,
+    }
+
+
+def _move(run: "TrainedRun", device: str | None) -> None:
+    """Put the network on ``device``, by default on a GPU if there is one."""
+    import torch
+
+    try:
+        run.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except (RuntimeError, AssertionError) as error:
+        raise CarltError(f"device={device}: {str(error).splitlines()[0]}") from None
+
+
+@contextmanager
+def _lock(output: Path) -> Iterator[None]:
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CarltError(f"{output.parent} cannot be made ({error.strerror}); choose another output=") from None
+    with exclusive_lock(output.with_name(output.name + ".lock"), output):
+        yield
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number, at least 1")
+    return int(text)
+
+
+def _strength(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number, at least 0")
+    return value
+
+
+if __name__ == "__main__":
+    main()
