@@ -4,7 +4,8 @@
 >>> carlt.__version__
 '0.2.0'
 
-``carlt.CAR`` needs torch alone. ``carlt.train(...)`` and ``carlt.load_run(folder)`` need the whole installation.
+``carlt.CAR`` needs torch alone. ``carlt.train(...)`` and ``carlt.load_run(folder)`` need the extra ``train``:
+``pip install 'carlt[train]'``.
 """
 
 import importlib
@@ -30,6 +31,10 @@ def __getattr__(name: str) -> Any:
     """Import what is public when it is first used, so that ``from carlt import CAR`` loads torch and nothing else."""
     if name not in _HOMES:
         raise AttributeError(f"module 'carlt' has no attribute {name!r}; it has {', '.join(__all__)}")
+    if name != "CAR":
+        from carlt.errors import require_train
+
+        require_train(f"carlt.{name}")
     home = importlib.import_module(_HOMES[name])
     return home if name == "train" else getattr(home, name)
 

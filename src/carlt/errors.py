@@ -1,5 +1,6 @@
 """The errors that a user can cause: one class, which every command prints as a plain line."""
 
+import importlib.util
 import math
 import sys
 from typing import NoReturn
@@ -21,3 +22,16 @@ def exit_with(command: str, error: CarltError) -> NoReturn:
     prefix = f"{command}: error: "
     print(prefix + str(error).replace("\n", "\n" + " " * len(prefix)), file=sys.stderr)
     raise SystemExit(2)
+
+
+TRAIN = ("hydra", "lightning", "numpy", "omegaconf", "rich", "torchmetrics", "torchvision", "yaml")
+"""What every command imports, of the packages that the extra ``train`` installs."""
+
+
+def require_train(user: str) -> None:
+    """CarltError, with what to install, unless the packages that the commands import are there.
+
+    ``pip install carlt`` brings torch alone, which is all that ``carlt.CAR`` needs.
+    """
+    if missing := [name for name in TRAIN if importlib.util.find_spec(name) is None]:
+        raise CarltError(f"{user} needs {', '.join(missing)}: pip install 'carlt[train]'")

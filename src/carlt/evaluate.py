@@ -1,8 +1,12 @@
 """``python -m carlt.evaluate``; see ``carlt.commands.evaluate``."""
 
-from carlt.commands.evaluate import main
+from carlt.commands import run_command
 
-__all__ = ["main"]
+
+def main() -> None:
+    """The command."""
+    run_command("evaluate")
+
 
 if __name__ == "__main__":
     main()

@@ -1,8 +1,12 @@
 """``python -m carlt.prepare``; see ``carlt.commands.prepare``."""
 
-from carlt.commands.prepare import main
+from carlt.commands import run_command
 
-__all__ = ["main"]
+
+def main() -> None:
+    """The command."""
+    run_command("prepare")
+
 
 if __name__ == "__main__":
     main()

@@ -1,8 +1,12 @@
 """``python -m carlt.report``; see ``carlt.commands.report``."""
 
-from carlt.commands.report import main
+from carlt.commands import run_command
 
-__all__ = ["main"]
+
+def main() -> None:
+    """The command."""
+    run_command("report")
+
 
 if __name__ == "__main__":
     main()

@@ -4,9 +4,12 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from carlt.commands.train import main
+from carlt.commands import run_command
 
-__all__ = ["main"]
+
+def main() -> None:
+    """The command."""
+    run_command("train")
 
 
 class _CallableModule(ModuleType):

@@ -137,18 +137,36 @@ def test_gradients_of_small_batches_add_up():
 
 
 def test_torch_is_the_only_dependency():
+    """Of CAR; and what needs more says in one line what to install."""
     code = """
 import sys, warnings
 warnings.simplefilter("ignore")
 class Absent:
-    names = "numpy lightning hydra omegaconf torchmetrics torchvision timm sklearn matplotlib rich wandb scipy".split()
+    names = "numpy lightning hydra omegaconf torchmetrics torchvision timm sklearn matplotlib rich wandb scipy yaml".split()
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in self.names:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Absent())
+import importlib.util, runpy
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name in Absent.names else found(name, package)
 import torch, carlt, carlt.functional, carlt.reg, carlt.protocols
 from carlt import CAR
 assert carlt.reg.CAR is CAR
 CAR([2, 1])(torch.randn(4, 2, requires_grad=True), torch.tensor([0, 1, 1, 0])).backward()
+try:
+    carlt.load_run
+except ValueError as error:
+    print(error)
+for name in ("train", "evaluate", "prepare", "report"):
+    sys.argv = [name, "--help"]
+    try:
+        runpy.run_module("carlt." + name, run_name="__main__")
+    except SystemExit as end:
+        assert end.code == 2
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    needs = "needs hydra, lightning, numpy, omegaconf, rich, torchmetrics, torchvision, yaml: pip install 'carlt[train]'"
+    assert done.stdout == f"carlt.load_run {needs}\n"
+    commands = ("train", "evaluate", "prepare", "report")
+    assert done.stderr.splitlines() == [f"carlt.{name}: error: carlt.{name} {needs}" for name in commands]

@@ -124,7 +124,7 @@ def _run(
             commit=provenance.commit(),
             **({"sweep": position.sweep} if position else {}),
         )
-        trainer.fit(module, data, ckpt_path=last if resumes else None, weights_only=True)
+        trainer.fit(module, data, ckpt_path=last if resumes else None)
         seconds = time.monotonic() - began
         result = evaluate_and_record(folder, trainer, module, data, config.seed, seconds, identity)
         if trainer.is_global_zero:

@@ -1,6 +1,5 @@
 """``stage=crt init_run=<run folder>``: the config of the first run, except for what the stage chooses."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -97,7 +96,7 @@ def stage_config(config: DictConfig, overrides: Sequence[str], *, trust: bool = 
     result.choices = {**kept, **own, "init": _label(stored, names)}
     result.init_run = str(folder)
     result.init = {
-        "weights": _sha256(paths.checkpoint(folder, "last")),
+        "weights": paths.file_digest(paths.checkpoint(folder, "last")),
         "epochs": stored.trainer.max_epochs,
         **{name: stored[name] for name in RECORDED if name in stored},
     }
@@ -152,8 +151,3 @@ def _label(stored: DictConfig, names: dict[str, Any]) -> str:
     targets = [str(stored[name].get("_target_")).rpartition(".")[2] for name in ("loss", "reg") if name in stored]
     found = [str(names[name]) for name in RECORDED[:-1] if name in names] if names else targets
     return "+".join(name for name in found if name not in PLAIN)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,5 @@
 """Official facts of a data set, and the check that what was read agrees with them."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from torch import Tensor
 
 from carlt.errors import CarltError
 from carlt.functional.accuracy import class_groups
+from carlt.runs.paths import file_digest
 
 OVERRIDE = "to use other data than the official, give data.official=false"
 
@@ -42,12 +42,6 @@ class Facts:
         ]
         if wrong:
             raise CarltError(f"{where} is not the official split ({'; '.join(wrong)}); {OVERRIDE}")
-
-
-def file_digest(path: Path, algorithm: str = "sha256") -> str:
-    """Hexadecimal digest of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def check_digest(path: Path, accepted: tuple[str, ...]) -> None:

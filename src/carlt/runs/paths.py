@@ -1,5 +1,6 @@
-"""The names of the files of a run folder, and how they are written."""
+"""The names of the files of a run folder, and how files are written and recognised."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,3 +40,12 @@ def written_whole(path: Path) -> Iterator[Path]:
         if not isinstance(error, OSError) and isinstance(error.__context__, OSError):
             raise OSError(error.__context__.errno, error.__context__.strerror, str(path)) from None
         raise
+
+
+def file_digest(path: Path) -> str:
+    """Hexadecimal sha256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

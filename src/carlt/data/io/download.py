@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from carlt.data.facts import file_digest
 from carlt.errors import CarltError
+from carlt.runs.paths import file_digest
 
 PIECE = 1 << 18  # bytes
 TIMEOUT = 30  # seconds without a byte
