@@ -1,20 +1,20 @@
-# `make help` lists the targets. Nothing is needed but make and Python >= 3.11; uv is used where it is installed.
+# `make help` lists the targets. Nothing is needed but make and Python >= 3.10; uv is used where it is installed.
 PYTHON ?= python3
 TORCH_INDEX ?=
 ARGS ?=
 RUN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow check lint format methods docs wheel clean
+.PHONY: help setup train test test-slow test-lowest check lint format methods docs wheel clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo "  variables: PYTHON=python3.12, TORCH_INDEX=<package index with CPU wheels of torch>, ARGS='reg=none seed=1'"
 
 setup: .venv/.ready ## build .venv with carlt and its tools
 
 .venv/.ready: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; use make PYTHON=<newer python>"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON) is older than 3.10; use make PYTHON=<newer python>"; exit 2; }
 	@if command -v uv >/dev/null; then \
 		uv venv --quiet --allow-existing --python $(PYTHON) .venv && \
 		$(if $(TORCH_INDEX),uv pip install --python $(RUN)/python --compile-bytecode --index-url $(TORCH_INDEX) torch torchvision &&) \
@@ -36,6 +36,14 @@ test: setup ## the test suite (minutes on 2 cores)
 test-slow: setup ## the long tests too
 	@$(RUN)/python -m pytest -m 'slow and not gpu' $(ARGS)
 
+test-lowest: ## the suite with the lowest versions that pyproject.toml allows, in .venv-lowest (needs uv); try PYTHON=python3.10
+	@uv venv --quiet --allow-existing --python $(PYTHON) .venv-lowest
+	@# lightning 2.4 is named because uv would rather take a later one than an older `packaging`.
+	@uv pip install --quiet --python .venv-lowest/bin/python --compile-bytecode --resolution lowest-direct -e '.[dev]' 'lightning==2.4.0'
+	@# Old packages among new ones warn of what they will lose.
+	@OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n 2 --dist loadscope \
+		-W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning $(ARGS)
+
 check: lint test ## format, lint, types, import floors, tests
 
 lint: setup ## format, lint, types and import floors, without tests
@@ -55,4 +63,4 @@ wheel: setup ## build dist/*.whl
 	@$(RUN)/python -m build --wheel
 
 clean: ## remove .venv, caches and build output; run folders stay
-	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-lowest build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -85,7 +85,7 @@ def test_gradient_takes_the_mean_for_a_constant(late: bool, logits: Tensor) -> N
     mean, step = logits.detach().mean(1), 1e-5
     for place in torch.cartesian_prod(torch.arange(N), torch.arange(E), torch.arange(C)).tolist():
         change = torch.zeros(N, E, C, dtype=torch.float64)
-        change[*place] = step
+        change[tuple(place)] = step
         up, down = (loops(logits.detach() + sign * change, mean, late) for sign in (1, -1))
         assert found[*place].item() == pytest.approx((up - down) / (2 * step), rel=1e-4, abs=1e-7)
     assert (found.abs().sum(2) > 1e-6).all()

@@ -50,7 +50,7 @@ def test_tensorboard_says_what_to_install(tmp_path: Path, monkeypatch: pytest.Mo
         raise ModuleNotFoundError("tensorboard")
 
     monkeypatch.setattr(loggers, "TensorBoardLogger", missing)
-    with pytest.raises(CarltError, match=r"pip install -e '\.\[tensorboard\]'"):
+    with pytest.raises(CarltError, match=r"pip install 'carlt\[tensorboard\]'"):
         loggers.tensorboard_logger(tmp_path)
 
 

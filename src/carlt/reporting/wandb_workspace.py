@@ -13,7 +13,7 @@ USAGE = """usage: python -m carlt.report dashboard <entity>/<project> [file=<fil
 
 Save a workspace in W&B for the runs of a project: worst class, groups, CAR's diagnostics, test numbers, confusion
 matrices and the table of each class. It needs the key of `wandb login` or WANDB_API_KEY and
-pip install -e '.[dashboard]'.
+pip install 'carlt[dashboard]'.
 
   file=<file.json>  write the workspace to a file, without the network
 """
@@ -78,7 +78,7 @@ def workspace(entity: str, project: str) -> Any:
         import wandb_workspaces.reports.v2 as panels
         import wandb_workspaces.workspaces as ws
     except ModuleNotFoundError:
-        raise CarltError("dashboard needs the package wandb-workspaces: pip install -e '.[dashboard]'") from None
+        raise CarltError("dashboard needs the package wandb-workspaces: pip install 'carlt[dashboard]'") from None
     step = "trainer/global_step"
     sections = [
         ws.Section(

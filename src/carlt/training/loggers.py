@@ -88,7 +88,7 @@ def tensorboard_logger(run_dir: Path) -> TensorBoardLogger:
     try:
         return TensorBoardLogger(run_dir, name="tensorboard", version="", default_hp_metric=False)
     except ModuleNotFoundError:
-        raise CarltError("logger=tensorboard needs the package tensorboard: pip install -e '.[tensorboard]'") from None
+        raise CarltError("logger=tensorboard needs the package tensorboard: pip install 'carlt[tensorboard]'") from None
 
 
 def log_config(loggers: list[Logger], config: DictConfig, **more: Any) -> None:
