@@ -87,7 +87,7 @@ def test_gradient_takes_the_mean_for_a_constant(late: bool, logits: Tensor) -> N
         change = torch.zeros(N, E, C, dtype=torch.float64)
         change[tuple(place)] = step
         up, down = (loops(logits.detach() + sign * change, mean, late) for sign in (1, -1))
-        assert found[*place].item() == pytest.approx((up - down) / (2 * step), rel=1e-4, abs=1e-7)
+        assert found[tuple(place)].item() == pytest.approx((up - down) / (2 * step), rel=1e-4, abs=1e-7)
     assert (found.abs().sum(2) > 1e-6).all()
 
 

@@ -142,7 +142,8 @@ def test_torch_is_the_only_dependency():
 import sys, warnings
 warnings.simplefilter("ignore")
 class Absent:
-    names = "numpy lightning hydra omegaconf torchmetrics torchvision timm sklearn matplotlib rich wandb scipy yaml".split()
+    names = "hydra lightning numpy omegaconf rich torchmetrics torchvision yaml".split()
+    names += "matplotlib scipy sklearn timm wandb".split()
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in self.names:
             raise ModuleNotFoundError(name)
@@ -166,7 +167,8 @@ for name in ("train", "evaluate", "prepare", "report"):
         assert end.code == 2
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    needs = "needs hydra, lightning, numpy, omegaconf, rich, torchmetrics, torchvision, yaml: pip install 'carlt[train]'"
+    names = "hydra, lightning, numpy, omegaconf, rich, torchmetrics, torchvision, yaml"
+    needs = f"needs {names}: pip install 'carlt[train]'"
     assert done.stdout == f"carlt.load_run {needs}\n"
     commands = ("train", "evaluate", "prepare", "report")
     assert done.stderr.splitlines() == [f"carlt.{name}: error: carlt.{name} {needs}" for name in commands]
