@@ -7,9 +7,10 @@ from omegaconf import OmegaConf
 
 from carlt.config.compose import compose_config, conf_dir
 from carlt.config.instantiate import build
-from carlt.config.schema import describe_type, matches, node_problems, suggest, validate
+from carlt.config.schema import node_problems, suggest, validate
 from carlt.config.targets import parameters_of
 from carlt.errors import CarltError
+from carlt.ranges import describe_type, matches
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_an_unknown_key_names_place_target_and_choices() -> None:
 
 
 def test_a_wrong_type_names_place_value_and_type() -> None:
-    assert problems(weight="abc") == ["reg.weight='abc': expected a finite number"]
+    assert problems(weight="abc") == ["reg.weight='abc': expected a finite number, at least 0"]
 
 
 def test_a_wrong_choice_names_the_choices() -> None:
@@ -145,7 +146,7 @@ def test_conf_lies_in_the_package_or_the_checkout() -> None:
 @pytest.mark.parametrize(
     ("target", "values", "said"),
     [
-        ("carlt.reg.CAR", {"beta": 2}, r"reg: CAR's beta"),
+        ("carlt.reg.CAR", {"beta": 2}, r"reg: beta=2: expected a finite number in"),
         ("lightning.Trainer", {"devices": 0}, r"reg \(lightning.Trainer\): "),
     ],
 )

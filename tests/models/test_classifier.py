@@ -46,5 +46,5 @@ def test_cosine_by_hand() -> None:
 def test_a_network_without_features_says_so() -> None:
     with pytest.raises(CarltError, match=r"Linear does not tell features .* features\(images\)"):
         extract_features(nn.Linear(2, 2), torch.zeros(1, 2))
-    with pytest.raises(CarltError, match="scale is positive, not 0"):
+    with pytest.raises(CarltError, match="cosine_scale=0: expected a finite number, more than 0"):
         SmallCNN(5, cosine_scale=0)

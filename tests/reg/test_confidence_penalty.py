@@ -45,5 +45,5 @@ def test_classes_may_be_renamed(logits: Tensor) -> None:
 
 
 def test_weight_out_of_range() -> None:
-    with pytest.raises(CarltError, match=r"weight=-0\.1 is out of range"):
+    with pytest.raises(CarltError, match=r"weight=-0\.1: expected a finite number, at least 0"):
         ConfidencePenalty(weight=-0.1)

@@ -162,7 +162,7 @@ def test_maxnorm_is_the_nearest_point_within_the_radii() -> None:
 def test_what_cannot_work_says_why() -> None:
     with pytest.raises(CarltError, match=r"a cosine classifier has none: choose stage=crt"):
         stages.WeightBalancing().build_network(SmallCNN(C, cosine_scale=30.0))
-    with pytest.raises(CarltError, match=r"threshold=2 is out of range"):
+    with pytest.raises(CarltError, match=r"threshold=2: expected"):
         stages.WeightBalancing(threshold=2)
     with pytest.raises(CarltError, match=r"Sequential does not tell features and classifier apart: .* second stage"):
         stages.CRT().build_network(nn.Sequential())

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from carlt.config.schema import matches
 from carlt.config.targets import parameters_of
+from carlt.ranges import matches
 from carlt.training.optim import SGD, AdamW, lr_factor, parameter_groups
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from carlt.errors import at_least
+from carlt.ranges import NonNegative, checked
 
 
 class Compose:
@@ -44,8 +44,8 @@ class Cutout:
     ``share`` is the square's side over the image's; 1/2 is the paper's 16 of 32 pixels (CIFAR-10).
     """
 
-    def __init__(self, share: float = 0.5):
-        at_least(0, share=share)
+    @checked
+    def __init__(self, share: NonNegative = 0.5):
         self.share = share
 
     def __call__(self, image: Tensor) -> Tensor:

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Beta
 
-from carlt.errors import CarltError, at_least
+from carlt.errors import CarltError
 from carlt.functional.mixing import area_outside, random_box, remix_lam, soft_labels
+from carlt.ranges import AtLeastOne, Count, CountOrZero, Finite, Positive, Share, checked
 
 
 class Remix:
@@ -18,9 +19,9 @@ class Remix:
         tau: up to this share of the frequent class's image, in [0, 1].
     """
 
-    def __init__(self, class_counts: Tensor, alpha: float = 1.0, kappa: float = 3.0, tau: float = 0.5):
-        at_least(1, kappa=kappa)
-        self.class_counts, self.kappa, self.tau, self.lam = class_counts, kappa, tau, _beta(alpha)
+    @checked
+    def __init__(self, class_counts: Tensor, alpha: Positive = 1.0, kappa: AtLeastOne = 3.0, tau: Share = 0.5):
+        self.class_counts, self.kappa, self.tau, self.lam = class_counts, kappa, tau, Beta(alpha, alpha)
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         lam = self.lam.sample()
@@ -46,23 +47,21 @@ class Paste:
         epochs: of the whole training, which ``last`` counts back from.
     """
 
+    @checked
     def __init__(
         self,
-        probability: float = 0.5,
-        power: float = 0.0,
-        alpha: float = 1.0,
-        first: int = 0,
-        last: int = 0,
-        epochs: int | None = None,
+        probability: Share = 0.5,
+        power: Finite = 0.0,
+        alpha: Positive = 1.0,
+        first: CountOrZero = 0,
+        last: CountOrZero = 0,
+        epochs: Count | None = None,
     ):
-        if not 0 <= probability <= 1:
-            raise CarltError(f"probability={probability} is out of range: it lies in [0, 1]")
         if last and epochs is None:
             raise CarltError(f"last={last} needs epochs, the number that it counts back from")
-        at_least(0, first=first, last=last)
         self.probability, self.power, self.first = probability, power, first
         self.until = float("inf") if epochs is None else epochs - last
-        self.lam = _beta(alpha)
+        self.lam = Beta(alpha, alpha)
 
     def is_mixed(self, epoch: int, point: float) -> bool:
         """Whether a batch of ``epoch`` whose draw is ``point``, uniform in [0, 1), is mixed."""
@@ -86,15 +85,10 @@ class SecondBatch:
 
     first = 0
 
-    def __init__(self, power: float = 1.0):
+    @checked
+    def __init__(self, power: Finite = 1.0):
         self.power = power
 
     def is_mixed(self, epoch: int, point: float) -> bool:
         """Always."""
         return True
-
-
-def _beta(alpha: float) -> Beta:
-    if not 0 < alpha < float("inf"):
-        raise CarltError(f"alpha={alpha} is out of range: it is positive and finite")
-    return Beta(alpha, alpha)

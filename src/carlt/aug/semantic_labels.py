@@ -2,8 +2,9 @@
 
 from torch import Tensor
 
-from carlt.errors import CarltError, at_least
+from carlt.errors import CarltError
 from carlt.functional.mixing import semantic_labels
+from carlt.ranges import Count, NonNegative, Share, checked
 
 
 class SemanticLabels:
@@ -16,14 +17,14 @@ class SemanticLabels:
         top_k: nearest classes that count; by default 0.3 C, at most 30, as in all of the authors' recipes.
     """
 
-    def __init__(self, class_counts: Tensor, start: float = 0.5, omega: float | None = None, top_k: int | None = None):
+    @checked
+    def __init__(
+        self, class_counts: Tensor, start: Share = 0.5, omega: NonNegative | None = None, top_k: Count | None = None
+    ):
         classes = len(class_counts)
         self.class_counts, self.start, self.active = class_counts, start, start <= 0
         self.omega = 0.2 * classes / 255 if omega is None else omega
         self.top_k = max(1, min(round(0.3 * classes), 30)) if top_k is None else top_k
-        at_least(0, omega=self.omega)
-        if not 0 <= start <= 1:
-            raise CarltError(f"start={start} is out of range: it lies in [0, 1]")
         if not 1 <= self.top_k <= classes:
             raise CarltError(f"top_k={self.top_k} is out of range: it lies between 1 and the {classes} classes")
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from carlt.aug import colour
 from carlt.aug.views import ResizedCropFlip, global_generator
-from carlt.errors import CarltError
+from carlt.ranges import NonNegative, PositiveShare, Share, checked
 
 SIGMA = (0.1, 2.0)  # pixels
 
@@ -20,18 +20,16 @@ class SimCLR:
         jitter_probability, grey_probability, blur_probability: of each change, per image.
     """
 
+    @checked
     def __init__(
         self,
         image_size: int,
-        scale: tuple[float, float] = (0.2, 1.0),
-        jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1),
-        jitter_probability: float = 0.8,
-        grey_probability: float = 0.2,
-        blur_probability: float = 0.5,
+        scale: tuple[PositiveShare, PositiveShare] = (0.2, 1.0),
+        jitter: tuple[NonNegative, NonNegative, NonNegative, NonNegative] = (0.4, 0.4, 0.4, 0.1),
+        jitter_probability: Share = 0.8,
+        grey_probability: Share = 0.2,
+        blur_probability: Share = 0.5,
     ):
-        for name in ("jitter_probability", "grey_probability", "blur_probability"):
-            if not 0 <= locals()[name] <= 1:
-                raise CarltError(f"{name}={locals()[name]} is out of range: it lies in [0, 1]")
         self.crop = ResizedCropFlip(image_size, scale=scale)
         self.jitter, self.jitter_probability = jitter, jitter_probability
         self.grey_probability, self.blur_probability = grey_probability, blur_probability

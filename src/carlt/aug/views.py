@@ -10,11 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import RandomResizedCrop, v2
 
+from carlt.ranges import CountOrZero, NonNegative, Positive, PositiveShare, checked
+
 
 class Resize:
     """The whole image at ``image_size``: scale the shorter side to ``image_size * ratio``, then cut out the centre."""
 
-    def __init__(self, image_size: int, ratio: float = 1.0):
+    @checked
+    def __init__(self, image_size: int, ratio: Positive = 1.0):
         self.transform = v2.Compose([v2.Resize(round(image_size * ratio), antialias=True), v2.CenterCrop(image_size)])
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -27,7 +30,8 @@ class Resize:
 class CropFlip:
     """Pad with zeros, crop back at a random place, mirror half of them: the CIFAR standard (He et al., 2016, 4.2)."""
 
-    def __init__(self, image_size: int, padding: int = 4, flip: bool = True):
+    @checked
+    def __init__(self, image_size: int, padding: CountOrZero = 4, flip: bool = True):
         self.resize, self.padding, self.flip = Resize(image_size), padding, flip
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -54,13 +58,14 @@ class ResizedCropFlip:
     The ImageNet standard (Szegedy et al., CVPR 2015, section 6). ``jitter`` is brightness, contrast and saturation.
     """
 
+    @checked
     def __init__(
         self,
         image_size: int,
-        scale: tuple[float, float] = (0.08, 1.0),
-        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        scale: tuple[PositiveShare, PositiveShare] = (0.08, 1.0),
+        ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3),
         flip: bool = True,
-        jitter: float = 0.0,
+        jitter: NonNegative = 0.0,
     ):
         self.image_size, self.scale, self.ratio, self.flip = image_size, list(scale), list(ratio), flip
         self.jitter = v2.ColorJitter(jitter, jitter, jitter) if jitter else None

@@ -29,7 +29,7 @@ def build(config: DictConfig, place: str, /, **context: Any) -> Any:
         raise CarltError(str(error) if place in str(error) else f"{place}: {error}") from None
     except Exception as error:
         # Libraries refuse values in many ways; Lightning's own class is no ValueError.
-        refused = isinstance(error, TypeError | ValueError | ImportError | OverflowError)
+        refused = isinstance(error, TypeError | ValueError | ImportError | OverflowError | RuntimeError | MemoryError)
         if refused or type(error).__name__ == "MisconfigurationException":
             raise CarltError(f"{place} ({target}): {str(error).splitlines()[0]}") from error
         raise

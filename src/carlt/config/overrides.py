@@ -17,16 +17,14 @@ from omegaconf.errors import OmegaConfBaseException
 from carlt.config.compose import compose_config, is_group, options
 from carlt.config.schema import (
     INJECTED,
-    describe_type,
     joined_error,
-    matches,
     node_problems,
     suggest,
     target_nodes,
-    value_problem,
 )
-from carlt.config.targets import parameters_of
+from carlt.config.targets import settable
 from carlt.errors import CarltError
+from carlt.ranges import Seed, describe_type, matches, value_problem
 
 COMBINABLE = ("aug", "logger", "reg")
 """Groups whose options may be combined, as in aug=[randaugment,mixup]."""
@@ -36,6 +34,9 @@ NAMED = ("reg",)
 
 FINE_TUNING = "recipe=finetune_${family}"
 """The recipe of a command line with pretrained weights that names none."""
+
+PLAIN = {"seed": Seed}
+"""The ranges of keys that no constructor declares."""
 
 OPTIONAL = ("preset", "stage")
 """Groups of which a run need not have an option."""
@@ -269,7 +270,7 @@ def _check_values(config: DictConfig, overrides: Sequence[Override], problems: l
             else:
                 problems.append(f"~{key}: there is no {name!r} to delete; {suggest(name, _names(node))}")
         elif "_target_" in node:
-            parameters = parameters_of(node["_target_"])
+            parameters = settable(node["_target_"])
             if override.is_sweep_override() and name in parameters:
                 # node_problems checks a single value; of a sweep it checks the first.
                 found = [value_problem(key, v, parameters[name].annotation) for v in choices(override)]
@@ -295,11 +296,12 @@ def _names(node: DictConfig) -> list[str]:
 def _kind_problems(node: DictConfig, name: str, override: Override) -> Iterator[str]:
     """A plain key, which no constructor declares, keeps the type of its present value; null may become anything."""
     present = OmegaConf.select(node, name, throw_on_missing=False)
+    kind = PLAIN.get(override.key_or_group, type(present))
     for value in choices(override):
         reference = isinstance(value, str) and "${" in value
-        if isinstance(present, bool | int | float | str) and not reference and not matches(value, type(present)):
+        if isinstance(present, bool | int | float | str) and not reference and not matches(value, kind):
             key = override.key_or_group
-            yield f"{key}={value}: expected {describe_type(type(present))}, as in {key}={present}"
+            yield f"{key}={value}: expected {describe_type(kind)}, as in {key}={present}"
 
 
 def _touched_nodes(config: DictConfig, overrides: Sequence[Override]) -> Iterator[tuple[str, DictConfig]]:

@@ -4,19 +4,16 @@ Any parameter of the constructor may be set, whether a YAML lists it or not. A d
 """
 
 import difflib
-import math
-import types
-import typing
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from carlt.config.instantiate import plain_values
-from carlt.config.targets import parameters_of
+from carlt.config.targets import settable
 from carlt.errors import CarltError
+from carlt.ranges import value_problem
 
 INJECTED = frozenset(
     (
@@ -65,7 +62,7 @@ def node_problems(node: DictConfig, place: str) -> Iterator[str]:
     """The problems of one node: unknown keys, values of a wrong type, missing required parameters."""
     target = str(node["_target_"])
     try:
-        parameters = parameters_of(target)
+        parameters = settable(target)
         values = plain_values(node)
     except (CarltError, OmegaConfBaseException) as error:
         yield f"{place}: {str(error).splitlines()[0]}"
@@ -86,11 +83,6 @@ def node_problems(node: DictConfig, place: str) -> Iterator[str]:
             yield f"{place}.{key} is required by {target}"
 
 
-def value_problem(key: str, value: Any, kind: Any) -> str | None:
-    """The problem of the value of ``key``, whose parameter is annotated with ``kind``; None if there is none."""
-    return None if matches(value, kind) else f"{key}={value!r}: expected {describe_type(kind)}"
-
-
 def target_nodes(node: Any, place: str = "") -> Iterator[tuple[str, DictConfig]]:
     """The nodes with a ``_target_`` at or below ``node``, each with its place. Hydra's own are left out."""
     if isinstance(node, DictConfig):
@@ -99,44 +91,3 @@ def target_nodes(node: Any, place: str = "") -> Iterator[tuple[str, DictConfig]]
         for key in map(str, node):
             if not OmegaConf.is_missing(node, key) and not (place == "" and key in ("recipe", "init", "hydra")):
                 yield from target_nodes(node[key], f"{place}.{key}" if place else key)
-
-
-def matches(value: Any, kind: Any) -> bool:
-    """Whether a plain value is of an annotated type; an annotation that is not covered matches everything."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is None or kind is type(None):
-        return value is None
-    if origin is typing.Literal:
-        return value in arguments
-    if origin in (typing.Union, types.UnionType):
-        return any(matches(value, argument) for argument in arguments)
-    if kind is bool:
-        return isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
-    if kind is str or kind is Path:
-        return isinstance(value, str)
-    if origin is tuple and Ellipsis not in arguments:
-        return _is_list(value) and len(value) == len(arguments) and all(map(matches, value, arguments))
-    if origin in (list, tuple, Sequence):
-        return _is_list(value) and all(matches(element, arguments[0]) for element in value)
-    return True
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
-
-
-def describe_type(kind: Any) -> str:
-    """An annotated type in words."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Literal:
-        return "one of " + ", ".join(map(str, arguments))
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(map(describe_type, arguments))
-    if origin in (list, tuple, Sequence):
-        return "a list of " + ", ".join(describe_type(argument) for argument in arguments if argument is not Ellipsis)
-    names = {int: "an integer", float: "a finite number", bool: "true or false", str: "a text", type(None): "null"}
-    return names.get(kind, getattr(kind, "__name__", str(kind)))

@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from carlt.config import trainer
 from carlt.config.overrides import apply_values, parse
 from carlt.config.schema import joined_error
 from carlt.errors import CarltError
@@ -29,9 +30,6 @@ TARGETS = {
     "recipe": ("carlt.aug",),
 }
 """For each node of a config the packages whose public classes it may name."""
-
-TRAINER_OBJECTS = ("callbacks", "logger", "plugins", "profiler", "default_root_dir")
-"""Arguments of Lightning's Trainer that are objects or places of this machine; no stored config has them."""
 
 RENAMED_TARGETS = {
     "carlt.optim": "carlt.training.optim",
@@ -148,7 +146,7 @@ def _foreign(plain: dict[str, Any], folder: Path) -> Iterator[str]:
                 f"{folder / paths.CONFIG}: {place} names {target!r}, which is not a part of carlt; loading it would "
                 "run its code. If the folder and the code are your own, add trust=true"
             )
-        elif place == "trainer" and (objects := [key for key in TRAINER_OBJECTS if key in parent]):
+        elif place == "trainer" and (objects := [key for key in parent if key not in ("_target_", *trainer.VALUES)]):
             yield f"{folder / paths.CONFIG}: trainer.{objects[0]} is not a value that a run folder may set"
 
 

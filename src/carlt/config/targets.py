@@ -2,11 +2,11 @@
 
 import importlib
 import inspect
-import typing
 from collections.abc import Callable
-from typing import Any
 
+from carlt.config import trainer
 from carlt.errors import CarltError
+from carlt.ranges import parameters
 
 
 def locate(target: str) -> Callable:
@@ -20,20 +20,12 @@ def locate(target: str) -> Callable:
 
 def parameters_of(target: str) -> dict[str, inspect.Parameter]:
     """The parameters of a class or function by its dotted name, ``**kwargs`` followed into the parent classes."""
-    found = locate(target)
-    constructors: list[Callable] = [found]
-    if inspect.isclass(found):
-        constructors = [vars(cls)["__init__"] for cls in found.__mro__ if "__init__" in vars(cls) and cls is not object]
-    parameters: dict[str, inspect.Parameter] = {}
-    for constructor in constructors:
-        try:
-            hints = typing.get_type_hints(constructor)
-        except (NameError, TypeError):
-            hints = {}
-        own = inspect.signature(constructor).parameters
-        for name, parameter in own.items():
-            if name != "self" and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
-                parameters.setdefault(name, parameter.replace(annotation=hints.get(name, Any)))
-        if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in own.values()):
-            break
-    return parameters
+    return parameters(locate(target))
+
+
+def settable(target: str) -> dict[str, inspect.Parameter]:
+    """The parameters that a config may set; of Lightning's Trainer those of ``carlt.config.trainer``."""
+    known = parameters_of(target)
+    if target != trainer.TARGET:
+        return known
+    return {name: known[name].replace(annotation=kind, default=None) for name, kind in trainer.VALUES.items()}

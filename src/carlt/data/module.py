@@ -3,7 +3,7 @@
 import hashlib
 import weakref
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import lightning as L
 import torch
@@ -21,7 +21,8 @@ from carlt.data.loaders import (
     default_num_workers,
     eval_loader,
 )
-from carlt.errors import CarltError, at_least
+from carlt.errors import CarltError
+from carlt.ranges import Count, CountOrZero, checked
 from carlt.samplers import BatchSchedule, Instance, Sampler
 
 
@@ -50,6 +51,7 @@ class LongTailDataModule(L.LightningDataModule):
     mean: ClassVar[tuple[float, ...]] = (0.485, 0.456, 0.406)
     std: ClassVar[tuple[float, ...]] = (0.229, 0.224, 0.225)
 
+    @checked
     def __init__(
         self,
         *,
@@ -60,20 +62,14 @@ class LongTailDataModule(L.LightningDataModule):
         foreground: Foreground | None = None,
         sampler: Sampler | None = None,
         seed: int = 0,
-        image_size: int = 32,
-        batch_size: int = 128,
-        eval_batch_size: int = 512,
-        num_workers: int | None = None,
-        validation: str = "split",
+        image_size: Count = 32,
+        batch_size: Count = 128,
+        eval_batch_size: Count = 512,
+        num_workers: CountOrZero | None = None,
+        validation: Literal["split", "test", "none"] = "split",
         on_error: OnError = "raise",
     ):
         super().__init__()
-        at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size, image_size=image_size)
-        at_least(0, num_workers=num_workers or 0)
-        if validation not in ("split", "test", "none"):
-            raise CarltError(f"data.validation is split, test or none, not {validation!r}")
-        if on_error not in ("raise", "skip"):
-            raise CarltError(f"data.on_error is raise or skip, not {on_error!r}")
         self.on_error: OnError = on_error
         self.views = Views(view, contrast_view, contrast_copies, foreground)
         self.eval_view, self.sampler, self.seed = eval_view, sampler or Instance(), seed

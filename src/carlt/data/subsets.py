@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from carlt.errors import CarltError, at_least
+from carlt.errors import CarltError
 from carlt.functional.profile import PROFILES
+from carlt.ranges import CountOrZero, checked
 
 Profile = Literal["exponential", "step", "pareto"]
 Rule = Literal["ldam", "concutmix", "first"]
@@ -75,13 +76,13 @@ def make_long_tailed(
     return train, hold_out([order[n:] for order, n in zip(orders, keep, strict=True)], val_per_class)
 
 
-def hold_out(unused: list[Tensor], per_class: int) -> Tensor:
+@checked
+def hold_out(unused: list[Tensor], val_per_class: CountOrZero) -> Tensor:
     """The first ``per_class`` unused images of every class, for validation; CarltError if a class has too few."""
-    at_least(0, val_per_class=per_class)
     for label, indices in enumerate(unused):
-        if len(indices) < per_class:
+        if len(indices) < val_per_class:
             raise CarltError(
-                f"class {label} has {len(indices)} images left for validation, data.val_per_class needs {per_class}: "
-                f"lower it, or lower data.largest_class by {per_class - len(indices)}"
+                f"class {label} has {len(indices)} images left for validation, data.val_per_class={val_per_class}: "
+                f"lower it, or lower data.largest_class by {val_per_class - len(indices)}"
             )
-    return torch.cat([indices[:per_class] for indices in unused])
+    return torch.cat([indices[:val_per_class] for indices in unused])

@@ -6,12 +6,12 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from carlt.errors import CarltError, at_least
 from carlt.functional.contrastive import balanced_contrastive
 from carlt.losses.base import Augmentation, NetworkLoss
 from carlt.losses.logit_adjusted import LogitAdjusted
 from carlt.losses.step import StepInput, StepOutput
 from carlt.models.classifier import extract_features, get_classifier
+from carlt.ranges import Count, Finite, NonNegative, Positive, checked
 
 
 class Embedding(NamedTuple):
@@ -42,23 +42,20 @@ class BalancedContrastive(NetworkLoss):
     paper: ClassVar[str] = "Balanced contrastive learning (Zhu et al., CVPR 2022)"
     contrast_views: ClassVar[int] = 2
 
+    @checked
     def __init__(
         self,
         class_counts: Sequence[int] | Tensor,
         feature_dim: int,
         *,
-        tau: float = 1.0,
-        ce_weight: float = 2.0,
-        contrast_weight: float = 0.6,
-        temperature: float = 0.1,
-        hidden: int = 512,
-        dim: int = 128,
+        tau: Finite = 1.0,
+        ce_weight: NonNegative = 2.0,
+        contrast_weight: NonNegative = 0.6,
+        temperature: Positive = 0.1,
+        hidden: Count = 512,
+        dim: Count = 128,
     ):
         super().__init__()
-        at_least(0, ce_weight=ce_weight, contrast_weight=contrast_weight)
-        at_least(1, hidden=hidden, dim=dim)
-        if not temperature > 0:
-            raise CarltError(f"temperature is positive, not {temperature}")
         self.cross_entropy = LogitAdjusted(class_counts, tau)
         self.ce_weight, self.contrast_weight, self.temperature = ce_weight, contrast_weight, temperature
         self.projector = _projector(feature_dim, hidden, dim)

@@ -11,6 +11,7 @@ from carlt.errors import CarltError
 from carlt.functional.confusion import expand_soft_labels
 from carlt.functional.prior import effective_number_weights
 from carlt.losses.step import StepInput, StepOutput
+from carlt.ranges import Share, checked
 
 
 class Augmentation(NamedTuple):
@@ -90,14 +91,11 @@ class Loss(LogitsLoss):
 
     class_weight: Tensor | None
 
+    @checked
     def __init__(
-        self, class_counts: Sequence[int] | Tensor, effective_number_beta: float = 0.0, drw_start: float = 0.0
+        self, class_counts: Sequence[int] | Tensor, effective_number_beta: Share = 0.0, drw_start: Share = 0.0
     ):
         super().__init__()
-        if not 0 <= effective_number_beta <= 1:
-            raise CarltError(f"effective_number_beta={effective_number_beta} is out of range: it is in [0, 1]")
-        if not 0 <= drw_start <= 1:
-            raise CarltError(f"drw_start={drw_start} is a fraction of the training, in [0, 1]")
         self.drw_start, self.progress = drw_start, 0.0
         self.register_constant(
             "class_weight",

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from carlt.losses.cross_entropy import CrossEntropy
 from carlt.losses.focal import Focal
+from carlt.ranges import Share, checked
 
 
 class ClassBalanced(CrossEntropy):
@@ -14,8 +15,9 @@ class ClassBalanced(CrossEntropy):
 
     paper: ClassVar[str] = "Class-balanced cross-entropy (Cui et al., CVPR 2019)"
 
+    @checked
     def __init__(
-        self, class_counts: Sequence[int] | Tensor, effective_number_beta: float = 0.9999, drw_start: float = 0.0
+        self, class_counts: Sequence[int] | Tensor, effective_number_beta: Share = 0.9999, drw_start: Share = 0.0
     ):
         super().__init__(class_counts, effective_number_beta, drw_start)
 
@@ -25,5 +27,6 @@ class ClassBalancedFocal(Focal):
 
     paper: ClassVar[str] = "Class-balanced focal loss (Cui et al., CVPR 2019)"
 
-    def __init__(self, class_counts: Sequence[int] | Tensor, effective_number_beta: float = 0.9999, **others: Any):
+    @checked
+    def __init__(self, class_counts: Sequence[int] | Tensor, effective_number_beta: Share = 0.9999, **others: Any):
         super().__init__(class_counts, effective_number_beta=effective_number_beta, **others)

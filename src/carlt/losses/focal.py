@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from carlt.errors import at_least
 from carlt.losses.base import Loss, gather_labels
+from carlt.ranges import NonNegative, checked
 
 
 class Focal(Loss):
@@ -21,9 +21,9 @@ class Focal(Loss):
 
     paper: ClassVar[str] = "Focal loss (Lin et al., ICCV 2017)"
 
-    def __init__(self, class_counts: Sequence[int] | Tensor, gamma: float = 2.0, **weighting: Any):
+    @checked
+    def __init__(self, class_counts: Sequence[int] | Tensor, gamma: NonNegative = 2.0, **weighting: Any):
         super().__init__(class_counts, **weighting)
-        at_least(0, gamma=gamma)
         self.gamma = gamma
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from carlt.errors import at_least
 from carlt.functional.prior import check_class_counts
 from carlt.losses.cross_entropy import CrossEntropy
+from carlt.ranges import NonNegative, Share, checked
 
 
 class GeneralizedReweight(CrossEntropy):
@@ -21,8 +21,8 @@ class GeneralizedReweight(CrossEntropy):
 
     paper: ClassVar[str] = "Generalized re-weighting, of DisAlign (Zhang et al., CVPR 2021)"
 
-    def __init__(self, class_counts: Sequence[int] | Tensor, power: float = 1.2, drw_start: float = 0.0):
+    @checked
+    def __init__(self, class_counts: Sequence[int] | Tensor, power: NonNegative = 1.2, drw_start: Share = 0.0):
         super().__init__(class_counts, drw_start=drw_start)
-        at_least(0, power=power)
         weights = check_class_counts(class_counts).double() ** -power
         self.register_constant("class_weight", weights / weights.mean())

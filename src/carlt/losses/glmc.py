@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from carlt.errors import CarltError, at_least
+from carlt.errors import CarltError
 from carlt.functional.mixing import random_box, soft_labels
 from carlt.functional.prior import check_class_counts
 from carlt.losses.base import Augmentation, NetworkLoss
 from carlt.losses.step import StepInput, StepOutput
 from carlt.models.classifier import extract_features, get_classifier
+from carlt.ranges import Count, NonNegative, checked
 
 
 class GLMC(NetworkLoss):
@@ -41,18 +42,17 @@ class GLMC(NetworkLoss):
 
     class_weight: Tensor
 
+    @checked
     def __init__(
         self,
         class_counts: Sequence[int] | Tensor,
         feature_dim: int,
         *,
-        power: float = 1.2,
-        consistency: float = 4.0,
-        dim: int = 128,
+        power: NonNegative = 1.2,
+        consistency: NonNegative = 4.0,
+        dim: Count = 128,
     ):
         super().__init__()
-        at_least(0, power=power, consistency=consistency)
-        at_least(1, dim=dim)
         self.consistency, self.progress = consistency, 0.0
         weight = check_class_counts(class_counts).double() ** -power
         self.register_buffer("class_weight", (weight / weight.mean()).float(), persistent=False)

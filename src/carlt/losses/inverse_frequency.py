@@ -6,6 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from carlt.losses.cross_entropy import CrossEntropy
+from carlt.ranges import Share, checked
 
 
 class InverseFrequency(CrossEntropy):
@@ -13,5 +14,6 @@ class InverseFrequency(CrossEntropy):
 
     paper: ClassVar[str] = "Inverse-frequency weights (Huang et al., CVPR 2016)"
 
-    def __init__(self, class_counts: Sequence[int] | Tensor, drw_start: float = 0.0):
+    @checked
+    def __init__(self, class_counts: Sequence[int] | Tensor, drw_start: Share = 0.0):
         super().__init__(class_counts, effective_number_beta=1.0, drw_start=drw_start)

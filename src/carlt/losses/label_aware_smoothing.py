@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from carlt.errors import CarltError
 from carlt.functional.prior import check_class_counts
 from carlt.losses.base import Loss, gather_labels
+from carlt.ranges import Share, checked
 
 
 class LabelAwareSmoothing(Loss):
@@ -27,11 +27,9 @@ class LabelAwareSmoothing(Loss):
 
     smoothing: Tensor
 
-    def __init__(self, class_counts: Sequence[int] | Tensor, head: float = 0.4, tail: float = 0.1, **weighting: Any):
+    @checked
+    def __init__(self, class_counts: Sequence[int] | Tensor, head: Share = 0.4, tail: Share = 0.1, **weighting: Any):
         super().__init__(class_counts, **weighting)
-        for name, value in (("head", head), ("tail", tail)):
-            if not 0 <= value <= 1:
-                raise CarltError(f"{name}={value} is out of range: a smoothing is in [0, 1]")
         counts = check_class_counts(class_counts).double()
         size = (counts - counts.min()) / (counts.max() - counts.min())
         self.register_constant("smoothing", tail + (head - tail) * (size.nan_to_num(1.0) * math.pi / 2).sin())

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from carlt.errors import CarltError
 from carlt.losses.base import Loss, gather_labels
+from carlt.ranges import Share, checked
 
 
 class LabelSmoothing(Loss):
@@ -20,10 +20,9 @@ class LabelSmoothing(Loss):
 
     paper: ClassVar[str] = "Label smoothing (Szegedy et al., CVPR 2016)"
 
-    def __init__(self, class_counts: Sequence[int] | Tensor, smoothing: float = 0.1, **weighting: Any):
+    @checked
+    def __init__(self, class_counts: Sequence[int] | Tensor, smoothing: Share = 0.1, **weighting: Any):
         super().__init__(class_counts, **weighting)
-        if not 0 <= smoothing <= 1:
-            raise CarltError(f"smoothing={smoothing} is out of range: it is in [0, 1]")
         self.smoothing = smoothing
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:

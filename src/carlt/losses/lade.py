@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from carlt.errors import at_least
 from carlt.functional.prior import relative_frequency
 from carlt.losses.logit_adjusted import BalancedSoftmax
+from carlt.ranges import NonNegative, checked
 
 
 class LADE(BalancedSoftmax):
@@ -33,11 +33,15 @@ class LADE(BalancedSoftmax):
 
     prior: Tensor
 
+    @checked
     def __init__(
-        self, class_counts: Sequence[int] | Tensor, alpha: float = 0.1, penalty: float = 0.1, **weighting: Any
+        self,
+        class_counts: Sequence[int] | Tensor,
+        alpha: NonNegative = 0.1,
+        penalty: NonNegative = 0.1,
+        **weighting: Any,
     ):
         super().__init__(class_counts, **weighting)
-        at_least(0, alpha=alpha, penalty=penalty)
         self.alpha, self.penalty = alpha, penalty
         self.register_constant("prior", relative_frequency(class_counts))
 

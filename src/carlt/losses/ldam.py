@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
-from carlt.errors import CarltError, at_least
 from carlt.functional.prior import check_class_counts
 from carlt.losses.base import Loss, sum_over_labels
+from carlt.ranges import NonNegative, Positive, checked
 
 
 class LDAM(Loss):
@@ -27,13 +27,15 @@ class LDAM(Loss):
 
     margin: Tensor
 
+    @checked
     def __init__(
-        self, class_counts: Sequence[int] | Tensor, scale: float = 30.0, max_margin: float = 0.5, **weighting: Any
+        self,
+        class_counts: Sequence[int] | Tensor,
+        scale: Positive = 30.0,
+        max_margin: NonNegative = 0.5,
+        **weighting: Any,
     ):
         super().__init__(class_counts, **weighting)
-        at_least(0, max_margin=max_margin)
-        if not 0 < scale < float("inf"):
-            raise CarltError(f"scale={scale} is out of range: it is more than 0")
         self.scale = scale
         counts = check_class_counts(class_counts).double()
         self.register_constant("margin", max_margin * (counts.min() / counts) ** 0.25)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from carlt.functional.prior import logit_adjustment
 from carlt.losses.base import Loss, gather_labels
+from carlt.ranges import Finite, Share, checked
 
 
 class LogitAdjusted(Loss):
@@ -27,7 +28,8 @@ class LogitAdjusted(Loss):
 
     adjustment: Tensor
 
-    def __init__(self, class_counts: Sequence[int] | Tensor, tau: float = 1.0, **weighting: Any):
+    @checked
+    def __init__(self, class_counts: Sequence[int] | Tensor, tau: Finite = 1.0, **weighting: Any):
         super().__init__(class_counts, **weighting)
         self.register_constant("adjustment", logit_adjustment(class_counts, tau))
 
@@ -41,7 +43,8 @@ class BalancedSoftmax(LogitAdjusted):
 
     paper: ClassVar[str] = "Balanced Softmax (Ren et al., NeurIPS 2020)"
 
+    @checked
     def __init__(
-        self, class_counts: Sequence[int] | Tensor, effective_number_beta: float = 0.0, drw_start: float = 0.0
+        self, class_counts: Sequence[int] | Tensor, effective_number_beta: Share = 0.0, drw_start: Share = 0.0
     ):
         super().__init__(class_counts, tau=1.0, effective_number_beta=effective_number_beta, drw_start=drw_start)

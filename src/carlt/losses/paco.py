@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from carlt.distributed import gather_ragged
-from carlt.errors import CarltError, at_least
 from carlt.functional.contrastive import parametric_contrastive
 from carlt.functional.prior import logit_adjustment
 from carlt.losses.base import NetworkLoss
 from carlt.losses.step import StepInput, StepOutput
 from carlt.models.classifier import extract_features, get_classifier
+from carlt.ranges import Count, NonNegative, Positive, ShareBelowOne, checked
 
 
 class PaCo(NetworkLoss):
@@ -48,25 +48,20 @@ class PaCo(NetworkLoss):
     queue_labels: Tensor  # (K,), -1 where there is no key yet
     position: Tensor  # (), where the next key goes
 
+    @checked
     def __init__(
         self,
         class_counts: Sequence[int] | Tensor,
         network: nn.Module,
         feature_dim: int,
         *,
-        alpha: float = 0.01,
-        temperature: float = 0.05,
-        queue: int = 1024,
-        momentum: float = 0.999,
-        dim: int = 64,
+        alpha: NonNegative = 0.01,
+        temperature: Positive = 0.05,
+        queue: Count = 1024,
+        momentum: ShareBelowOne = 0.999,
+        dim: Count = 64,
     ):
         super().__init__()
-        at_least(0, alpha=alpha)
-        at_least(1, queue=queue, dim=dim)
-        if not temperature > 0:
-            raise CarltError(f"temperature is positive, not {temperature}")
-        if not 0 <= momentum < 1:
-            raise CarltError(f"momentum={momentum} is out of range: it lies in [0, 1)")
         self.alpha, self.temperature, self.momentum = alpha, temperature, momentum
         self.projector = nn.Sequential(
             nn.Linear(feature_dim, feature_dim),

@@ -14,6 +14,7 @@ from carlt.losses.ldam import LDAM
 from carlt.losses.step import StepInput, StepOutput
 from carlt.models.classifier import extract_features, get_classifier
 from carlt.models.experts import ExpertHeads
+from carlt.ranges import Finite, NonNegative, Positive, Share, checked
 
 
 class RIDE(NetworkLoss):
@@ -37,21 +38,18 @@ class RIDE(NetworkLoss):
 
     class_temperature: Tensor
 
+    @checked
     def __init__(
         self,
         class_counts: Sequence[int] | Tensor,
-        diversity: float = -0.45,
-        spread: float = 0.05,
-        scale: float = 30.0,
-        max_margin: float = 0.5,
-        effective_number_beta: float = 0.9999,
-        drw_start: float = 0.8,
+        diversity: Finite = -0.45,
+        spread: Share = 0.05,
+        scale: Positive = 30.0,
+        max_margin: NonNegative = 0.5,
+        effective_number_beta: Share = 0.9999,
+        drw_start: Share = 0.8,
     ):
         super().__init__()
-        if not abs(diversity) < float("inf"):
-            raise CarltError(f"diversity={diversity} is not finite")
-        if not 0 <= spread <= 1:
-            raise CarltError(f"spread={spread} is out of range: it lies in [0, 1]")
         self.diversity = diversity
         self.margins = LDAM(
             class_counts, scale, max_margin, effective_number_beta=effective_number_beta, drw_start=drw_start

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
-from carlt.errors import at_least
 from carlt.functional.prior import check_class_counts
 from carlt.losses.base import Loss, sum_over_labels
+from carlt.ranges import NonNegative, checked
 
 
 class Seesaw(Loss):
@@ -28,9 +28,15 @@ class Seesaw(Loss):
 
     log_counts: Tensor
 
-    def __init__(self, class_counts: Sequence[int] | Tensor, p: float = 0.8, q: float = 2.0, **weighting: Any):
+    @checked
+    def __init__(
+        self,
+        class_counts: Sequence[int] | Tensor,
+        p: NonNegative = 0.8,
+        q: NonNegative = 2.0,
+        **weighting: Any,
+    ):
         super().__init__(class_counts, **weighting)
-        at_least(0, p=p, q=q)
         self.p, self.q = p, q
         self.register_constant("log_counts", check_class_counts(class_counts).double().log())
 

@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from carlt.errors import at_least
 from carlt.functional.prior import check_class_counts, logit_adjustment
 from carlt.losses.base import Loss, gather_labels
+from carlt.ranges import Finite, NonNegative, checked
 
 
 class VectorScaling(Loss):
@@ -25,9 +25,15 @@ class VectorScaling(Loss):
     scaling: Tensor
     shift: Tensor
 
-    def __init__(self, class_counts: Sequence[int] | Tensor, gamma: float = 0.3, tau: float = 1.0, **weighting: Any):
+    @checked
+    def __init__(
+        self,
+        class_counts: Sequence[int] | Tensor,
+        gamma: NonNegative = 0.3,
+        tau: Finite = 1.0,
+        **weighting: Any,
+    ):
         super().__init__(class_counts, **weighting)
-        at_least(0, gamma=gamma)
         counts = check_class_counts(class_counts).double()
         self.register_constant("scaling", (counts / counts.max()) ** gamma)
         self.register_constant("shift", logit_adjustment(class_counts, tau))

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from carlt.errors import CarltError, at_least
+from carlt.errors import CarltError
 from carlt.models.experts import ExpertHeads
 from carlt.protocols import FeatureNetwork, TimmNetwork
+from carlt.ranges import Positive, checked
 
 
 class CosineClassifier(nn.Module):
@@ -18,10 +19,9 @@ class CosineClassifier(nn.Module):
         scale: of the logits, positive; 30 is usual, and 1 where the loss scales by itself.
     """
 
-    def __init__(self, in_features: int, num_classes: int, scale: float = 30.0):
+    @checked
+    def __init__(self, in_features: int, num_classes: int, scale: Positive = 30.0):
         super().__init__()
-        if not scale > 0:
-            raise CarltError(f"a cosine classifier's scale is positive, not {scale}")
         self.in_features, self.scale = in_features, scale
         self.weight = nn.Parameter(F.normalize(torch.randn(num_classes, in_features)))
 
@@ -34,7 +34,6 @@ def make_classifier(in_features: int, num_classes: int, cosine_scale: float | No
 
     ``in_features`` is the width of one expert's features; those of all experts come side by side.
     """
-    at_least(1, experts=experts)
     if experts > 1:
         return ExpertHeads([make_classifier(in_features, num_classes, cosine_scale) for _ in range(experts)])
     if cosine_scale is None:

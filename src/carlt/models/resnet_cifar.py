@@ -5,10 +5,11 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from carlt.errors import CarltError, at_least
+from carlt.errors import CarltError
 from carlt.models.classifier import make_classifier
 from carlt.models.experts import Branches
 from carlt.models.weights import load_weights
+from carlt.ranges import Count, Positive, PositiveShare, checked
 
 
 class BasicBlock(nn.Module):
@@ -45,23 +46,21 @@ class CifarResNet(nn.Module):
     native_size: ClassVar[int] = 32
     """Side in pixels of the images that the network is made for."""
 
+    @checked
     def __init__(
         self,
         num_classes: int,
         depth: int,
         in_channels: int = 3,
-        width: int = 16,
+        width: Count = 16,
         weights: str | None = None,
-        cosine_scale: float | None = None,
-        experts: int = 1,
-        expert_width: float = 1.0,
+        cosine_scale: Positive | None = None,
+        experts: Count = 1,
+        expert_width: PositiveShare = 1.0,
     ):
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
             raise CarltError(f"model.depth of a CIFAR ResNet is 6n + 2 (8, 14, 20, 32, ...), not {depth}")
-        at_least(1, width=width, experts=experts)
-        if not 0 < expert_width <= 1:
-            raise CarltError(f"expert_width={expert_width} is out of range: it lies in (0, 1]")
         self.conv1 = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         blocks = (depth - 2) // 6

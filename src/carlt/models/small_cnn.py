@@ -4,10 +4,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from carlt.errors import at_least
 from carlt.models.classifier import make_classifier
 from carlt.models.experts import Branches
 from carlt.models.weights import load_weights
+from carlt.ranges import Count, Positive, checked
 
 
 class SmallCNN(nn.Module):
@@ -20,17 +20,17 @@ class SmallCNN(nn.Module):
     native_size: ClassVar[int] = 32
     """Side in pixels of the images that the network is made for."""
 
+    @checked
     def __init__(
         self,
         num_classes: int,
         in_channels: int = 3,
-        width: int = 32,
+        width: Count = 32,
         weights: str | None = None,
-        cosine_scale: float | None = None,
-        experts: int = 1,
+        cosine_scale: Positive | None = None,
+        experts: Count = 1,
     ):
         super().__init__()
-        at_least(1, width=width)
         self.features = nn.Sequential(
             _block(in_channels, width),
             _block(width, width),

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from carlt.errors import CarltError, at_least
+from carlt.errors import CarltError
 from carlt.models.classifier import get_classifier, make_classifier
 from carlt.models.experts import Branches
 from carlt.models.weights import Weights, load_weights, set_normalisation
+from carlt.ranges import Count, Positive, ShareBelowOne, checked
 
 
+@checked
 def timm_model(
     name: str,
     num_classes: int,
@@ -21,9 +23,9 @@ def timm_model(
     image_size: int = 224,
     pretrained: bool = False,
     weights: str | None = None,
-    drop_path_rate: float = 0.0,
-    cosine_scale: float | None = None,
-    experts: int = 1,
+    drop_path_rate: ShareBelowOne = 0.0,
+    cosine_scale: Positive | None = None,
+    experts: Count = 1,
 ) -> nn.Module:
     """A timm network: images (N, in_channels, H, W) to logits (N, C).
 
@@ -48,7 +50,6 @@ def timm_model(
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_')[0]}*")[:8] or timm.list_models("resnet*")[:8]
         raise CarltError(f"model.name={name!r} is no timm model; near it: {', '.join(near)}")
-    at_least(1, experts=experts)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are reported below, in one line
     options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
     if drop_path_rate:

@@ -1,7 +1,7 @@
 """CAR, the Confusion-Aware Spectral Regularizer (arXiv 2603.16732, CVPR 2026)."""
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from carlt.errors import CarltError
 from carlt.functional import confusion as cf
 from carlt.functional import spectral
 from carlt.functional.prior import frequency_weights, relative_frequency
+from carlt.ranges import Count, Finite, NonNegative, ShareBelowOne, checked
 
 Absent = Literal["decay", "hold"]
 Gradient = Literal["batch", "class"]
@@ -71,35 +72,23 @@ class CAR(nn.Module):
     frequency: Tensor  # (C,) m
     row_norm: Tensor | None  # (C,) norms of confusion's rows, where C is large enough to leave rows out
 
+    @checked
     def __init__(
         self,
         class_counts: Sequence[int] | Tensor,
         *,
-        weight: float = 0.5,
-        beta: float = 0.5,
-        r0: float = 0.2,
+        weight: NonNegative = 0.5,
+        beta: ShareBelowOne = 0.5,
+        r0: NonNegative = 0.2,
         frequency_weight: bool = True,
-        margin: float = 0.1,
+        margin: Finite = 0.1,
         surrogate: cf.Surrogate = "paper",
         debias: bool = False,
         absent: Absent = "decay",
         gradient: Gradient = "batch",
-        max_skipped: int = 10,
+        max_skipped: Count = 10,
     ):
         super().__init__()
-        if not 0 <= weight < float("inf"):
-            raise CarltError(f"CAR's weight is finite and at least 0, not {weight}")
-        if not 0 <= beta < 1:
-            raise CarltError(f"CAR's beta is in [0, 1), not {beta}")
-        if not abs(margin) < float("inf"):
-            raise CarltError(f"CAR's margin is a finite number, not {margin}")
-        if absent not in get_args(Absent):
-            raise CarltError(f"CAR's absent is one of {list(get_args(Absent))}, not {absent!r}")
-        if gradient not in get_args(Gradient):
-            raise CarltError(f"CAR's gradient is one of {list(get_args(Gradient))}, not {gradient!r}")
-        if max_skipped < 1:
-            raise CarltError(f"CAR's max_skipped is at least 1, not {max_skipped}")
-        cf.check_surrogate(surrogate)
         self.weight, self.beta, self.margin, self.surrogate = weight, beta, margin, surrogate
         self.debias, self.absent, self.gradient, self.max_skipped = debias, absent, gradient, max_skipped
         row_weight = frequency_weights(class_counts, r0)

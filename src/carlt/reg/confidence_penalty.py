@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from carlt.errors import at_least
+from carlt.ranges import NonNegative, checked
 
 
 class ConfidencePenalty(nn.Module):
@@ -18,9 +18,9 @@ class ConfidencePenalty(nn.Module):
 
     paper: ClassVar[str] = "Confidence penalty (Pereyra et al., ICLR workshop 2017)"
 
-    def __init__(self, *, weight: float = 0.1):
+    @checked
+    def __init__(self, *, weight: NonNegative = 0.1):
         super().__init__()
-        at_least(0, weight=weight)
         self.weight = weight
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:

@@ -1,11 +1,14 @@
 """Samplers: rules that order the images of an epoch."""
 
-from typing import ClassVar, Protocol
+from typing import Annotated, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
-from carlt.errors import CarltError
+from carlt.ranges import Count, Range, Share, checked
+
+Power = Annotated[float, Range(-1, 1)]
+"""-1 draws rare classes first, 0 classes alike, 1 images alike."""
 
 
 class Sampler(Protocol):
@@ -31,9 +34,8 @@ class PowerLaw:
     class-balanced sampling; -1 draws the rarer classes the more often (CMO's patches; Park et al., CVPR 2022).
     """
 
-    def __init__(self, power: float):
-        if not -1 <= power <= 1:
-            raise CarltError(f"power={power} is out of range: -1 (rare first), 0 (classes alike) to 1 (images alike)")
+    @checked
+    def __init__(self, power: Power):
         self.power = power
 
     def order(self, targets: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
@@ -68,9 +70,8 @@ class ProgressivelyBalanced:
 
     paper: ClassVar[str] = "Progressively balanced sampling (Kang et al., ICLR 2020)"
 
-    def __init__(self, epochs: int):
-        if epochs < 1:
-            raise CarltError(f"sampler.epochs is the number of epochs until balance, at least 1, not {epochs}")
+    @checked
+    def __init__(self, epochs: Count):
         self.epochs = epochs
 
     def order(self, targets: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
@@ -89,11 +90,8 @@ class Deferred:
 
     paper: ClassVar[str] = "Deferred re-sampling, DRS (Cao et al., NeurIPS 2019)"
 
-    def __init__(self, epochs: int, start: float = 0.8, power: float = 0.0):
-        if epochs < 1:
-            raise CarltError(f"epochs={epochs} is out of range: it is the length of the training, at least 1")
-        if not 0 <= start <= 1:
-            raise CarltError(f"start={start} is a fraction of the epochs, in [0, 1]")
+    @checked
+    def __init__(self, epochs: Count, start: Share = 0.8, power: Power = 0.0):
         self.epochs, self.start, self.before, self.after = epochs, start, Instance(), PowerLaw(power)
 
     def order(self, targets: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
@@ -111,9 +109,8 @@ class ClassAware:
 
     paper: ClassVar[str] = "Class-aware sampling (Shen et al., ECCV 2016)"
 
-    def __init__(self, per_class: int = 4):
-        if per_class < 1:
-            raise CarltError(f"sampler.per_class is at least 1, not {per_class}")
+    @checked
+    def __init__(self, per_class: Count = 4):
         self.per_class = per_class
 
     def order(self, targets: Tensor, epoch: int, generator: torch.Generator) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from carlt.errors import CarltError
+from carlt.ranges import Share, checked
 from carlt.stages.base import LinearHead, Stage
 
 
@@ -21,9 +22,8 @@ class WeightBalancing(Stage):
 
     paper: ClassVar[str] = "Weight balancing (Alshammari et al., CVPR 2022)"
 
-    def __init__(self, threshold: float = 0.1):
-        if not 0 <= threshold <= 1:
-            raise CarltError(f"threshold={threshold} is out of range: it is in [0, 1]")
+    @checked
+    def __init__(self, threshold: Share = 0.1):
         self.threshold = threshold
 
     def replace_classifier(self, trained: LinearHead) -> nn.Module:

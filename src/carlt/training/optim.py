@@ -7,7 +7,8 @@ from typing import Any, Literal
 from torch import nn, optim
 from torch.optim.lr_scheduler import LambdaLR
 
-from carlt.errors import CarltError, at_least
+from carlt.errors import CarltError
+from carlt.ranges import NonNegative, Positive, Share, ShareBelowOne, checked
 
 
 def lr_factor(
@@ -46,19 +47,19 @@ class Optim:
         schedule, warmup_epochs, milestones, min_lr: see ``lr_factor``; ``min_lr`` is the cosine's last value.
     """
 
+    @checked
     def __init__(
         self,
-        lr: float,
-        weight_decay: float = 0.0,
+        lr: Positive,
+        weight_decay: NonNegative = 0.0,
         schedule: Literal["constant", "cosine", "multistep"] = "cosine",
-        warmup_epochs: float = 0.0,
-        milestones: Sequence[float] = (0.8, 0.9),
-        min_lr: float = 0.0,
+        warmup_epochs: NonNegative = 0.0,
+        milestones: Sequence[Share] = (0.8, 0.9),
+        min_lr: NonNegative = 0.0,
         decay_all: bool = True,
     ):
-        at_least(0, lr=lr, weight_decay=weight_decay, warmup_epochs=warmup_epochs, min_lr=min_lr)
-        if lr == 0:
-            raise CarltError("lr=0 trains nothing")
+        if min_lr > lr:
+            raise CarltError(f"min_lr={min_lr} is more than lr={lr}: the schedule ends at min_lr")
         self.lr, self.weight_decay, self.decay_all = lr, weight_decay, decay_all
         self.schedule, self.warmup_epochs, self.milestones, self.min_lr = schedule, warmup_epochs, milestones, min_lr
 
@@ -84,8 +85,11 @@ class Optim:
 class SGD(Optim):
     """Stochastic gradient descent with momentum, and ``Optim``'s arguments."""
 
-    def __init__(self, lr: float, momentum: float = 0.9, nesterov: bool = False, **common: Any):
+    @checked
+    def __init__(self, lr: Positive, momentum: ShareBelowOne = 0.9, nesterov: bool = False, **common: Any):
         super().__init__(lr, **common)
+        if nesterov and momentum == 0:
+            raise CarltError("nesterov=true needs a momentum above 0, not momentum=0")
         self.momentum, self.nesterov = momentum, nesterov
 
     def optimizer(self, groups: list[dict[str, Any]]) -> optim.Optimizer:
@@ -95,7 +99,14 @@ class SGD(Optim):
 class AdamW(Optim):
     """AdamW (Loshchilov & Hutter, ICLR 2019) without decay on biases and norms, and ``Optim``'s arguments."""
 
-    def __init__(self, lr: float, betas: tuple[float, float] = (0.9, 0.999), decay_all: bool = False, **common: Any):
+    @checked
+    def __init__(
+        self,
+        lr: Positive,
+        betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.999),
+        decay_all: bool = False,
+        **common: Any,
+    ):
         super().__init__(lr, decay_all=decay_all, **common)
         self.betas = betas
 

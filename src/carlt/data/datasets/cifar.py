@@ -14,6 +14,7 @@ from carlt.data.io.unpickle import read_pickle
 from carlt.data.module import LongTailDataModule, require
 from carlt.data.subsets import Profile, Rule, make_long_tailed
 from carlt.errors import CarltError
+from carlt.ranges import AtLeastOne, Count, CountOrZero, Seed, checked
 
 
 class _CIFARLT(LongTailDataModule):
@@ -45,15 +46,16 @@ class _CIFARLT(LongTailDataModule):
     train_facts: ClassVar[Facts]
     test_facts: ClassVar[Facts]
 
+    @checked
     def __init__(
         self,
         *,
         root: str | Path = "data/cifar",
-        imbalance_factor: float = 100,
+        imbalance_factor: AtLeastOne = 100,
         profile: Profile = "exponential",
-        subset: Rule | int = "ldam",
-        largest_class: int | None = None,
-        val_per_class: int = 0,
+        subset: Rule | Seed = "ldam",
+        largest_class: Count | None = None,
+        val_per_class: CountOrZero = 0,
         official: bool = True,
         **loading: Any,
     ):

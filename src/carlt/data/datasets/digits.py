@@ -7,8 +7,9 @@ import torch
 from carlt.data.images import ArrayImages, Split, Splits
 from carlt.data.module import LongTailDataModule
 from carlt.data.subsets import hold_out, indices_by_class
-from carlt.errors import CarltError, at_least
+from carlt.errors import CarltError
 from carlt.functional.profile import PROFILES
+from carlt.ranges import AtLeastOne, Count, CountOrZero, Seed, checked
 
 SMALLEST_CLASS = 174  # of the 1,797 images
 
@@ -27,19 +28,19 @@ class DigitsLT(LongTailDataModule):
     channels = 1
     mean, std = (0.305,), (0.376,)
 
+    @checked
     def __init__(
         self,
         *,
-        imbalance_factor: float = 40,
+        imbalance_factor: AtLeastOne = 40,
         profile: Literal["exponential", "step"] = "exponential",
-        largest_class: int = 104,
-        test_per_class: int = 50,
-        val_per_class: int = 20,
-        subset_seed: int = 0,
+        largest_class: Count = 104,
+        test_per_class: Count = 50,
+        val_per_class: CountOrZero = 20,
+        subset_seed: Seed = 0,
         **loading: Any,
     ):
         super().__init__(**loading)
-        at_least(1, largest_class=largest_class, test_per_class=test_per_class)
         if largest_class + test_per_class + val_per_class > SMALLEST_CLASS:
             raise CarltError(
                 f"digits_lt has {SMALLEST_CLASS} images in its smallest class: data.largest_class ({largest_class}) + "

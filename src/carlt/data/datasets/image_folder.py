@@ -3,7 +3,7 @@
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -15,7 +15,8 @@ from carlt.data.io.verify import Verify, usable
 from carlt.data.io.walk import image_files
 from carlt.data.module import LongTailDataModule, require
 from carlt.data.subsets import Profile, Rule, make_long_tailed, rank_images
-from carlt.errors import CarltError, at_least
+from carlt.errors import CarltError
+from carlt.ranges import AtLeastOne, Count, CountOrZero, Range, Seed, ShareBelowOne, checked
 
 log = logging.getLogger(__name__)
 
@@ -42,28 +43,28 @@ class ImageFolder(LongTailDataModule):
 
     name = "image_folder"
 
+    @checked
     def __init__(
         self,
         *,
         root: str | Path = "data/images",
-        imbalance_factor: float | None = None,
+        imbalance_factor: AtLeastOne | None = None,
         profile: Profile = "exponential",
-        subset: Rule | int = "ldam",
-        largest_class: int | None = None,
-        test_ratio: float = 0.2,
-        val_ratio: float = 0.1,
-        val_per_class: int | None = None,
-        split_seed: int = 0,
+        subset: Rule | Seed = "ldam",
+        largest_class: Count | None = None,
+        test_ratio: Annotated[float, Range(0, 1, "both")] = 0.2,
+        val_ratio: ShareBelowOne = 0.1,
+        val_per_class: CountOrZero | None = None,
+        split_seed: Seed = 0,
         in_memory: bool = False,
         verify: Verify = "files",
         **loading: Any,
     ):
         super().__init__(**loading)
-        if test_ratio <= 0 or val_ratio < 0 or test_ratio + val_ratio >= 1:
+        if test_ratio + val_ratio >= 1:
             raise CarltError(
                 f"data.test_ratio ({test_ratio}) and data.val_ratio ({val_ratio}) must leave images to train on"
             )
-        at_least(0, val_per_class=val_per_class or 0)
         self.root, self.in_memory = Path(root), in_memory
         self.set_verify(verify)
         self.imbalance_factor, self.profile, self.subset, self.largest_class = (

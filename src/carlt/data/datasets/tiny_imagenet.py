@@ -13,6 +13,7 @@ from carlt.data.io.download import Download
 from carlt.data.module import LongTailDataModule, require
 from carlt.data.subsets import Profile, Rule, make_long_tailed
 from carlt.errors import CarltError
+from carlt.ranges import AtLeastOne, Count, CountOrZero, Seed, checked
 
 FOLDER = "tiny-imagenet-200"
 SIDE = 64  # pixels
@@ -38,17 +39,18 @@ class TinyImageNetLT(LongTailDataModule):
     url = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
     sha256 = "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821"
 
+    @checked
     def __init__(
         self,
         *,
         root: str | Path = "data/tiny_imagenet",
-        num_classes: int = 200,
+        num_classes: Count = 200,
         classes: Sequence[str] | None = None,
-        imbalance_factor: float = 100,
+        imbalance_factor: AtLeastOne = 100,
         profile: Profile = "exponential",
-        subset: Rule | int = "ldam",
-        largest_class: int | None = None,
-        val_per_class: int = 0,
+        subset: Rule | Seed = "ldam",
+        largest_class: Count | None = None,
+        val_per_class: CountOrZero = 0,
         on_error: OnError = "raise",
         official: bool = True,
         **loading: Any,

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from carlt.functional.confusion import relative_gap
+from carlt.ranges import CountOrZero, checked
 from carlt.reg import CAR
 
 
@@ -26,7 +27,8 @@ class CarDiagnostics(Callback):
         gap_every_n_epochs: epochs between two measurements of the gap; the last epoch is always measured; 0 never.
     """
 
-    def __init__(self, gap_every_n_epochs: int = 20):
+    @checked
+    def __init__(self, gap_every_n_epochs: CountOrZero = 20):
         self.gap_every_n_epochs = gap_every_n_epochs
 
     def setup(self, trainer: L.Trainer, module: Any, stage: str) -> None:

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from carlt.errors import CarltError
+from carlt.ranges import CountOrZero, checked
 from carlt.runs import paths
 
 
@@ -24,7 +25,8 @@ class Checkpoints(Checkpoint):
         every_n_steps: training steps between two saves within an epoch; 0 saves after epochs only.
     """
 
-    def __init__(self, run_dir: Path, monitor: str = "val/balanced_accuracy", every_n_steps: int = 500):
+    @checked
+    def __init__(self, run_dir: Path, monitor: str = "val/balanced_accuracy", every_n_steps: CountOrZero = 500):
         self.run_dir, self.monitor, self.every_n_steps = run_dir, monitor, every_n_steps
         self.best_value, self.best_epoch = -torch.inf, -1
         self.begun = False

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from carlt.ranges import NonNegative, checked
 from carlt.runs.text import format_duration, printable
 from carlt.training.callbacks.run_header import run_header
 
@@ -56,7 +57,10 @@ class Progress(Callback):
         run_dir: the run folder, which names the run where several run at once.
     """
 
-    def __init__(self, plain_every_s: float = 15.0, position: SweepPosition | None = None, run_dir: Path | None = None):
+    @checked
+    def __init__(
+        self, plain_every_s: NonNegative = 15.0, position: SweepPosition | None = None, run_dir: Path | None = None
+    ):
         self.plain_every_s, self.position, self.run_dir = plain_every_s, position, run_dir
         self.console = Console()
         self.bar: Bar | None = None
