@@ -25,20 +25,21 @@ def test_the_folder_holds_every_promised_file(finished: Path) -> None:
     found = {path.relative_to(finished).as_posix() for path in finished.rglob("*") if path.is_file()}
     assert found == {
         "config.yaml", "metrics.csv", "result.json", "per_class.csv", "confusion.npz", "plots/per_class.png",
-        "plots/confusion.png", "plots/confused_pairs.png", "plots/worst_classes.png", "examples.npz",
-        "plots/curves.png", "checkpoints/last.ckpt", "checkpoints/best.ckpt",
+        "margin_confusion.npz", "plots/confusion.png", "plots/confused_pairs.png", "plots/worst_classes.png",
+        "examples.npz", "plots/curves.png", "checkpoints/last.ckpt", "checkpoints/best.ckpt",
     }  # fmt: skip
 
 
 def test_result_has_the_keys_that_scripts_rely_on(finished: Path) -> None:
     result = read_result(finished)
     names = ("accuracy", "balanced_accuracy", "many", "medium", "few", "worst_class", "worst_10pct", "classes_at_zero",
-             "macro_f1", "geometric_mean", "harmonic_mean", "ece")  # fmt: skip
+             "macro_f1", "geometric_mean", "harmonic_mean", "ece", "worst_margin_error", "weighted_worst_error",
+             "spectral_norm")  # fmt: skip
     assert {f"{split}/{name}" for split in ("test", "val", "train") for name in names} <= result["metrics"].keys()
     assert {"test/worst_ratio", "car/spectral_norm", "car/ema_gap"} <= result["metrics"].keys()
     assert result.keys() >= {
-        "schema", "best", "worst_class", "calibration", "epochs", "seed", "num_classes", "class_counts", "data",
-        "timings", "versions", "hardware", "commit",
+        "schema", "best", "worst_class", "bound", "calibration", "epochs", "seed", "num_classes", "class_counts",
+        "data", "timings", "versions", "hardware", "commit",
     }  # fmt: skip
     assert (result["epochs"], result["seed"], result["class_counts"]) == (3, 0, COUNTS)
     assert result["data"]["images"] == {"test": 500, "val": 200, "train": sum(COUNTS)}
@@ -87,6 +88,32 @@ def test_the_worst_class_is_the_rarest_of_the_worst(finished: Path) -> None:
     worst = min(rows, key=lambda row: (float(row["accuracy"]), int(row["train_count"])))
     found = read_result(finished)["worst_class"]
     assert (found["name"], found["train_count"]) == (worst["class_name"], int(worst["train_count"]))
+
+
+def test_the_norms_are_those_of_the_recorded_margin_confusions(finished: Path) -> None:
+    result = read_result(finished)
+    m = np.array(COUNTS) / sum(COUNTS)
+    weight = (m + 0.2) ** -0.5
+    with np.load(finished / paths.MARGIN_CONFUSION) as cells:
+        for split, images in (("test", np.full(10, 50)), ("train", np.array(COUNTS))):
+            matrix = np.zeros((10, 10))
+            matrix[cells[f"{split}_true"], cells[f"{split}_rival"]] = cells[f"{split}_count"]
+            matrix = weight[:, None] * matrix / images[:, None]
+            metrics = result["metrics"]
+            assert metrics[f"{split}/spectral_norm"] == pytest.approx(np.linalg.norm(matrix, 2))
+            assert metrics[f"{split}/weighted_worst_error"] == pytest.approx(matrix.sum(1).max())
+            assert not matrix.diagonal().any()
+    assert metrics["test/worst_margin_error"] >= 1 - metrics["test/worst_class"] - 1e-9
+
+
+def test_the_terms_of_the_bound_belong_to_the_worst_class(finished: Path) -> None:
+    result = read_result(finished)
+    bound, worst = result["bound"], result["worst_class"]
+    assert bound["error"] == 1 - worst["test_accuracy"]
+    assert bound["lambda"] == pytest.approx((COUNTS[worst["class_id"]] / sum(COUNTS) + 0.2) ** -0.5)
+    assert bound["first_term"] == pytest.approx(bound["nu"] / bound["lambda"] * bound["spectral_norm"])
+    assert bound["spectral_norm"] == result["metrics"]["train/spectral_norm"]
+    assert bound["remainder"] == pytest.approx(bound["error"] - bound["first_term"])
 
 
 def test_plots_are_pictures(finished: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from carlt.commands import report
+from carlt.reporting.summary import COLUMNS
 from carlt.runs import paths
 from carlt.runs.record import read_result
 
@@ -45,13 +46,15 @@ def test_a_report_of_real_runs(runs: Path, tmp_path: Path, monkeypatch: pytest.M
     assert "best epoch, chosen by val/balanced_accuracy on the validation split" in out
     page = (tmp_path / "out" / "report.html").read_text()
     for part in ("Accuracy against class frequency", "Classes from best to worst", "Confusion", "Training curves",
-                 "What CAR sees", "Reliability", "Left out", "digit 9", str(runs / "reg=car")):  # fmt: skip
+                 "What CAR sees", "The worst class and the norm that bounds it", "Reliability",
+                 "The worst class in training and on test", "Left out", "digit 9", str(runs / "reg=car")):  # fmt: skip
         assert part in page
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*")} == before  # the records are read, no more
 
 
 def test_the_numbers_are_those_of_the_records(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command(monkeypatch, runs, f"out={tmp_path}")
+    scales = {column.metric: column.scale for column in COLUMNS}
     with open(tmp_path / "tables.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["epoch"].startswith("last")]
     for reg in ("car", "none"):
@@ -59,8 +62,7 @@ def test_the_numbers_are_those_of_the_records(runs: Path, tmp_path: Path, monkey
         for row in rows:
             if ("reg=car" in row["configuration"]) == (reg == "car"):
                 value = metrics[row["metric"]]
-                scale = 1 if row["metric"] in ("test/worst_ratio", "test/classes_at_zero") else 100
-                assert row["mean"] == ("" if value is None else repr(scale * value))
+                assert row["mean"] == ("" if value is None else repr(scales[row["metric"]] * value))
                 assert (row["n"], row["sd"]) == ("0" if value is None else "1", "")
 
 

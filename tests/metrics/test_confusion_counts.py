@@ -35,6 +35,23 @@ def test_counts_are_those_of_a_loop(batch: tuple[Tensor, Tensor]) -> None:
     assert found.total.tolist() == [sum(row) for row in matrix]
 
 
+def test_margin_cells_are_those_of_a_loop(batch: tuple[Tensor, Tensor]) -> None:
+    cells: dict[tuple[int, int], int] = {}
+    for row, label in zip(batch[0].tolist(), batch[1].tolist(), strict=True):
+        score, rival = max((value, i) for i, value in enumerate(row) if i != label)
+        if row[label] <= 0.1 + score:
+            cells[label, rival] = cells.get((label, rival), 0) + 1
+    found = evaluate((batch[0].double(), batch[1]))
+    triples = zip(found.margin_true.tolist(), found.margin_rival.tolist(), found.margin_count.tolist(), strict=True)
+    assert {(i, j): n for i, j, n in triples} == cells
+    wrong = int((found.total - found.correct).sum())
+    assert wrong < sum(cells.values())  # and some that are right, but not by the margin
+    summary = found.margin_summary(torch.tensor([50, 40, 30, 20, 1]))
+    assert summary["worst_margin_error"] == max(
+        sum(n for (i, _), n in cells.items() if i == c) / int(found.total[c]) for c in range(C - 1)
+    )
+
+
 def test_calibration_is_that_of_a_loop(batch: tuple[Tensor, Tensor]) -> None:
     logits, labels = batch
     bins: dict[int, list[tuple[float, bool]]] = {}
@@ -67,6 +84,9 @@ def test_how_a_split_is_cut_into_batches_does_not_matter(size: int, batch: tuple
     whole = evaluate(batch).summary(torch.full((C,), 50))
     cut = evaluate(*zip(batch[0].split(size), batch[1].split(size), strict=True)).summary(torch.full((C,), 50))
     assert str(cut) == str(whole)  # to the last bit; as text because NaN is not itself
+    parts = evaluate(*zip(batch[0].split(size), batch[1].split(size), strict=True))
+    counts = torch.full((C,), 50)
+    assert parts.margin_summary(counts) == evaluate(batch).margin_summary(counts)
 
 
 def test_reset_forgets(batch: tuple[Tensor, Tensor]) -> None:
@@ -82,3 +102,4 @@ def test_half_precision_logits_are_counted_alike(batch: tuple[Tensor, Tensor]) -
     half, single = evaluate((logits, batch[1])), evaluate((logits.float(), batch[1]))
     assert torch.equal(half.count, single.count)
     assert torch.equal(half.bins, single.bins)
+    assert torch.equal(half.margin_count, single.margin_count)

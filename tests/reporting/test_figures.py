@@ -1,3 +1,4 @@
+import json
 import math
 import re
 import xml.etree.ElementTree as ElementTree
@@ -11,6 +12,8 @@ from carlt.reporting.figures import Figure, confusion, drawings, sensitivity, st
 from carlt.reporting.figures.calibration import _bins
 from carlt.reporting.figures.classes import sorted_accuracy
 from carlt.reporting.groups import DataSet, group_by_data_set
+from carlt.reporting.published import Published
+from carlt.reporting.summary import COLUMNS
 from carlt.runs.reading import read_runs
 from carlt.runs.record import write_per_class
 
@@ -36,7 +39,8 @@ def test_any_number_of_classes_can_be_drawn(classes: int, make_run, tmp_path: Pa
     make_run("2", reg="car", classes=classes, accuracy=0.8)
     figures = drawn(found(tmp_path))
     assert list(figures)[4:] == [
-        "class frequency", "classes from best to worst", "confusion", "training curves", "CAR", "reliability",
+        "worst class in training and on test", "class frequency", "classes from best to worst", "confusion",
+        "training curves", "CAR", "the bound", "reliability",
         *(f"pictures of the {kind} ({place})" for place in (1, 2) for kind in ("worst classes", "confused pairs")),
     ]  # fmt: skip
     for name, figure in figures.items():
@@ -173,6 +177,43 @@ def test_old_records_have_no_reliability_diagram(make_run, tmp_path: Path) -> No
     assert drawings(data, data.baseline(), "d0")["reliability"]() is None
 
 
+def test_old_records_have_neither_the_bound_nor_a_worst_class_in_training(make_run, tmp_path: Path) -> None:
+    later = {column.metric: None for column in COLUMNS if column.metric.startswith("train/")}
+    later |= {f"test/{name}": None for name in ("spectral_norm", "weighted_worst_error", "worst_margin_error")}
+    make_run("1", metrics={**later, "test/worst_class": None})
+    figures = drawn(found(tmp_path))
+    assert figures["the bound"] is figures["worst class in training and on test"] is None
+
+
+def test_the_bound_s_terms_are_means_over_the_seeds(make_run, tmp_path: Path) -> None:
+    for seed, norm in enumerate((0.5, 1.5)):
+        folder = make_run(str(seed), seed, metrics={"train/spectral_norm": norm, "test/worst_margin_error": 0.25})
+        result = json.loads((folder / "result.json").read_text())
+        terms = {"nu": None if seed else 0.75, "lambda": 2.0, "first_term": 0.1, "error": 0.5, "remainder": 0.4}
+        (folder / "result.json").write_text(json.dumps(result | {"bound": terms}))
+    figure = one(found(tmp_path), "the bound")
+    norms, of_class = ([dict(zip(part.head, row, strict=True)) for row in part.rows] for part in figure.listings)
+    assert norms[0]["norm, train"] == "1.00 ± 0.71"
+    assert norms[0]["margin error, test (%)"] == "25.0 ± 0.0"
+    assert (of_class[0]["nu"], of_class[0]["remainder (%)"]) == ("0.75", "40.0 ± 0.0")
+
+
+def test_published_worst_classes_stand_beside_ours(make_run, tmp_path: Path) -> None:
+    make_run("1", metrics={"train/worst_class": 0.9, "test/worst_class": 0.125})
+    data = found(tmp_path)
+    theirs = [
+        Published("SAFA", "ViT", "a figure", {"test/worst_class": "10", "test/accuracy": "55.5"}),
+        Published("CE", "ResNet", "a table", {"test/accuracy": "44.4"}),  # has no worst class
+    ]
+    plots = drawings(data, data.baseline(), "d0", theirs)
+    figure = plots["worst class in training and on test"]()
+    assert figure is not None
+    assert "worst class, training split 90.0 %, worst class, test split 12.5 %" in figure.alt
+    assert "SAFA (ViT), published: worst class, test split 10.0 %, overall, test split 55.5 %" in figure.alt
+    assert "ResNet" not in figure.alt
+    assert "not measured here" in figure.caption
+
+
 def test_a_sweep_varies_one_parameter_alone(make_run, tmp_path: Path) -> None:
     make_run("0")
     make_run("1", reg="car")  # the constructor's weight
@@ -199,7 +240,8 @@ def test_a_metric_that_no_run_has_is_drawn_as_nothing(make_run, tmp_path: Path) 
         make_run(str(k), accuracy=None, reg="car", weight=weight)
     figures = drawn(found(tmp_path))
     assert math.isnan(found(tmp_path).groups[0].mean("test/accuracy"))
-    assert all(figure for name, figure in figures.items() if not name.startswith("pictures"))
+    nothing = {name for name, figure in figures.items() if not figure and not name.startswith("pictures")}
+    assert nothing == {"the bound", "worst class in training and on test"}
 
 
 def test_the_end_of_the_sorted_line_is_the_worst_class_of_the_table(make_run, tmp_path: Path) -> None:

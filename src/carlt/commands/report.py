@@ -118,7 +118,10 @@ def _sections(data: Sequence[DataSet], baselines: Sequence[Group], found: Sequen
     from rich.console import Console
     from rich.progress import Progress
 
-    jobs = [drawings(each, baseline, f"d{k}") for k, (each, baseline) in enumerate(zip(data, baselines, strict=True))]
+    jobs = [
+        drawings(each, baseline, f"d{k}", tables[0].published)
+        for k, (each, baseline, tables) in enumerate(zip(data, baselines, found, strict=True))
+    ]
     sections = []
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("plots", total=sum(map(len, jobs)))

@@ -14,6 +14,7 @@ from carlt.data import LongTailDataModule
 from carlt.errors import CarltError
 from carlt.evaluation import posthoc
 from carlt.functional.accuracy import class_accuracy
+from carlt.functional.bound import MARGIN, class_bound, row_weight
 from carlt.metrics import Evaluation
 from carlt.runs import paths, record
 from carlt.training import build
@@ -38,12 +39,20 @@ def evaluate_splits(
 
 
 def summaries(evaluations: dict[str, Evaluation], module: LongTailClassifier) -> dict[str, float]:
-    """``test/accuracy``, ``train/worst_class`` and so on, of all evaluated splits."""
+    """``test/accuracy``, ``train/worst_class``, ``train/spectral_norm`` and so on, of all evaluated splits."""
+    counts = module.class_counts.cpu()
     return {
         f"{split}/{name}": value
         for split, evaluation in evaluations.items()
-        for name, value in evaluation.summary(module.class_counts.cpu()).items()
+        for name, value in (evaluation.summary(counts) | evaluation.margin_summary(counts)).items()
     }
+
+
+def bound(metrics: Mapping[str, float], worst: Mapping[str, Any], data: LongTailDataModule) -> dict[str, Any]:
+    """The terms of the paper's bound for the test split's worst class (``carlt.functional.bound``)."""
+    weight = float(row_weight(data.class_counts)[worst["class_id"]])
+    norms = metrics["train/spectral_norm"], metrics["train/weighted_worst_error"]
+    return {"margin": MARGIN, **class_bound(*norms, weight, 1 - worst["test_accuracy"])}
 
 
 def evaluate(
@@ -98,6 +107,7 @@ def evaluate_posthoc(
         "metrics": summaries(outcome.evaluations, module),
         "best": None,
         "worst_class": worst_class(outcome.evaluations, data),
+        "bound": None,  # an adjusted classifier is not evaluated on the training split
         "calibration": {name: evaluation.calibration() for name, evaluation in outcome.evaluations.items()},
         "epochs": epoch + 1,
         "posthoc": {
@@ -117,7 +127,7 @@ def evaluate_posthoc(
     config.choices = {**(config.get("choices") or {}), "posthoc": method}
     paths.write_text_atomic(folder / paths.CONFIG, OmegaConf.to_yaml(config))
     paths.write_text_atomic(folder / paths.METRICS, (run_dir / paths.METRICS).read_text())  # the same training
-    write_test(folder, outcome.evaluations["test"], data)
+    write_confusions(folder, outcome.evaluations, data)
     record.write_result(folder, result)
     return result, folder
 
@@ -137,13 +147,22 @@ def worst_class(evaluations: Mapping[str, Evaluation], data: LongTailDataModule)
     }
 
 
-def write_test(folder: Path, test: Evaluation, data: LongTailDataModule) -> None:
-    """``per_class.csv`` and ``confusion.npz`` of the test split."""
+def write_confusions(folder: Path, evaluations: Mapping[str, Evaluation], data: LongTailDataModule) -> None:
+    """``per_class.csv`` and ``confusion.npz`` of the test split, ``margin_confusion.npz`` of test and training."""
+    test = evaluations["test"]
     record.write_per_class(
         folder, data.class_names, data.class_counts.tolist(), test.total.tolist(), test.correct.tolist()
     )
     record.write_confusion(
         folder, test.true.numpy(), test.predicted.numpy(), test.count.numpy(), num_classes=data.num_classes
+    )
+    record.write_margin_confusions(
+        folder,
+        {
+            split: (e.margin_true.numpy(), e.margin_rival.numpy(), e.margin_count.numpy())
+            for split, e in evaluations.items()
+        },
+        num_classes=data.num_classes,
     )
 
 

@@ -10,7 +10,7 @@ import lightning as L
 import torch
 
 from carlt.data import LongTailDataModule
-from carlt.evaluation.evaluate import evaluate_splits, summaries, worst_class, write_test
+from carlt.evaluation.evaluate import bound, evaluate_splits, summaries, worst_class, write_confusions
 from carlt.evaluation.examples import find_examples
 from carlt.runs import paths, record
 from carlt.runs.examples import write_examples
@@ -35,11 +35,13 @@ def evaluate_and_record(
     evaluations = evaluate_splits(trainer, module, data, ("test", "val", "train"))
     metrics = summaries(evaluations, module)
     metrics["test/worst_ratio"] = _ratio(metrics["test/worst_class"], metrics["train/worst_class"])
+    worst = worst_class(evaluations, data)
     result = {
         "schema": 1,
         "metrics": metrics,
         "best": _best(run_dir, trainer, module, data),
-        "worst_class": worst_class(evaluations, data),
+        "worst_class": worst,
+        "bound": bound(metrics, worst, data),
         "calibration": {name: evaluation.calibration() for name, evaluation in evaluations.items()},
         "epochs": trainer.current_epoch,
         "seed": seed,
@@ -60,7 +62,7 @@ def evaluate_and_record(
         # From the file: trainer.callback_metrics is empty if an earlier process finished the training.
         last_epoch = read_rows(run_dir / paths.METRICS)[-1]
         metrics |= {name: value for name, value in last_epoch.items() if name.startswith("car/")}
-        write_test(run_dir, evaluations["test"], data)
+        write_confusions(run_dir, evaluations, data)
         write_examples(run_dir, find_examples(module, data, evaluations["test"]))
         record.write_result(run_dir, result)
     return result

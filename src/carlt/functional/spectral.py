@@ -1,6 +1,6 @@
 """The leading singular triplet of a matrix, without an SVD."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -47,7 +47,7 @@ def leading_triplet(
     if max(matrix.shape) <= SMALL:
         v, error = squaring(row_weight[:, None] * matrix, tol)
     else:
-        v, error = lanczos(matrix, row_weight, rows, start, tol)
+        v, error = lanczos(gram_product(matrix, row_weight, rows), start, min(MAX_STEPS, *matrix.shape), tol)
     if error > tol and min(matrix.shape) <= FALLBACK:
         chosen = slice(None) if rows is None else rows
         v, error = exact(matrix[chosen], row_weight[chosen]), 0.0
@@ -79,28 +79,72 @@ def squaring(m: Tensor, tol: float) -> tuple[Tensor, float]:
     return unit(v), abs(1 - float(norm)) ** 4
 
 
-def lanczos(matrix: Tensor, row_weight: Tensor, rows: Tensor | None, start: Tensor, tol: float) -> tuple[Tensor, float]:
+@torch.no_grad()
+def sparse_norm(row: Tensor, column: Tensor, value: Tensor) -> Tensor:
+    """Largest singular value of the matrix with ``value`` at (``row``, ``column``) and 0 elsewhere, a float64 scalar.
+
+    By Lanczos: memory and each step grow with the number P of cells, not with the size of the matrix.
+
+    Args:
+        row, column: int64, (P,), each pair once.
+        value: at least 0, floating, (P,).
+    """
+    value = value.double()
+    rows, row = row.unique(return_inverse=True)
+    columns, column = column.unique(return_inverse=True)
+    if not value.any():
+        return value.new_zeros(())
+
+    def product(v: Tensor) -> Tensor:
+        return value.new_zeros(len(rows)).index_add_(0, row, value * v[column])
+
+    def gram(v: Tensor) -> Tensor:
+        return value.new_zeros(len(columns)).index_add_(0, column, value * product(v)[row])
+
+    # No entry of the leading vector is negative (Perron and Frobenius), so ones are never orthogonal to it.
+    start = value.new_ones(len(columns))
+    v, _ = lanczos(gram, start, min(2 * MAX_STEPS, len(rows), len(columns)), tol=1e-5)  # sigma is of second order in it
+    return torch.linalg.vector_norm(product(v))
+
+
+def gram_product(matrix: Tensor, row_weight: Tensor, rows: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """The product of a vector (C,) with M^T M, M = diag(row_weight) matrix."""
+    squared = row_weight.square()
+
+    def product(v: Tensor) -> Tensor:
+        result = torch.zeros_like(v)
+        for part, piece in pieces(matrix, rows):
+            result.addmv_(piece.T, squared[part] * piece.mv(v))
+        return result
+
+    return product
+
+
+def lanczos(gram: Callable[[Tensor], Tensor], start: Tensor, most: int, tol: float) -> tuple[Tensor, float]:
     """v by Lanczos on M^T M with full reorthogonalisation. Returns v (C,) and its error, residual / gap.
 
     Golub-Kahan's bidiagonalisation spans the same space; on M^T M each row is read once per step, not twice. The
     smallest singular values suffer from the square, the largest does not.
 
+    Args:
+        gram: the product of a vector (C,) with M^T M.
+        start: (C,).
+        most: the most steps, at most the rank of M if that is known.
+        tol: of the error.
+
     Source: Golub & Van Loan, Matrix Computations, 4th ed., sections 10.1 and 10.4; the error bound: Parlett, The
     Symmetric Eigenvalue Problem, theorem 11.7.1.
     """
-    tiny, eps = torch.finfo(matrix.dtype).tiny, torch.finfo(matrix.dtype).eps
-    first, every = (4, 1) if matrix.device.type == "cpu" else (8, 4)  # each check makes the GPU wait
-    squared = row_weight.square()
-    basis = matrix.new_empty(min(MAX_STEPS, *matrix.shape), matrix.shape[1])
+    tiny, eps = torch.finfo(start.dtype).tiny, torch.finfo(start.dtype).eps
+    first, every = (4, 1) if start.device.type == "cpu" else (8, 4)  # each check makes the GPU wait
+    basis = start.new_empty(most, len(start))
     diagonal: list[Tensor] = []
     beside: list[Tensor] = []
     q = unit(start)
     for step in range(1, len(basis) + 1):
         basis[step - 1] = q
         known = basis[:step]
-        q = torch.zeros_like(q)
-        for part, piece in pieces(matrix, rows):
-            q.addmv_(piece.T, squared[part] * piece.mv(basis[step - 1]))
+        q = gram(q)
         inner = known.mv(q)
         q = torch.addmv(q, known.T, inner, alpha=-1)
         q = torch.addmv(q, known.T, known.mv(q), alpha=-1)  # once leaves q not quite orthogonal
@@ -114,11 +158,11 @@ def lanczos(matrix: Tensor, row_weight: Tensor, rows: Tensor | None, start: Tens
             residual = float(beta[-1] * vectors[-1, -1].abs())
             if residual <= 4 * eps * float(values[-1]):  # as exact as this precision gets
                 residual = 0.0
-            gap = float(values[-1] - values[-2])
+            gap = float(values[-1] - values[-2]) if step > 1 else torch.inf
             error = residual / gap if gap > residual else float(residual > 0)
             if error <= tol:
                 break
-    return unit(vectors[:, -1].to(matrix) @ known), error
+    return unit(vectors[:, -1].to(start) @ known), error
 
 
 def exact(matrix: Tensor, row_weight: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The counts of one pass over a split: confusion and calibration bins, exact on any number of ranks."""
+"""The counts of one pass over a split: confusions and calibration bins, exact on any number of ranks."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from carlt.functional.accuracy import expected_calibration_error, summarise
+from carlt.functional.bound import margin_terms, row_weight, strongest_rival
 
 CALIBRATION_BINS = 15
 
@@ -25,6 +26,10 @@ class Evaluation:
     count: Tensor
     bins: Tensor
     """(3, B): images, summed confidence and right answers of each confidence bin."""
+    margin_true: Tensor
+    margin_rival: Tensor
+    margin_count: Tensor
+    """The non-zero cells of the hard margin confusion, as above (``carlt.functional.bound``)."""
 
     @property
     def correct(self) -> Tensor:
@@ -39,6 +44,11 @@ class Evaluation:
         predictions = self._per_class(self.predicted, self.count)
         summary = summarise(self.correct, self.total, predictions, train_counts)
         return {**summary, "ece": float(expected_calibration_error(*self.bins))}
+
+    def margin_summary(self, train_counts: Tensor) -> dict[str, float]:
+        """``carlt.functional.bound.margin_terms`` with CAR's default Lambda, whatever the network was trained with."""
+        weight = row_weight(train_counts)
+        return margin_terms(self.margin_true, self.margin_rival, self.margin_count, self.total, weight)
 
     def calibration(self) -> dict[str, list[float]]:
         """The reliability diagram: ``images``, mean ``confidence`` and ``accuracy`` (B,) of equal bins of confidence.
@@ -69,31 +79,40 @@ class ConfusionCounts(Metric):
 
     full_state_update = False
     cells: list[Tensor]
+    margin_cells: list[Tensor]
     bins: Tensor
 
     def __init__(self, num_classes: int):
         super().__init__()
         self.num_classes = num_classes
         self.add_state("cells", default=[], dist_reduce_fx="cat")
+        self.add_state("margin_cells", default=[], dist_reduce_fx="cat")
         self.add_state("bins", default=torch.zeros(3, CALIBRATION_BINS, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
         confidence, predicted = logits.float().softmax(1).max(1)
         self.cells.append(targets * self.num_classes + predicted)
+        rival, within = strongest_rival(logits.float(), targets)
+        self.margin_cells.append((targets * self.num_classes + rival)[within])
         # Bins (0, 1/B], (1/B, 2/B], ...
         index = (confidence * CALIBRATION_BINS).ceil().long().clamp(1, CALIBRATION_BINS) - 1
         rows = torch.stack([torch.ones_like(confidence), confidence, (predicted == targets).float()])
         self.bins.index_add_(1, index, rows.double())
 
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """The non-zero cells (2, K), flat index and count, and the calibration bins (3, B), over all ranks."""
-        cells = dim_zero_cat(self.cells) if len(self.cells) else torch.zeros(0, dtype=torch.int64)
-        return torch.stack(cells.unique(return_counts=True)), self.bins
+    def compute(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The non-zero cells (2, K) of both confusions, flat index and count, and the calibration bins (3, B), over all
+        ranks."""
+        return _cells(self.cells), _cells(self.margin_cells), self.bins
 
     def evaluation(self) -> Evaluation:
         """The counts since the last reset, over all ranks, on the CPU."""
-        (cell, count), bins = self.compute()
-        cell, count = cell.cpu(), count.cpu()
-        return Evaluation(
-            self.num_classes, cell // self.num_classes, cell % self.num_classes, count, bins.cpu().clone()
-        )
+        plain, margin, bins = self.compute()
+        (cell, count), (pair, near) = plain.cpu(), margin.cpu()
+        size = self.num_classes
+        return Evaluation(size, cell // size, cell % size, count, bins.cpu().clone(), pair // size, pair % size, near)
+
+
+def _cells(parts: list[Tensor]) -> Tensor:
+    """Each cell once, and how often it was there (2, K)."""
+    cells = dim_zero_cat(parts) if len(parts) else torch.zeros(0, dtype=torch.int64)
+    return torch.stack(cells.unique(return_counts=True))

@@ -37,6 +37,16 @@ COLUMNS = (
     Column("test/macro_f1", "macro F1", shown=False),
     Column("test/geometric_mean", "geometric mean", shown=False),
     Column("test/harmonic_mean", "harmonic mean", shown=False),
+    Column("train/worst_class", "worst class in training", shown=False),
+    *(
+        column
+        for split in ("test", "train")
+        for column in (  # of the hard margin confusion, see carlt.functional.bound
+            Column(f"{split}/worst_margin_error", f"worst margin error, {split}", less_is_better=True, shown=False),
+            Column(f"{split}/weighted_worst_error", f"weighted worst error, {split}", 1, 2, True, shown=False),
+            Column(f"{split}/spectral_norm", f"spectral norm, {split}", 1, 2, True, shown=False),
+        )
+    ),
 )
 
 

@@ -11,6 +11,7 @@ RESULT = "result.json"
 METRICS = "metrics.csv"
 PER_CLASS = "per_class.csv"
 CONFUSION = "confusion.npz"
+MARGIN_CONFUSION = "margin_confusion.npz"
 CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
 

@@ -1,10 +1,10 @@
-"""The record of a run: result.json, per_class.csv and confusion.npz, written once and read by every report."""
+"""The record of a run: result.json, per_class.csv and the confusions, written once and read by every report."""
 
 import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,6 +99,20 @@ def write_confusion(
     ``predicted[k]``."""
     with paths.written_whole(run_dir / paths.CONFUSION) as beside, open(beside, "wb") as file:
         np.savez_compressed(file, true=true, predicted=predicted, count=count, num_classes=np.array(num_classes))
+
+
+def write_margin_confusions(
+    run_dir: Path, cells: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], num_classes: int
+) -> None:
+    """``margin_confusion.npz``: of each split the non-zero cells of its hard margin confusion; ``<split>_count[k]``
+    images of class ``<split>_true[k]`` have ``<split>_rival[k]`` as their strongest rival, within the margin."""
+    arrays: dict[str, Any] = {
+        f"{split}_{name}": array
+        for split, of_split in cells.items()
+        for name, array in zip(("true", "rival", "count"), of_split, strict=True)
+    }
+    with paths.written_whole(run_dir / paths.MARGIN_CONFUSION) as beside, open(beside, "wb") as file:
+        np.savez_compressed(file, **arrays, num_classes=np.array(num_classes))
 
 
 def _finite(value: Any) -> Any:

@@ -1,12 +1,14 @@
 """The plots of a report: one module per kind, with a sentence on how to read it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from carlt.reporting.figures import calibration, classes, confusion, pictures, sensitivity, training, twins
+from carlt.reporting.figures import bound, calibration, classes, confusion, pictures, sensitivity, training, twins
 from carlt.reporting.figures.style import Figure, Listing, Shown, choose, looks
+from carlt.reporting.figures.worst_class import worst_class
 from carlt.reporting.groups import DataSet, Group
+from carlt.reporting.published import Published
 from carlt.reporting.twins import find_twins
 
 __all__ = ["Figure", "Listing", "drawings"]
@@ -17,12 +19,15 @@ PLOTS: dict[str, Callable[[Shown, str], Figure | None]] = {
     "confusion": confusion.heat_maps,
     "training curves": training.curves,
     "CAR": training.car,
+    "the bound": bound.norm_and_worst_class,
     "reliability": calibration.reliability,
     **pictures.PLOTS,
 }
 
 
-def drawings(data: DataSet, baseline: Group, prefix: str) -> dict[str, Callable[[], Figure | None]]:
+def drawings(
+    data: DataSet, baseline: Group, prefix: str, published: Sequence[Published] = ()
+) -> dict[str, Callable[[], Figure | None]]:
     """The plots of a data set by name; a plot is None where the records lack its data.
 
     ``prefix`` keeps the plots of one page apart from those of its other data sets.
@@ -30,9 +35,10 @@ def drawings(data: DataSet, baseline: Group, prefix: str) -> dict[str, Callable[
     shown = choose(data.groups, baseline)
     look = looks([*shown.groups, *(group for group in data.groups if group not in shown.groups)])
     shown = replace(shown, look=look)
-    plots: dict[str, Callable[[], Figure | None]] = twins.drawings(find_twins(data.groups), look, prefix) | {
-        name: partial(draw, shown, f"{prefix} {name}") for name, draw in PLOTS.items()
-    }
+    plots: dict[str, Callable[[], Figure | None]] = twins.drawings(find_twins(data.groups), look, prefix)
+    name = "worst class in training and on test"
+    plots[name] = partial(worst_class, shown, published, f"{prefix} {name}")
+    plots |= {name: partial(draw, shown, f"{prefix} {name}") for name, draw in PLOTS.items()}
     for name, lines in sensitivity.sweeps(data.groups).items():
         title = f"sensitivity to {name}"
         plots[title] = partial(sensitivity.sensitivity, name, lines, baseline, f"{prefix} {title}")
