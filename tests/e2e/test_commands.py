@@ -190,6 +190,14 @@ def test_help_shows_groups_and_keys_without_loading_torch(tmp_path: Path) -> Non
     assert "main/cifar100_lt_car," in done.stdout
 
 
+@pytest.mark.parametrize("command", ["predict", "export"])
+def test_help_of_a_command_loads_no_torch(command: str, tmp_path: Path) -> None:
+    done = python("-X", "importtime", "-m", f"carlt.{command}", "--help", home=tmp_path)
+    assert done.returncode == 0
+    assert f"python -m carlt.{command} run=<run folder>" in done.stdout
+    assert " torch\n" not in done.stderr
+
+
 def test_a_wrong_group_is_told_without_loading_torch(tmp_path: Path) -> None:
     done = python("-X", "importtime", "-m", "carlt.train", "data=imagnet_lt", home=tmp_path)
     assert done.returncode == 2

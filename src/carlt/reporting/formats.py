@@ -89,18 +89,18 @@ def format_difference(value: Difference, column: Column, n: int) -> str:
 
 def markdown(table: Table) -> str:
     """A heading, the table and its notes."""
-    head = [_markdown(text) for text in headings(table)]
+    head = [markdown_text(text) for text in headings(table)]
     text = [
-        f"### {_markdown(table.title)}: {_markdown(table.epoch)}",
+        f"### {markdown_text(table.title)}: {markdown_text(table.epoch)}",
         "",
         _bar(head),
         "|---|" + "---:|" * (len(head) - 1),
     ]
     for line in lines(table):
         cells = [f"**{cell}**" if best else cell.replace("*", r"\*") for cell, best in line.cells]
-        text.append(_bar([_markdown(line.label), line.n, *cells]))
+        text.append(_bar([markdown_text(line.label), line.n, *cells]))
     said = [*table.verdicts, *notes(table)]
-    return "\n".join([*text, "", *(f"- {_markdown(sentence)}" for sentence in said)]).rstrip() + "\n"
+    return "\n".join([*text, "", *(f"- {markdown_text(sentence)}" for sentence in said)]).rstrip() + "\n"
 
 
 def latex(table: Table, metrics: Sequence[str] = PAPER, *, differences: bool = False) -> str:
@@ -222,6 +222,6 @@ _MARKDOWN = {letter: "\\" + letter for letter in r"\`*[]|~$"} | {"<": "&lt;", "\
 _escape_markdown = _escape(_MARKDOWN)
 
 
-def _markdown(text: str) -> str:
+def markdown_text(text: str) -> str:
     """``text`` without Markdown's meaning; addresses do not become links."""
     return re.sub(r"(?i)(www)\.", r"\1&#46;", _escape_markdown(text).replace("://", "&#58;//"))

@@ -1,0 +1,101 @@
+"""``python -m carlt.export run=<run folder> format=onnx``: the network of a run as one file, with a model card."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from carlt.commands.arguments import Parser
+from carlt.errors import CarltError, exit_with
+from carlt.runs.faults import write_errors
+from carlt.runs.paths import write_text_atomic
+from carlt.runs.text import printable
+
+NAME = "carlt.export"
+FACTS = "network.json"
+FORMATS = ("onnx", "torch_export", "safetensors")
+
+
+def parser() -> Parser:
+    """The options of the command."""
+    found = Parser(
+        NAME,
+        usage="python -m carlt.export run=<run folder> format=onnx|torch_export|safetensors [key=value ...]",
+        description="""Write the network of a run for other programs, read the file again and compare its logits with
+the network's.
+
+The folder out= then holds network.onnx, network.pt2 or network.safetensors; network.json with class names, image size,
+normalisation and what input and output are (also in the file's own metadata, under carlt); and MODEL_CARD.md on data,
+recipe, the accuracy of each class and limits. The input is uint8 images (N, channels, S, S): the network normalises by
+itself. The output is logits. The number of images is free.""",
+        epilog="onnx needs the packages onnx, onnxscript and onnxruntime, safetensors the package of that name:\n"
+        "pip install 'carlt[export]'.",
+    )
+    found.add_key("run", "<folder>", help="the run folder: it holds config.yaml, result.json and checkpoints/")
+    found.add_key("format", choices=FORMATS, help="onnx: for onnxruntime and others; torch_export: for "
+                  "torch.export.load, without carlt; safetensors: the weights, for model.weights=")  # fmt: skip
+    found.add_key("which", "last|best|<file>", default="last", help="the last epoch (default), the best epoch, or a "
+                  "checkpoint file")  # fmt: skip
+    found.add_key("out", "<folder>", help="default: export/ in the run folder")
+    found.add_key("trust", choices=("true", "false"), default="false", help="load classes that are not carlt's own. "
+                  "That runs their code: only for folders that you made")  # fmt: skip
+    return found
+
+
+def main() -> None:
+    """The command."""
+    options = parser()
+    arguments = options.parse_words(sys.argv[1:])
+    try:
+        for word in arguments.words:
+            options.refuse(word)
+        if not arguments.run:
+            raise CarltError("run=<run folder> is missing")
+        if not arguments.format:
+            raise CarltError(f"format= is missing: choose from {', '.join(FORMATS)}")
+        folder = Path(arguments.run)
+        out = Path(arguments.out) if arguments.out else folder / "export"
+        with write_errors(out, "choose another out=<folder>"):
+            export(folder, arguments.format, out, arguments.which, trust=arguments.trust == "true")
+    except CarltError as error:
+        exit_with(NAME, error)
+
+
+def export(folder: Path, form: str, out: Path, which: str = "last", *, trust: bool = False) -> None:
+    """Write the network, ``network.json`` and ``MODEL_CARD.md`` into ``out``.
+
+    Raises:
+        CarltError: no finished run, a missing package, a network that cannot be written in this form, or another one in
+            ``out``.
+    """
+    from carlt.evaluation.export import export as write
+    from carlt.evaluation.export import facts_of
+    from carlt.evaluation.load import load_run
+    from carlt.reporting.model_card import model_card
+    from carlt.runs.reading import read_run
+
+    run = load_run(folder, which, trust=trust)
+    facts = facts_of(run)
+    _check_out(out, facts)
+    path, difference = write(run, form, out)
+    write_text_atomic(out / FACTS, json.dumps(facts, indent=2) + "\n")
+    files = sorted(each.name for each in out.glob("network.*") if not each.name.endswith(".part"))
+    write_text_atomic(out / "MODEL_CARD.md", model_card(read_run(folder), facts, which, files))
+    print(printable(f"{path}: logits within {difference:.1g} of the network's"))
+    print(printable(f"beside it: network.json, MODEL_CARD.md in {out}"))
+
+
+def _check_out(out: Path, facts: dict[str, Any]) -> None:
+    """CarltError if ``out`` holds the files of another checkpoint: one ``network.json`` describes them all."""
+    try:
+        before = json.loads((out / FACTS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    except ValueError:
+        before = None
+    if not isinstance(before, dict) or before.get("checkpoint_sha256") != facts["checkpoint_sha256"]:
+        raise CarltError(f"{out} holds the export of another checkpoint; choose another out=<folder>, or remove it")
+
+
+if __name__ == "__main__":
+    main()

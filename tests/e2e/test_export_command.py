@@ -1,0 +1,82 @@
+"""``carlt.export`` as a command: the file, its facts and its model card."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from carlt.commands import export as command
+
+Export = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def export(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Export:
+    """``export(*words)``: exit code, output and errors of the command."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["carlt.export", *map(str, words)])
+        code = 0
+        try:
+            command.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return run
+
+
+def test_the_folder_of_an_export(export: Export, finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, said, _ = export(f"run={finished}", "format=safetensors", f"out={out}")
+    assert code == 0
+    assert "network.safetensors: logits within" in said
+    assert sorted(path.name for path in out.iterdir()) == ["MODEL_CARD.md", "network.json", "network.safetensors"]
+    facts = json.loads((out / "network.json").read_text())
+    assert len(facts["class_names"]) == 10
+    card = (out / "MODEL_CARD.md").read_text()
+    for text in ("# small_cnn on digits_lt", "imbalance factor 52", "| reg | car |", "| digit 9 | 2 | few | 50 |"):
+        assert text in card
+    assert "`network.safetensors`" in card
+
+
+def test_another_checkpoint_needs_another_folder(export: Export, finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    assert export(f"run={run}", "format=safetensors")[0] == 0
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=False)
+    last["state_dict"]["mean"] += 1
+    torch.save(last, run / "checkpoints" / "other.ckpt")
+    before = {path: path.read_bytes() for path in (run / "export").iterdir()}
+    words = (f"run={run}", "format=safetensors", f"which={run}/checkpoints/other.ckpt")
+    code, _, message = export(*words)
+    assert code == 2
+    assert "holds the export of another checkpoint; choose another out=<folder>" in message
+    assert {path: path.read_bytes() for path in (run / "export").iterdir()} == before
+    assert export(*words, f"out={tmp_path}/other")[0] == 0
+    assert "whose accuracy was not recorded" in (tmp_path / "other" / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["format=onnx"], "run=<run folder> is missing"),
+        (["run={run}"], "format= is missing: choose from onnx, torch_export, safetensors"),
+        (["run={run}", "format=tflite"], "format=tflite: choose from onnx, torch_export, safetensors"),
+        (["run={run}", "format=onnx", "output=x"], "'output=x' is none of run=, format="),
+        (["run=/nowhere", "format=onnx"], "run=/nowhere is no run folder"),
+        (["run={run}", "format=safetensors", "out={run}/config.yaml"], "config.yaml/network.json cannot be opened"),
+    ],
+)
+def test_a_mistake_is_one_message(words: list[str], message: str, export: Export, finished: Path) -> None:
+    before = sorted(finished.rglob("*"))
+    code, said, errors = export(*(word.format(run=finished) for word in words))
+    assert (code, said) == (2, "")
+    assert message in errors
+    assert "Traceback" not in errors
+    assert sorted(finished.rglob("*")) == before
