@@ -1,8 +1,12 @@
 """``python -m carlt.export``; see ``carlt.commands.export``."""
 
-from carlt.commands.export import main
+from carlt.commands import run_command
 
-__all__ = ["main"]
+
+def main() -> None:
+    """The command."""
+    run_command("export")
+
 
 if __name__ == "__main__":
     main()

@@ -1,8 +1,12 @@
 """``python -m carlt.predict``; see ``carlt.commands.predict``."""
 
-from carlt.commands.predict import main
+from carlt.commands import run_command
 
-__all__ = ["main"]
+
+def main() -> None:
+    """The command."""
+    run_command("predict")
+
 
 if __name__ == "__main__":
     main()

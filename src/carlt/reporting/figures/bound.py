@@ -49,9 +49,9 @@ def norm_and_worst_class(shown: Shown, name: str) -> Figure | None:
         "Each point is a run. C is the hard margin confusion of a split: the share of a class's images whose strongest "
         "rival comes within 0.1 logits of the true class; Lambda weighs rare classes up; both with the paper's values, "
         "whatever the run trained with. The paper bounds the error of a class by nu / lambda times the norm on the "
-        "training split plus a term that grows with the network. Below: the norms, the largest weighted error || C Lambda "
-        "||_1 and the largest margin error || C ||_1, means over the seeds; for the worst test class the first term, its "
-        "error, and what remains for the second term. "
+        "training split plus a term that grows with the network. Below: the norms, the largest weighted error "
+        "|| C Lambda ||_1 and the largest margin error || C ||_1, means over the seeds; for the worst test class the "
+        "first term, its error, and what remains for the second term. "
         f"{shown.note}",
         "Scatter plots of the worst class's test error over the norm: "
         + "; ".join(f"{group.label}: test norm {group.mean('test/spectral_norm'):.2f}" for group in groups),
