@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("no_plots")
 SHORT = ("trainer.max_epochs=2", "callbacks.checkpoints.every_n_steps=3")
 # Networks and mixing that draw at random in every step; batch norm and SGD in one, drop path and AdamW in the other.
 KINDS = {
-    "cnn": ("reg=car", "aug=cutmix"),
+    "cnn": ("reg=car", "aug=concutmix", "++aug.relabel.start=0"),  # running class means
     "momentum": ("model.width=8", "loss=paco", "loss.queue=100", "aug=mixup"),  # an encoder and a queue of its own
     "two batches": ("loss=glmc", "reg=car"),
     "vit": ("model=timm", "model.name=test_vit", "model.drop_path_rate=0.3", "family=vit", "sampler=class_balanced"),

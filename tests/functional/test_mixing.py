@@ -76,3 +76,12 @@ def test_semantic_labels_at_a_centre_and_with_single_images():
     on_it = semantic_labels(centres[:1], centres, area, torch.tensor([9, 9, 9]), 1.0, 3)
     assert on_it.isfinite().all()
     torch.testing.assert_close(semantic_labels(centres[:1], centres, area, torch.ones(3), 1.0, 3), area)
+
+
+def test_a_class_without_a_centre_is_never_near():
+    features, area = torch.zeros(1, 2), torch.tensor([[0.5, 0.5, 0.0]])
+    centres = torch.tensor([[3.0, 0.0], [torch.nan, torch.nan], [1.0, 0.0]])
+    labels = semantic_labels(features, centres, area, torch.tensor([9, 9, 9]), 1.0, 3)  # rho is 1 / 3
+    torch.testing.assert_close(labels, torch.tensor([[1 / 12 + 1 / 3, 1 / 3, 1 / 4]]))
+    nowhere = semantic_labels(features, torch.full((3, 2), torch.nan), area, torch.tensor([9, 9, 9]), 1.0, 3)
+    torch.testing.assert_close(nowhere, area)

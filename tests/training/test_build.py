@@ -1,10 +1,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from carlt.config.compose import compose_config
 from carlt.config.instantiate import build
 from carlt.errors import CarltError
+from carlt.models.class_means import RunningClassMeans
 from carlt.training.build import build_data, build_module, build_trainer
 
 
@@ -57,3 +59,43 @@ def test_a_network_for_small_images_warns_of_large_ones(
     build_module(config, data)
     expected = "SmallCNN is made for images of 32 pixels; at data.image_size=96 a step takes about 9 times as much time"
     assert (expected in caplog.text) == warned
+
+
+@pytest.mark.parametrize("loss", ["ce", "ride"])
+def test_concutmix_labels_by_running_class_means_where_the_loss_has_no_centres(loss: str) -> None:
+    """Batches without patches move the means; pasted ones are labelled by them after ``start``."""
+    config = compose_config(
+        "train", ["aug=concutmix", f"loss={loss}", "++aug.relabel.start=0", "++aug.relabel.omega=1"]
+    )
+    data = build_data(config)
+    module = build_module(config, data)
+    module.log = lambda *_, **__: None
+    module._trainer = type("T", (), {"current_epoch": 0, "global_rank": 0, "max_epochs": 1})()
+    plain, pasted = None, None
+    for batch in data.train_dataloader():
+        plain, pasted = (batch, pasted) if batch.foreground is None else (plain, batch)
+    assert isinstance(module.class_means, RunningClassMeans)
+    assert module.class_means.means.isnan().all()
+    module.training_step(plain, 0)["loss"].backward()
+    moved = module.class_means.means.clone()
+    assert not moved[plain.labels].isnan().any()
+    _, area = module.mixed(pasted)
+    seen = []
+    relabel = module.relabel
+    module.relabel = lambda *given: seen.append((given, relabel(*given))) or seen[-1][1]
+    module.training_step(pasted, 1)["loss"].backward()
+    (features, centres, _), labels = seen[0]
+    assert features.shape[1] == centres.shape[1]
+    assert (labels > 0).sum() > (area > 0).sum()
+    torch.testing.assert_close(labels.sum(1), torch.ones(len(labels)))
+    assert torch.equal(module.class_means.means.nan_to_num(), moved.nan_to_num())
+
+
+def test_concutmix_needs_a_network_with_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(config: object, place: str, **context: object) -> object:
+        return torch.nn.Linear(1, 1) if place == "model" else build(config, place, **context)
+
+    monkeypatch.setattr("carlt.training.build.build", make)
+    config = compose_config("train", ["aug=concutmix"])
+    with pytest.raises(CarltError, match=r"Linear does not tell features and classifier apart: .* aug=concutmix"):
+        build_module(config, build_data(config))

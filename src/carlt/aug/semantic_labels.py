@@ -10,6 +10,10 @@ from carlt.ranges import Count, NonNegative, Share, checked
 class SemanticLabels:
     """Adds the classes that a mixed image resembles to its labels by area (``functional.semantic_labels``).
 
+    With ``loss=bcl``, as in ConCutMix's paper, images and class centres are compared in the contrastive space. Other
+    losses have no such space: then the network's features are compared with running means of each class's features
+    (ours; CAR's paper adds ConCutMix to cross-entropy and does not say how).
+
     Args:
         class_counts: training images of each class, at least 1 each, (C,).
         start: share of training after which features are good enough, in [0, 1]; the authors' recipes have 0.4 to 0.8.
@@ -33,7 +37,7 @@ class SemanticLabels:
         self.active = progress >= self.start
 
     def __call__(self, features: Tensor, centres: Tensor, labels: Tensor) -> Tensor:
-        """Mixed images' features (N, D), class centres (C, D) and labels by area (N, C) to labels (N, C)."""
+        """Mixed images' features (N, D), class centres (C, D), and labels by area (N, C) to labels (N, C)."""
         if not self.active:
             return labels
         counts = self.class_counts.to(labels.device)

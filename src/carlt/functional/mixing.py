@@ -69,7 +69,7 @@ def semantic_labels(
 
     Args:
         features: f, of the mixed images, not normalised, (N, D).
-        centres: of the classes in the same space, (C, D).
+        centres: of the classes in the same space, (C, D); a row of NaN is a class without a centre: never near.
         labels: t, by area, rows that sum to 1, (N, C).
         class_counts: n, at least 1 each, (C,).
         omega: at least 0. With the released 0.2 C / 255 rho is of the order of 0.001.
@@ -80,10 +80,12 @@ def semantic_labels(
     """
     with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
         distance = torch.cdist(features.to(labels.dtype), centres.to(labels.dtype))
-        nearness, nearest = distance.clamp_min(torch.finfo(labels.dtype).eps).reciprocal().topk(top_k, dim=1)
+        nearness = distance.clamp_min(torch.finfo(labels.dtype).eps).reciprocal().nan_to_num(0.0)
+        nearness, nearest = nearness.topk(top_k, dim=1)
         similar = torch.zeros_like(labels).scatter(1, nearest, nearness / nearness.sum(1, keepdim=True))
         counts = class_counts.to(labels)
         whole = counts.log().sum()
         rho = omega * (labels @ counts).log() / whole.clamp_min(torch.finfo(labels.dtype).tiny)
-        rho = rho.clamp(0, 1)[:, None]
+        rho = rho.clamp(0, 1)[:, None] * (nearness[:, :1] > 0)
+        similar = similar.nan_to_num(0.0)
         return rho * similar + (1 - rho) * labels

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from carlt.functional.contrastive import balanced_contrastive
-from carlt.losses.base import Augmentation, NetworkLoss
+from carlt.losses.base import NetworkLoss
 from carlt.losses.logit_adjusted import LogitAdjusted
 from carlt.losses.step import StepInput, StepOutput
 from carlt.models.classifier import extract_features, get_classifier
@@ -41,6 +41,7 @@ class BalancedContrastive(NetworkLoss):
 
     paper: ClassVar[str] = "Balanced contrastive learning (Zhu et al., CVPR 2022)"
     contrast_views: ClassVar[int] = 2
+    has_centres: ClassVar[bool] = True
 
     @checked
     def __init__(
@@ -61,10 +62,6 @@ class BalancedContrastive(NetworkLoss):
         self.projector = _projector(feature_dim, hidden, dim)
         self.centre_projector = _projector(feature_dim, hidden, dim)
 
-    @classmethod
-    def check_augmentation(cls, augmentation: Augmentation) -> None:
-        """Accept every kind of mixing: this loss has the embedding that ``relabels`` needs."""
-
     def compute_loss(self, network: nn.Module, step: StepInput) -> StepOutput:
         """All views in one pass through the network."""
         assert step.contrast is not None
@@ -74,7 +71,7 @@ class BalancedContrastive(NetworkLoss):
         embedding = self.embed(seen, head.weight)
         logits, targets = head(seen[0]), step.targets
         if step.relabel is not None:
-            targets = step.relabel(embedding.views[0], embedding.centres, targets)
+            targets = step.relabel(embedding.views[0], embedding.centres)
         return StepOutput(logits, targets, self(logits, targets, embedding, step.labels))
 
     def embed(self, features: Tensor, weight: Tensor) -> Embedding:

@@ -21,8 +21,6 @@ class Augmentation(NamedTuple):
     """Images of a batch with each other."""
     pastes: bool = False
     """Patches of images drawn by class."""
-    relabels: bool = False
-    """Labels of pasted images by their similarity in the space of a contrastive loss."""
 
 
 class LogitsLoss(nn.Module, ABC):
@@ -38,11 +36,6 @@ class LogitsLoss(nn.Module, ABC):
     @classmethod
     def check_augmentation(cls, augmentation: Augmentation) -> None:
         """CarltError if training images must not be mixed in this way for this loss."""
-        if augmentation.relabels:
-            raise CarltError(
-                "aug.relabel (aug=concutmix) takes its labels from the embedding of a contrastive loss: "
-                "add loss=bcl, or choose aug=cmo, which labels by area"
-            )
 
 
 class NetworkLoss(nn.Module, ABC):
@@ -52,6 +45,8 @@ class NetworkLoss(nn.Module, ABC):
     """The method and where it is from, for tables."""
     contrast_views: ClassVar[int] = 0
     """Further views of each image in a step, besides the one to classify."""
+    has_centres: ClassVar[bool] = False
+    """Whether ``compute_loss`` gives ``step.relabel`` class centres of its own."""
 
     @abstractmethod
     def compute_loss(self, network: nn.Module, step: StepInput) -> StepOutput:
@@ -60,7 +55,6 @@ class NetworkLoss(nn.Module, ABC):
     @classmethod
     def check_augmentation(cls, augmentation: Augmentation) -> None:
         """CarltError if training images must not be mixed in this way for this loss."""
-        LogitsLoss.check_augmentation(augmentation)
 
 
 class Loss(LogitsLoss):

@@ -81,16 +81,17 @@ class PaCo(NetworkLoss):
         assert step.contrast is not None
         seen = extract_features(network, step.images)
         logits = get_classifier(network)(seen)
+        targets = step.targets if step.relabel is None else step.relabel(seen, None)
         keys = self._keys(network, step.contrast[0])
         loss = self(
             logits,
-            step.targets,
+            targets,
             self.projector(seen),
             torch.cat([keys, self.queue]),
             torch.cat([step.labels, self.queue_labels]),
         )
         self._enqueue(keys, step.labels)
-        return StepOutput(logits, step.targets, loss)
+        return StepOutput(logits, targets, loss)
 
     def forward(self, logits: Tensor, targets: Tensor, queries: Tensor, keys: Tensor, key_labels: Tensor) -> Tensor:
         """Scalar: logits (N, C) and their targets (N,) or (N, C), queries (N, dim), keys (M, dim) and labels (M,)."""

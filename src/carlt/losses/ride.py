@@ -67,8 +67,10 @@ class RIDE(NetworkLoss):
         head = get_classifier(network)
         if not isinstance(head, ExpertHeads):
             raise CarltError("RIDE needs a network with experts: give model.experts=3, as loss=ride does")
-        logits = head.each(extract_features(network, step.images))
-        return StepOutput(logits.mean(1), step.targets, self(logits, step.targets))
+        features = extract_features(network, step.images)
+        logits = head.each(features)
+        targets = step.targets if step.relabel is None else step.relabel(features, None)
+        return StepOutput(logits.mean(1), targets, self(logits, targets))
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Scalar: experts' logits floating (N, E, C), targets int64 (N,) or soft labels floating (N, C)."""

@@ -17,8 +17,9 @@ class StepInput(NamedTuple):
     """int64 (N,), of the images before mixing and of ``contrast``."""
     contrast: Tensor | None = None
     """``loss.contrast_views`` further views, (V, N, channels, H, W)."""
-    relabel: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
-    """Where images were pasted: (embedded images (N, D), class centres (C, D), targets (N, C)) to better targets."""
+    relabel: Callable[[Tensor, Tensor | None], Tensor] | None = None
+    """With ``aug.relabel``: (features (N, D), class centres (C, D) or None) to the targets to train with. None takes
+    running means of each class's features as centres."""
     second: tuple[Tensor, Tensor] | None = None
     """A further batch and its labels, shaped as ``images`` and ``labels``, where ``aug.second`` asks for it."""
 

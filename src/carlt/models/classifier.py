@@ -70,7 +70,7 @@ def feature_dim(network: Any) -> int:
 def _as_feature_network(network: Any) -> FeatureNetwork:
     if not isinstance(network, FeatureNetwork):
         raise CarltError(
-            f"{type(network).__name__} does not tell features and classifier apart: a loss on features and a second "
-            "stage need a network with a method features(images) and a module classifier"
+            f"{type(network).__name__} does not tell features and classifier apart: a loss on features, "
+            "aug=concutmix and a second stage need a network with a method features(images) and a module classifier"
         )
     return network

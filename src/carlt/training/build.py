@@ -17,6 +17,7 @@ from carlt.config.instantiate import build, part_class
 from carlt.data import LongTailDataModule
 from carlt.errors import CarltError
 from carlt.losses.base import Augmentation, LogitsLoss, NetworkLoss
+from carlt.models.class_means import RunningClassMeans
 from carlt.models.classifier import feature_dim
 from carlt.models.weights import normalisation, set_normalisation
 from carlt.runs import paths
@@ -36,7 +37,7 @@ def build_data(config: DictConfig) -> LongTailDataModule:
     second, paste = config.aug.get("second"), config.aug.get("paste")
     loss = _loss_class(config)
     copies = loss.contrast_views if issubclass(loss, NetworkLoss) else 0
-    loss.check_augmentation(Augmentation(bool(config.aug.get("mix")), bool(paste), bool(config.aug.get("relabel"))))
+    loss.check_augmentation(Augmentation(bool(config.aug.get("mix")), bool(paste)))
     view = build(config, "aug.view", **size)
     if config.aug.get("transforms"):
         view = Compose(view, [build(config, f"aug.transforms.{name}") for name in config.aug.transforms])
@@ -82,6 +83,9 @@ def build_module(
         model = stage.build_network(model)
     if issubclass(loss, NetworkLoss) and loss.contrast_views:
         context |= {"feature_dim": feature_dim(model), "network": model}
+    class_means = None
+    if config.aug.get("relabel") and not getattr(loss, "has_centres", False):
+        class_means = RunningClassMeans(data.num_classes, feature_dim(model))
     return LongTailClassifier(
         model=model,
         loss=build(config, "loss", **context),
@@ -93,6 +97,7 @@ def build_module(
         mix=build(config, "aug.mix", **context) if config.aug.mix else None,
         paste=build(config, "aug.paste") if config.aug.get("paste") else None,
         relabel=build(config, "aug.relabel", **context) if config.aug.get("relabel") else None,
+        class_means=class_means,
         seed=config.seed,
         channels_last=config.channels_last,
     )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import lightning as L
@@ -15,6 +16,8 @@ from carlt.functional.seeds import derive_seed
 from carlt.losses.base import NetworkLoss
 from carlt.losses.step import StepInput, StepOutput
 from carlt.metrics import ConfusionCounts, Evaluation
+from carlt.models.class_means import RunningClassMeans
+from carlt.models.classifier import extract_features, get_classifier
 from carlt.protocols import ActsAfterStep, FollowsProgress
 from carlt.training.optim import Optim
 
@@ -34,6 +37,7 @@ class LongTailClassifier(L.LightningModule):
         mix: mixes a batch: (images, labels (N,)) to (images, soft labels (N, C)); None mixes nothing.
         paste: mixes the batches that come with a foreground: (images, foreground) to (images, share that is left).
         relabel: corrects the labels of what was pasted: (features, centres, labels (N, C)) to labels.
+        class_means: the centres for ``relabel`` where the loss has none.
         seed: with the step it decides every draw in it (dropout, mixing), so that a resumed run repeats them.
         channels_last: lay images out with the channels last; convolutions are then faster on most hardware.
     """
@@ -54,12 +58,13 @@ class LongTailClassifier(L.LightningModule):
         mix: Mix | None = None,
         paste: Callable[[Tensor, Tensor], tuple[Tensor, float]] | None = None,
         relabel: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
+        class_means: RunningClassMeans | None = None,
         seed: int = 0,
         channels_last: bool = False,
     ):
         super().__init__()
         self.model, self.loss, self.reg, self.optim, self.seed = model, loss, reg, optim, seed
-        self.mix, self.paste, self.relabel = mix, paste, relabel
+        self.mix, self.paste, self.relabel, self.class_means = mix, paste, relabel, class_means
         self.class_counts = class_counts
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         # Saved, because a pretrained network has a normalisation of its own and its file is not read again.
@@ -115,18 +120,33 @@ class LongTailClassifier(L.LightningModule):
 
     def _compute_loss(self, images: Tensor, targets: Tensor, batch: Batch) -> StepOutput:
         """The loss of a batch; a ``NetworkLoss`` runs the network itself, on all that the batch holds."""
+        relabel = partial(self._relabel, batch, targets) if self.relabel is not None else None
         if not isinstance(self.loss, NetworkLoss):
-            logits = self.model(images)
+            if relabel is None:
+                logits = self.model(images)
+            else:
+                features = extract_features(self.model, images)
+                logits, targets = get_classifier(self.model)(features), relabel(features, None)
             return StepOutput(logits, targets, self.loss(logits, targets))
         views = batch.contrast
         contrast = None if views is None else self.normalise(views.flatten(0, 1)).unflatten(0, views.shape[:2])
-        step = StepInput(images, targets, batch.labels, contrast)
-        if batch.foreground is not None and self.paste is not None:
-            step = step._replace(relabel=self.relabel)
-        elif batch.foreground is not None:
+        step = StepInput(images, targets, batch.labels, contrast, relabel)
+        if batch.foreground is not None and self.paste is None:
             others, labels = batch.foreground
             step = step._replace(second=(self.normalise(others), labels))
         return self.loss.compute_loss(self.model, step)
+
+    def _relabel(self, batch: Batch, targets: Tensor, features: Tensor, centres: Tensor | None) -> Tensor:
+        """The targets of a batch, corrected where it was pasted; other batches move the running class means."""
+        assert self.relabel is not None
+        if batch.foreground is None:
+            if self.class_means is not None and not targets.is_floating_point():
+                self.class_means.update(features, targets)
+            return targets
+        if centres is None:
+            assert self.class_means is not None
+            centres = self.class_means.means
+        return self.relabel(features, centres, targets)
 
     def validation_step(self, batch: Pair, batch_idx: int) -> None:
         images, labels = batch

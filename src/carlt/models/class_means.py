@@ -1,0 +1,39 @@
+"""Running means of each class's features."""
+
+import torch
+from torch import Tensor, nn
+
+from carlt.distributed import gather_ragged
+from carlt.errors import CarltError
+
+
+class RunningClassMeans(nn.Module):
+    """mean_c <- momentum * mean_c + (1 - momentum) * (mean of class c's features in the batch), without gradient.
+
+    The first batch that holds a class sets its mean. With torch.distributed, the batch is that of all ranks.
+
+    Args:
+        num_classes: C.
+        dim: D, the width of the features.
+        momentum: in [0, 1).
+    """
+
+    means: Tensor  # (C, D), NaN where a class has not been seen
+
+    def __init__(self, num_classes: int, dim: int, momentum: float = 0.9):
+        super().__init__()
+        if not 0 <= momentum < 1:
+            raise CarltError(f"momentum={momentum} is out of range: it lies in [0, 1)")
+        self.momentum = momentum
+        self.register_buffer("means", torch.full((num_classes, dim), torch.nan))
+
+    @torch.no_grad()
+    def update(self, features: Tensor, labels: Tensor) -> None:
+        """Take a batch in: features (N, D) and labels int64 (N,)."""
+        nothing = torch.empty(0, dtype=torch.bool, device=features.device)
+        (features, labels), _, _ = gather_ragged((features.to(self.means.dtype), labels), nothing)
+        members = nn.functional.one_hot(labels, len(self.means)).to(features.dtype)
+        count = members.sum(0)[:, None]
+        batch = members.T @ features / count.clamp_min(1)
+        moved = torch.where(self.means.isnan(), batch, torch.lerp(batch, self.means, self.momentum))
+        self.means.copy_(torch.where(count > 0, moved, self.means))
