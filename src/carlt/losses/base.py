@@ -7,7 +7,6 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from carlt.errors import CarltError
 from carlt.functional.confusion import expand_soft_labels
 from carlt.functional.prior import effective_number_weights
 from carlt.losses.step import StepInput, StepOutput
