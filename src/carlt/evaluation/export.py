@@ -8,6 +8,7 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import carlt
 from carlt.config.instantiate import part_class, plain_values
 from carlt.data.facts import file_digest
 from carlt.errors import CarltError
@@ -80,7 +80,7 @@ def facts_of(run: TrainedRun) -> dict[str, Any]:
         "run_hash": run.result.get("run_hash"),
         "checkpoint": run.checkpoint.name,
         "checkpoint_sha256": file_digest(run.checkpoint),
-        "carlt": carlt.__version__,
+        "carlt": version("carlt"),
     }
 
 
