@@ -1,5 +1,6 @@
 """The commands as a user types them, each in a process of its own."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -8,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from carlt.commands.train import main
+from carlt.commands import evaluate, predict, prepare, report
+from carlt.commands import train as train_command
+from carlt.commands.arguments import UNREAD
+from carlt.commands.train import _with_values, main
 from carlt.config import compose
 from carlt.runs.record import read_result
 
@@ -143,7 +147,9 @@ def test_resume_takes_new_values_but_no_new_parts(mistake: Callable[..., str], f
         (["resume="], "resume= has no value"),
         (["trust=maybe"], "trust=maybe: expected true or false"),
         (["--config-dir", "/nowhere"], "config folder /nowhere does not exist"),
-        (["--nonsense"], "unrecognized arguments: --nonsense"),
+        (["--nonsense"], "there is no option --nonsense; --help"),
+        (["--cfg", "foo"], "--cfg foo: choose from job, hydra, all; --help"),
+        (["reg=none", "--config-dir"], "--config-dir has no value; --help"),
         (["hydra.run.dir=."], "hydra.run.dir is the current folder"),
         (["trainer.accelerator=tpu"], "trainer"),
         (["init_run=x=y", "stage=crt"], "needs quotes"),
@@ -176,6 +182,40 @@ def test_a_mistake_in_what_makes_a_sweep_is_one_line(
     assert end.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"carlt.train: error: {message}")
+
+
+def test_the_value_of_info_may_be_left_out_anywhere() -> None:
+    assert _with_values(["--info", "data=x"]) == ["--info=all", "data=x"]
+    assert _with_values(["data=x", "-i", "plugins", "-m"]) == ["data=x", "--info=plugins", "-m"]
+    assert _with_values(["data=x", "--info"]) == ["data=x", "--info=all"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["out="], "out= has no value; --help"),
+        (["--out"], "out= has no value; --help"),
+        (["published=maybe"], "published=maybe: choose from true, false; --help"),
+        (["--nonsense"], "there is no option --nonsense; --help"),
+    ],
+)
+def test_the_other_commands_tell_a_mistake_in_the_same_form(
+    words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["carlt.report", *words])
+    with pytest.raises(SystemExit) as end:
+        report.main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith(f"carlt.report: error: {message}")
+
+
+def test_output_that_nobody_reads_on_is_no_error(tmp_path: Path) -> None:
+    program = "from carlt.commands.arguments import command\nwith command('x'):\n  print('x\\n' * 100_000)"
+    shell = f'{sys.executable} -c "{program}" | head -1; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (UNREAD, "")
+    for module in (evaluate, predict, prepare, report, train_command):
+        assert "with command(NAME):" in inspect.getsource(module.main)
 
 
 def test_help_shows_groups_and_keys_without_loading_torch(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from carlt.evaluation.posthoc import Method
 from carlt.functional import without_prior
 from carlt.reporting.groups import group_by_data_set
 from carlt.runs.reading import read_runs
+from carlt.runs.record import read_result
 from carlt.training import build
 
 
@@ -89,8 +90,12 @@ def trained(run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_records_are_rows_of_their_own(trained: Path) -> None:
-    _, folder = evaluate_posthoc(trained, "tau_norm", tau=0.0)
+    same, folder = evaluate_posthoc(trained, "tau_norm", tau=0.0)
     assert folder == trained / "posthoc" / "tau_norm_0"
+    trained_with = read_result(trained)["metrics"]
+    assert {name: same["metrics"][name] for name in ("test/accuracy", "val/few")} == pytest.approx(
+        {name: trained_with[name] for name in ("test/accuracy", "val/few")}
+    )
     chosen, other = evaluate_posthoc(trained, "logit_adjusted")
     assert other == trained / "posthoc" / "logit_adjusted"
     assert len(chosen["posthoc"]["curve"]) == 21

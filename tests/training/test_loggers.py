@@ -32,6 +32,12 @@ def test_wandb_is_online_with_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert loggers.wandb_logger(tmp_path, offline=True)._offline is True
 
 
+def test_a_name_that_wandb_refuses_is_a_mistake_and_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(CarltError, match=r"logger\.wandb\.project=a/b.*cannot contain"):
+        loggers.wandb_logger(tmp_path, project="a/b")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_login_file_is_a_key(nobody: Path, tmp_path: Path) -> None:
     login = nobody / ".netrc"
     login.write_text("machine api.wandb.ai login user password secret\n")

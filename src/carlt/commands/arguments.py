@@ -2,11 +2,51 @@
 
 import argparse
 import difflib
+import os
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from carlt.errors import CarltError, exit_with
+
+UNREAD = 128 + 13
+"""The exit code of a command whose output nobody reads on, as a shell gives it for SIGPIPE."""
+
+
+@contextmanager
+def command(name: str) -> Iterator[None]:
+    """The block of a command: a user's mistake ends it with one message and exit code 2, and output that nobody reads
+    on, as in ``| head``, ends it without a word."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except CarltError as error:
+        exit_with(name, error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        raise SystemExit(UNREAD) from None
+
+
+def plain(message: str) -> str:
+    """A message of argparse's in the form of all others: the value, then what is wrong with it.
+
+    >>> plain("argument --cfg/-c: invalid choice: 'foo' (choose from 'job', 'all')")
+    '--cfg foo: choose from job, all'
+    >>> plain("argument --out: expected one argument")
+    '--out has no value'
+    """
+    text = re.sub(r"^argument ([^:/\s]+)(/\S+)?: ", r"\1: ", message)
+    if wrong := re.fullmatch(r"(\S+): invalid choice: '(.*)' \(choose from (.*)\)", text):
+        return f"{wrong[1]} {wrong[2]}: choose from {wrong[3]}".replace("'", "")
+    if wrong := re.fullmatch(r"(\S+): expected one argument", text):
+        return f"{wrong[1]} has no value"
+    if wrong := re.fullmatch(r"unrecognized arguments: (.*)", text):
+        return f"there is no option {wrong[1]}"
+    return text
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -63,7 +103,7 @@ class Parser(argparse.ArgumentParser):
         raise CarltError(f"{word!r} is none of {known}" + (f"; did you mean {near[0]}=?" if near else ""))
 
     def error(self, message: str) -> NoReturn:
-        text = message.replace("argument --", "").replace("arguments: --", "arguments: ")
-        if wrong := re.fullmatch(r"(\w+): invalid choice: '(.*)' \(choose from (.*)\)", text):
-            text = f"{wrong[1]}={wrong[2]}: choose from {wrong[3]}".replace("'", "")
+        text = plain(message)
+        if found := re.fullmatch(rf"--({'|'.join(self.keys)}):? (.*)", text, re.DOTALL):
+            text = f"{found[1]}={' ' * found[2].startswith('has ')}{found[2]}"
         exit_with(self.prog, CarltError(f"{text}; --help shows the usage"))

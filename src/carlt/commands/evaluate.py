@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from carlt.commands.arguments import Parser
-from carlt.errors import CarltError, exit_with
+from carlt.commands.arguments import Parser, command
+from carlt.errors import CarltError
 from carlt.runs.faults import write_errors
 
 NAME = "carlt.evaluate"
@@ -38,9 +38,9 @@ def parser() -> Parser:
 
 def main() -> None:
     """The command."""
-    options = parser()
-    arguments = options.parse_words(sys.argv[1:])
-    try:
+    with command(NAME):
+        options = parser()
+        arguments = options.parse_words(sys.argv[1:])
         for word in arguments.words:
             if not word.startswith("data."):
                 options.refuse(word)
@@ -64,8 +64,6 @@ def main() -> None:
             print("note: these are other images than those of the run's result.json", file=sys.stderr)
         finite = {name: value if math.isfinite(value) else None for name, value in outcome["metrics"].items()}
         print(json.dumps(finite, indent=2))
-    except CarltError as error:
-        exit_with(NAME, error)
 
 
 def _number(text: str) -> float:

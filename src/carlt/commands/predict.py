@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from carlt.commands.arguments import Parser
-from carlt.errors import CarltError, exit_with
+from carlt.commands.arguments import Parser, command
+from carlt.errors import CarltError
 from carlt.runs.faults import write_errors
 from carlt.runs.locks import exclusive_lock
 from carlt.runs.text import printable
@@ -58,9 +58,9 @@ again. Beside the output, <output>.json keeps the run, the checkpoint's sha256 a
 
 def main() -> None:
     """The command."""
-    options = parser()
-    arguments = options.parse_words(sys.argv[1:])
-    try:
+    with command(NAME):
+        options = parser()
+        arguments = options.parse_words(sys.argv[1:])
         for word in arguments.words:
             if "=" in word and not Path(word).exists():
                 options.refuse(word)
@@ -69,18 +69,14 @@ def main() -> None:
         images = [*([arguments.images] if arguments.images else []), *arguments.words]
         if not images:
             raise CarltError("images=<file, folder, pattern or list.txt> is missing")
-        failed = predict(arguments, images)
-    except CarltError as error:
-        exit_with(NAME, error)
-    except BrokenPipeError:  # as in predict ... | head
-        sys.stderr.close()
-        return
-    except KeyboardInterrupt:
-        again = "; the same command goes on" if arguments.output else ""
-        print(f"{NAME}: interrupted{again}", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
-    if failed:
-        raise SystemExit(SOME_FAILED)
+        try:
+            failed = predict(arguments, images)
+        except KeyboardInterrupt:
+            again = "; the same command goes on" if arguments.output else ""
+            print(f"{NAME}: interrupted{again}", file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from None
+        if failed:
+            raise SystemExit(SOME_FAILED)
 
 
 def predict(arguments: argparse.Namespace, images: Sequence[str]) -> int:

@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carlt.commands.arguments import Parser
-from carlt.errors import CarltError, exit_with
+from carlt.commands.arguments import Parser, command
 from carlt.runs.faults import write_errors
 
 if TYPE_CHECKING:
@@ -92,9 +91,9 @@ def _obtain(download: Any) -> None:
 
 def main() -> None:
     """The command."""
-    arguments = parser().parse_words(sys.argv[1:])
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    try:
+    with command(NAME):
+        arguments = parser().parse_words(sys.argv[1:])
         from carlt.config.overrides import check_single, compose_checked
 
         check_single(arguments.words)
@@ -106,8 +105,6 @@ def main() -> None:
             prepare(data, arguments.verify, Path(arguments.out))
         else:
             show_augmentations(data, build_module(config, data), Path(arguments.out))
-    except CarltError as error:
-        exit_with(NAME, error)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from carlt.commands.arguments import Parser
-from carlt.errors import CarltError, exit_with
+from carlt.commands.arguments import Parser, command
+from carlt.errors import CarltError
 from carlt.reporting import formats, plots, wandb_workspace
 from carlt.reporting.figures import drawings
 from carlt.reporting.groups import DataSet, Group, drop_repeats, group_by_data_set
@@ -56,7 +56,7 @@ page is one file: it opens without a network and prints.""",
 
 def main() -> None:
     """The command."""
-    try:
+    with command(NAME):
         if sys.argv[1:2] == ["dashboard"]:
             wandb_workspace.main(sys.argv[2:])
             return
@@ -69,10 +69,6 @@ def main() -> None:
             raise CarltError("no folder given; python -m carlt.report --help shows the usage")
         with write_errors(arguments.out, "choose another out=<folder>"):
             report(arguments)
-    except CarltError as error:
-        exit_with(NAME, error)
-    except BrokenPipeError:  # as in report ... | head
-        sys.stderr.close()
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -153,7 +149,7 @@ def _baselines(data: Sequence[DataSet], wanted: str | None) -> list[Group]:
 
 def _text(value: str) -> str:
     if not value:
-        raise argparse.ArgumentTypeError("no value given")
+        raise argparse.ArgumentTypeError("has no value")
     return value
 
 

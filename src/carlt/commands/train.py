@@ -1,6 +1,7 @@
 """``python -m carlt.train``: one run, the rest of one, or a sweep."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
+from carlt.commands.arguments import command, plain
 from carlt.commands.run import CHILD, compose_run, config_of_run, is_first_process, run
 from carlt.config import overrides, second_stage
 from carlt.config.choices import named_choices
@@ -19,12 +21,14 @@ from carlt.runs.faults import write_errors
 from carlt.sweeps import plan
 
 NAME = "carlt.train"
+INFORMATION = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+"""What Hydra's flag ``--info`` can show."""
 
 
 def main() -> None:
     """The command."""
-    arguments = _parse(sys.argv[1:])
-    try:
+    with command(NAME):
+        arguments = _parse(sys.argv[1:])
         if CHILD in os.environ and not is_first_process():  # a further process of a run on several devices
             folder = Path(os.environ[CHILD])
             run(load_config(folder, trust=True), folder)
@@ -38,14 +42,12 @@ def main() -> None:
             config, folder, named = compose_run(arguments.overrides, trust=arguments.trust)
             # The config of a second stage is put together from two that were checked, and is checked as a whole.
             run(config, folder, hash_in_name=not named, validated=not config.get("stage"))
-    except CarltError as error:
-        exit_with(NAME, error)
 
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
     """The command line. Flags are Hydra's own and may stand anywhere."""
     parser = argparse.ArgumentParser(prog=f"python -m {NAME}", add_help=False, allow_abbrev=False)
-    parser.error = lambda message: exit_with(NAME, CarltError(f"{message}; --help shows the usage"))  # type: ignore
+    parser.error = lambda message: exit_with(NAME, CarltError(f"{plain(message)}; --help shows the usage"))  # type: ignore
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--config-dir", "-cd", action="append", default=[])
@@ -54,9 +56,9 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--cfg", "-c", choices=("job", "hydra", "all"))
     parser.add_argument("--package", "-p")
     parser.add_argument("--resolve", action="store_true")
-    parser.add_argument("--info", "-i", nargs="?", const="all")
+    parser.add_argument("--info", "-i", choices=INFORMATION)
     parser.add_argument("--shell-completion", "-sc", action="store_true")
-    arguments = parser.parse_intermixed_args(list(words))
+    arguments = parser.parse_intermixed_args(_with_values(words))
     given = dict(text.partition("=")[::2] for text in arguments.overrides)
     arguments.trust = given.get("trust") == "true"
     arguments.resume = given.get("resume") if given.get("resume") != "null" else None
@@ -79,9 +81,22 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     return arguments
 
 
+def _with_values(words: Sequence[str]) -> list[str]:
+    """The value of ``--info``, which may be left out, as ``--info=all``: what follows may be an override."""
+    found: list[str] = []
+    for word in words:
+        if found and found[-1] in ("--info", "-i"):
+            found[-1] = f"--info={word}" if word in INFORMATION else "--info=all"
+            if word in INFORMATION:
+                continue
+        found.append(word)
+    return [*found[:-1], "--info=all"] if found and found[-1] in ("--info", "-i") else found
+
+
 def _show(arguments: argparse.Namespace) -> None:
     """What Hydra prints without running anything: help, the composed config, information, completion."""
-    words = [word for word in sys.argv[1:] if word not in arguments.overrides]
+    logging.raiseExceptions = False  # Hydra shows information as log lines, which may end in a closed pipe
+    words = [word for word in _with_values(sys.argv[1:]) if word not in arguments.overrides]
     if arguments.cfg or arguments.info:
         if arguments.multirun:
             raise CarltError("--cfg shows the config of one run: leave -m out")

@@ -13,6 +13,8 @@ from torch import Tensor
 from carlt.data.io.decode import decode
 
 OnError = Literal["raise", "skip"]
+UNTESTED = 5
+"""So many classes without test images are named."""
 
 
 class ArrayImages:
@@ -89,3 +91,15 @@ class Splits:
     def class_counts(self) -> Tensor:
         """Training images of each class, int64 (C,)."""
         return torch.bincount(self.train.targets, minlength=self.num_classes)
+
+    def untested(self) -> str:
+        """A sentence on the classes without test images, the most frequent first; empty if every class has some."""
+        counts = self.class_counts
+        tested = torch.bincount(self.test.targets, minlength=self.num_classes) > 0
+        missing = [int(c) for c in counts.argsort(descending=True, stable=True) if not tested[c]]
+        if not missing:
+            return ""
+        names = ", ".join(f"{self.class_names[c]} ({counts[c]:,} training images)" for c in missing[:UNTESTED])
+        more = f" and {len(missing) - UNTESTED:,} more" if len(missing) > UNTESTED else ""
+        classes = "1 class has" if len(missing) == 1 else f"{len(missing):,} classes have"
+        return f"{classes} no test images, so that no test result is about them: {names}{more}"

@@ -96,6 +96,9 @@ class LongTailDataModule(L.LightningDataModule):
     def splits(self) -> Splits:
         if self._splits is None:
             self._splits = self.load()
+            if self._splits.num_classes < 2:
+                names = ", ".join(self._splits.class_names) or "none"
+                raise CarltError(f"{self.name} needs images of at least two classes; its classes: {names}")
         return self._splits
 
     @property

@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from carlt.data.images import Splits
 from carlt.functional.accuracy import class_groups
+from carlt.runs.text import printable
 from carlt.shots import FEW_BELOW, GROUP_COLOURS, GROUPS, MANY_ABOVE, describe_thresholds, group_of
 
 BARS = 25
@@ -27,6 +28,7 @@ def summary(name: str, splits: Splits) -> str:
         lines.append(f"{label:8}{len(split):9,}{(counts > 0).sum():9,}{counts.min():10,}{counts.max():9,}")
     groups = {group: int(mask.sum()) for group, mask in class_groups(splits.class_counts).items()}
     lines.append(f"{describe_thresholds()}: " + " / ".join(map(str, groups.values())))
+    lines += [text] if (text := printable(splits.untested())) else []
     return "\n".join(lines)
 
 

@@ -39,7 +39,10 @@ class Outcome:
 
 
 def tau_norm(module: LongTailClassifier) -> Method:
-    """w_c / ||w_c||^tau without a bias (Kang et al., ICLR 2020, section 4); CarltError if it can do nothing."""
+    """w_c / ||w_c||^tau without a bias (Kang et al., ICLR 2020, section 4); CarltError if it can do nothing.
+
+    tau = 0 is the trained classifier as it is, with its bias.
+    """
     head = get_classifier(module.model)
     if isinstance(head, CosineClassifier):
         raise CarltError(
@@ -48,9 +51,10 @@ def tau_norm(module: LongTailClassifier) -> Method:
     if not isinstance(head, nn.Linear):
         raise CarltError(f"posthoc=tau_norm needs a linear classifier, not {type(head).__name__}")
     weight = head.weight.detach().float().cpu()
+    bias = None if head.bias is None else head.bias.detach().float().cpu()
     return Method(
         lambda images: extract_features(module.model, images),
-        lambda outputs, tau: F.linear(outputs, tau_normalized(weight, tau)),
+        lambda outputs, tau: F.linear(outputs, tau_normalized(weight, tau), None if tau else bias),
     )
 
 

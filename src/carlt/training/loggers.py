@@ -61,6 +61,13 @@ def wandb_logger(
     """
     import wandb
 
+    try:  # before anything is written
+        settings = wandb.Settings(
+            project=project, entity=entity, silent=True, disable_git=True, disable_code=True, save_code=False
+        )
+    except (wandb.Error, ValueError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise CarltError(f"logger.wandb.project={project}, logger.wandb.entity={entity}: {reason}") from None
     record = run_dir / "wandb_id"
     if not record.exists():
         of_agent = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
@@ -79,7 +86,7 @@ def wandb_logger(
         entity=entity,
         group=group or preset or "_".join(chosen.values()) or None,
         tags=[tag[:64] for tag in [*(tags or []), *known]],  # W&B's limit
-        settings=wandb.Settings(silent=True, disable_git=True, disable_code=True, save_code=False),
+        settings=settings,
     )
 
 

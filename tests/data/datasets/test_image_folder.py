@@ -160,3 +160,27 @@ def test_full_verification_finds_it_before_training(make_folder, tmp_path, loadi
     with pytest.raises(CarltError, match=r"1 of 5 images unusable; the first: .*train/b/1.jpg"):
         _ = ImageFolder(root=tmp_path, verify="full", **loading).splits
     assert len(ImageFolder(root=tmp_path, verify="full", on_error="skip", **loading).splits.train) == 4
+
+
+def test_images_that_do_not_decode_are_left_out_before_anything_is_counted(make_folder, tmp_path, loading):
+    make_folder(tmp_path, {"a": 10, "b": 10})
+    (tmp_path / "a/0.jpg").write_bytes(b"")
+    quick, full = (ImageFolder(root=tmp_path, on_error="skip", verify=way, **loading) for way in ("files", "full"))
+    assert quick.class_counts.tolist() == full.class_counts.tolist()
+    assert sum(len(split) for split in (quick.splits.train, quick.splits.val, quick.splits.test)) == 19
+
+
+def test_one_class_is_too_few(make_folder, tmp_path, loading):
+    with pytest.raises(CarltError, match="image_folder needs images of at least two classes; its classes: a"):
+        _ = ImageFolder(root=make_folder(tmp_path, {"a": 10}), **loading).splits
+
+
+def test_classes_without_test_images_are_named(make_folder, tmp_path, loading):
+    make_folder(tmp_path, {"train/a": 3, "train/b": 2, "train/c": 5, "test/b": 2})
+    said = ImageFolder(root=tmp_path, **loading).splits.untested()
+    assert said == (
+        "2 classes have no test images, so that no test result is about them: c (5 training images), "
+        "a (3 training images)"
+    )
+    make_folder(tmp_path / "test", {"a": 1, "c": 1})
+    assert ImageFolder(root=tmp_path, **loading).splits.untested() == ""

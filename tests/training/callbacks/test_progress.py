@@ -13,7 +13,7 @@ from carlt.runs import paths
 from carlt.runs.text import format_duration
 from carlt.training.callbacks import Progress, read_rows
 from carlt.training.callbacks.progress import SweepPosition
-from carlt.training.callbacks.run_header import hints
+from carlt.training.callbacks.run_header import hints, run_header
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -169,6 +169,16 @@ def test_what_runs_is_shown_before_it_starts(run, tmp_path: Path, capsys: pytest
         assert part in header, part
     assert f"Next: python -m carlt.report {tmp_path}" in shown
     assert "Training took about" in shown
+
+
+def test_classes_without_test_images_are_named_before_the_training() -> None:
+    splits = SimpleNamespace(train=[0], val=None, test=[0], untested=lambda: "1 class has no test images: b")
+    data = SimpleNamespace(splits=splits, name="x", num_classes=2, image_size=8)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    of = SimpleNamespace(datamodule=data, strategy=strategy, world_size=1, precision="32-true", loggers=[])
+    module = SimpleNamespace(parameters=lambda: [], model=None, loss=None, reg=None)
+    lines = list(run_header(of, module))  # type: ignore[arg-type]
+    assert lines[1] == "note     1 class has no test images: b"
 
 
 def test_hints_fit_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:

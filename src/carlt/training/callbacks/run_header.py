@@ -22,6 +22,8 @@ def run_header(trainer: L.Trainer, module: Any, run_dir: Path | None = None) -> 
             if (split := getattr(data.splits, name)) is not None
         )
         yield f"data     {data.name}: {data.num_classes:,} classes, {images} images of {data.image_size} px"
+        if untested := printable(data.splits.untested()):
+            yield f"note     {untested}"
     weights = sum(parameter.numel() for parameter in module.parameters())
     trained = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
     part = "" if trained == weights else f", {_count(trained)} of them trained"
