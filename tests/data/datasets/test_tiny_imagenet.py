@@ -46,9 +46,9 @@ def test_the_folder_itself_may_be_the_root(folder, loading):
 
 
 def test_some_of_the_classes(folder, loading):
-    data = tiny(folder, loading, classes=["n1"], imbalance_factor=1, num_classes=200)
-    assert (data.class_names, data.class_counts.tolist()) == (["n1 Egyptian cat"], [6])
-    assert data.splits.test.targets.tolist() == [0, 0]
+    splits = tiny(folder, loading, classes=["n1"], imbalance_factor=1, num_classes=200).load()
+    assert (splits.class_names, splits.class_counts.tolist()) == (["n1 Egyptian cat"], [6])
+    assert splits.test.targets.tolist() == [0, 0]
     assert tiny(folder, loading, classes=["n2", "n1"]).checksum() == tiny(folder, loading).checksum()
     with pytest.raises(CarltError, match=r"data.classes names 'n7' \(1 such\), which .*wnids.txt does not list"):
         _ = tiny(folder, loading, classes=["n1", "n7"]).splits
