@@ -30,6 +30,7 @@ TABLES = {
     "augmentations": "Augmentations, CIFAR100-LT; ConCutMix is in the main results",
     "ablation": "Ablations of Lambda and of the EMA; both together are in the main results",
     "hyper-parameters": "Hyper-parameters (the paper's Figure 3), CIFAR100-LT",
+    "adapters": "Few trained weights on CLIP's image tower, LIFT's recipe; not in CAR's paper",
     "released recipes": "Recipes of other papers, ResNets; not in CAR's paper",
     "digits": "The bundled digits; not in CAR's paper",
     "tiny": "100 classes of Tiny-ImageNet, 32 x 32; not in CAR's paper",

@@ -12,6 +12,7 @@ from carlt.config.instantiate import build
 from carlt.config.overrides import compose_checked, sweep_overrides
 from carlt.config.schema import validate
 from carlt.config.targets import parameters_of
+from carlt.errors import CarltError
 from carlt.losses.step import StepInput
 from carlt.models.classifier import feature_dim
 
@@ -20,7 +21,7 @@ GROUPS = sorted(folder.name for folder in conf_dir().iterdir() if folder.is_dir(
 NEEDS = {"model=timm": ["model.name=test_vit"]}
 CHOICES = [(group, name) for group in GROUPS for name in options(group)]
 # Too large to run here: shapes and gradients are followed without numbers.
-LARGE = {"resnet50", "resnext50", "swin_tiny", "vit_base", "vit_large", "vit_small"}
+LARGE = {"clip_vit_base", "resnet50", "resnext50", "swin_tiny", "vit_base", "vit_large", "vit_small"}
 
 
 def compose(*overrides: str) -> Any:
@@ -182,6 +183,26 @@ def test_any_timm_transformer_takes_its_family_s_recipe() -> None:
 def test_pretrained_weights_choose_the_fine_tuning_recipe(words: str, recipe: str, rate: float) -> None:
     config = compose_checked("train", words.split())
     assert (config.hydra.runtime.choices.recipe, config.optim.lr) == (recipe, rate)
+
+
+@pytest.mark.parametrize(
+    ("words", "recipe", "optim"),
+    [
+        ("model=clip_vit_base model.pretrained=true model.adapter=adaptformer", "adapter", "SGD"),
+        ("model=vit_tiny model.weights=there.pt model.adapter=lora", "adapter", "SGD"),
+        ("model=vit_tiny model.pretrained=true model.adapter=lora optim=adamw", "adapter", "AdamW"),
+        ("model=vit_tiny model.pretrained=true model.adapter=lora recipe=finetune_vit", "finetune_vit", "AdamW"),
+        ("preset=lift/imagenet_lt_car", "adapter", "SGD"),
+    ],
+)
+def test_an_adapter_chooses_its_recipe(words: str, recipe: str, optim: str) -> None:
+    config = compose_checked("train", words.split())
+    assert (config.hydra.runtime.choices.recipe, config.optim._target_) == (recipe, f"carlt.training.optim.{optim}")
+
+
+def test_an_adapter_on_random_weights_is_refused() -> None:
+    with pytest.raises(CarltError, match=r"model.adapter=lora leaves .* random: add model.pretrained=true or model.w"):
+        compose_checked("train", ["model=vit_tiny", "model.adapter=lora"])
 
 
 def test_jobs_of_a_sweep_fine_tune_with_their_family_s_recipe() -> None:

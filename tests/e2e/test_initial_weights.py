@@ -9,6 +9,7 @@ import carlt
 from carlt.commands import run as run_module
 from carlt.config.second_stage import compose_stage
 from carlt.evaluation.evaluate import evaluate
+from carlt.models import timm_model
 from carlt.runs import paths
 
 pytestmark = pytest.mark.usefixtures("no_plots")
@@ -36,3 +37,17 @@ def test_the_normalisation_of_initial_weights_goes_with_the_run(finished: Path, 
     composed = compose_stage("train", ["stage=crt", f"init_run={folder}", "trainer.max_epochs=1"])
     run_module.run(run_module.config_of_run(composed, composed.hydra), tmp_path / "stage")
     assert normalisation(tmp_path / "stage") == (0.25, 0.5)
+
+
+def test_an_adapter_on_a_file_of_weights_is_a_run_that_needs_the_file_no_more(run, resume, tmp_path: Path) -> None:
+    given = timm_model("test_vit", 3, in_channels=1, image_size=32)
+    file, folder = tmp_path / "vit.pt", tmp_path / "run"
+    torch.save(given.state_dict(), file)
+    words = ("model=timm", "model.name=test_vit", "family=vit", "model.adapter=adaptformer", "recipe=adapter")
+    run(folder, *words, f"model.weights={file}", "data.image_size=32", "optim.layer_decay=0.8", "trainer.max_epochs=1")
+    file.unlink()
+    result = resume(folder, "trainer.max_epochs=2")
+    loaded = carlt.load_run(folder)
+    assert evaluate(folder)["metrics"]["test/accuracy"] == pytest.approx(result["metrics"]["test/accuracy"])
+    assert torch.equal(loaded.model.model.blocks[0].attn.qkv.weight, given.blocks[0].attn.qkv.weight)
+    assert loaded.model.model.blocks[0].mlp.up.weight.any()

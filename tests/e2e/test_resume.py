@@ -28,7 +28,7 @@ SHORT = ("trainer.max_epochs=2", "callbacks.checkpoints.every_n_steps=3")
 KINDS = {
     "cnn": ("reg=car", "aug=concutmix", "++aug.relabel.start=0"),  # running class means
     "momentum": ("model.width=8", "loss=paco", "loss.queue=100", "aug=mixup"),  # an encoder and a queue of its own
-    "two batches": ("loss=glmc", "reg=car"),
+    "two batches": ("loss=glmc", "reg=car", "optim.ema_decay=0.5"),  # and a running mean of the weights
     "vit": ("model=timm", "model.name=test_vit", "model.drop_path_rate=0.3", "family=vit", "sampler=class_balanced"),
 }
 

@@ -60,5 +60,9 @@ def test_weights_that_cannot_be_downloaded_are_a_plain_error(monkeypatch: pytest
         raise OSError("no network")
 
     monkeypatch.setattr(timm, "create_model", unreachable)
-    with pytest.raises(CarltError, match=r"cannot be had \(no network\).*model.weights=<file>"):
+    with pytest.raises(
+        CarltError,
+        match=r"cannot be had \(no network\).*fetch model.safetensors of timm/resnet18\.a1_in1k.*"
+        "put that file anywhere on this machine, and give its path as model.weights=<file>",
+    ):
         timm_model("resnet18", num_classes=3, pretrained=True)

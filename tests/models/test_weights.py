@@ -83,7 +83,7 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
 
 
 def test_no_such_file() -> None:
-    with pytest.raises(CarltError, match=r"model.weights=nowhere\.pt is not a file"):
+    with pytest.raises(CarltError, match=r"model.weights=nowhere\.pt is not a file: put the weights at /"):
         load_weights(network(5, seed=0), "nowhere.pt")
 
 

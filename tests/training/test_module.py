@@ -126,6 +126,35 @@ def test_evaluation_counts_every_image_once(batch: tuple[Tensor, Tensor]) -> Non
         assert module.evaluation.correct.tolist() == [1, 1, 1]
 
 
+def test_the_running_mean_follows_the_weights_and_is_what_is_evaluated() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(8, C), nn.BatchNorm1d(C))
+    module = classifier(model=network, optim=SGD(0.1, ema_decay=0.7))
+    weight, statistic = network[1].weight, network[2].running_mean
+    mean, mean_statistic = torch.zeros_like(weight), torch.zeros_like(statistic)
+    for step in range(8):
+        with torch.no_grad():
+            weight.normal_()
+            statistic.normal_()
+        module.average.update_parameters(module.model)
+        decay = min(0.7, 1 - (1 + step) ** (-2 / 3))
+        mean = decay * mean + (1 - decay) * weight.detach()
+        mean_statistic = decay * mean_statistic + (1 - decay) * statistic
+    assert decay == 0.7
+    torch.testing.assert_close(module.tested[1].weight, mean)
+    torch.testing.assert_close(module.tested[2].running_mean, mean_statistic)
+    images = torch.randint(0, 256, (4, 2, 2, 2), dtype=torch.uint8)
+    normalised = module.normalise(images)
+    torch.testing.assert_close(module.train()(images), network.train()(normalised))
+    torch.testing.assert_close(module.eval()(images), module.average.module.eval()(normalised))
+    assert not any(parameter.requires_grad for parameter in module.average.parameters())
+    assert "average.module.1.weight" in module.state_dict()
+    tested = module.tested
+    module.drop_last_weights()
+    assert module.model is module.tested is tested
+    assert not any(name.startswith("average") for name in module.state_dict())
+
+
 def test_a_checkpoint_holds_its_normalisation_and_one_of_version_0_1_gets_it() -> None:
     trained, loaded = classifier(mean=(0.1, 0.2), std=(0.3, 0.4)), classifier()
     before = loaded.mean.clone()

@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from carlt.config.targets import parameters_of
+from carlt.errors import CarltError
+from carlt.models import CifarResNet, SmallCNN, timm_model
 from carlt.ranges import matches
 from carlt.training.optim import SGD, AdamW, lr_factor, parameter_groups
 
@@ -82,6 +84,38 @@ def test_a_config_may_set_the_common_arguments(optim: str) -> None:
     parameters = parameters_of(f"carlt.training.optim.{optim}")
     assert {"lr", "weight_decay", "schedule", "warmup_epochs", "milestones", "min_lr"} <= parameters.keys()
     assert not matches("linear", parameters["schedule"].annotation)
+
+
+@pytest.mark.parametrize("adapter", [None, "adaptformer"])
+def test_each_layer_learns_slower_than_the_one_above(adapter: str | None) -> None:
+    net = timm_model("test_vit", 3, image_size=32, adapter=adapter)
+    optimizer = AdamW(1e-3, weight_decay=0.05, layer_decay=0.5).configure(net, 1, 1)["optimizer"]
+    rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    assert rate.keys() == {id(p) for p in trained.values()}
+    for name, p in trained.items():
+        block = int(name.split(".")[1]) + 1 if name.startswith("blocks") else 0  # 0: the patches, 7: the head
+        below = 7 - (7 if name.startswith("head") else 6 if name.startswith("norm") else block)
+        assert rate[id(p)] == pytest.approx(1e-3 * 0.5**below), name
+        assert decay[id(p)] == (0.05 if p.ndim >= 2 else 0.0), name
+    assert optimizer.param_groups[0]["lr"] == 1e-3  # the one that is shown and logged
+
+
+def test_our_networks_tell_their_layers() -> None:
+    for net, layers in ((CifarResNet(3, 8), 5), (SmallCNN(3), 5)):
+        groups = SGD(0.1, layer_decay=0.5).configure(net, 1, 1)["optimizer"].param_groups
+        assert [group["lr"] for group in groups] == pytest.approx([0.1 * 0.5**below for below in range(layers)])
+        assert sum(len(group["params"]) for group in groups) == len(list(net.parameters()))
+        assert {id(p) for p in groups[0]["params"]} == {id(p) for p in net.classifier.parameters()}
+
+
+def test_a_network_without_layers_is_named() -> None:
+    with pytest.raises(CarltError, match=r"optim.layer_decay needs a network with timm's method group_matcher"):
+        SGD(0.1, layer_decay=0.5).configure(nn.Linear(2, 2), 1, 1)
+    for name, value in (("layer_decay", 0.0), ("layer_decay", 1.5), ("ema_decay", 1.0), ("ema_decay", -0.1)):
+        with pytest.raises(CarltError, match=f"{name}={value}: expected a finite number in "):
+            SGD(0.1, **{name: value})
 
 
 def test_one_sgd_step_by_hand() -> None:

@@ -32,8 +32,10 @@ COMBINABLE = ("aug", "logger", "reg")
 NAMED = ("reg",)
 """Those of COMBINABLE whose combined options have their values under their names: reg.car.weight."""
 
-FINE_TUNING = "recipe=finetune_${family}"
-"""The recipe of a command line with pretrained weights that names none."""
+FINE_TUNING = ("recipe=finetune_${family}",)
+"""The choices of a command line with pretrained weights that names no recipe."""
+ADAPTING = ("recipe=adapter", "optim=sgd")
+"""The same where an adapter is trained."""
 
 PLAIN = {"seed": Seed}
 """The ranges of keys that no constructor declares."""
@@ -161,12 +163,13 @@ def _checked(config_name: str, overrides: Sequence[str]) -> tuple[DictConfig, li
     wrong = {id(o): list(_group_problems(o)) for o in groups}
     problems += [problem for found in wrong.values() for problem in found]
     sound = [first(o) for o in groups if not wrong[id(o)]]
-    recipe = [FINE_TUNING] if _fine_tunes(parsed) else []
+    recipe = _implied_choices(parsed)
     config = _compose(config_name, [*sound, *recipe, *(text_of(o) for o in of_hydra)], problems)
     checked = _check_values(config, values, problems) if config is not None else []
     if config is not None:
         with open_dict(config):
             _set_values(config, checked)
+        problems += _adapter_problems(config)
         # With a mistake found already, only what the command line touches: other nodes may be wrong because of it.
         nodes = _touched_nodes(config, values) if problems else target_nodes(config)
         problems += [problem for place, node in nodes for problem in node_problems(node, place)]
@@ -176,13 +179,29 @@ def _checked(config_name: str, overrides: Sequence[str]) -> tuple[DictConfig, li
     return config, [_for_hydra(o, config) for o in of_hydra + groups + checked] + recipe
 
 
-def _fine_tunes(overrides: Sequence[Override]) -> bool:
-    """Whether a command line starts from pretrained weights and leaves the recipe open. A file of weights may be of
-    any training, so only for one's own images, which have no published recipe, it implies fine-tuning."""
+def _implied_choices(overrides: Sequence[Override]) -> list[str]:
+    """The choices that pretrained weights imply where a command line leaves the recipe open.
+
+    A file of weights may be of any training, so only for one's own images, which have no published recipe, it implies
+    fine-tuning.
+    """
     given = {override.key_or_group: choices(override) for override in overrides}
+    if {"recipe", "preset"} & given.keys():
+        return []
+    if None not in given.get("model.adapter", [None]):
+        return [choice for choice in ADAPTING if choice.partition("=")[0] not in given]
     own_weights = given.get("data") == ["image_folder"] and None not in given.get("model.weights", [None])
     pretrained = set(given.get("model.pretrained", [])) == {True}
-    return (own_weights or pretrained) and not {"recipe", "preset"} & given.keys()
+    return list(FINE_TUNING) if own_weights or pretrained else []
+
+
+def _adapter_problems(config: DictConfig) -> Iterator[str]:
+    model: Any = config.get("model") or {}
+    if model.get("adapter") and not (model.get("pretrained") or model.get("weights")):
+        yield (
+            f"model.adapter={model.adapter} leaves the network's weights as they are, and they are random: "
+            "add model.pretrained=true or model.weights=<file>"
+        )
 
 
 def _for_hydra(override: Override, config: DictConfig) -> str:

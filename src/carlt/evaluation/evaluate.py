@@ -174,4 +174,5 @@ def load(run_dir: Path, config: Any, which: str) -> tuple[LongTailClassifier, Lo
     data = build.build_data(config)
     module = build.build_module(without_initial_weights(config), data)
     build.load_weights(module, checkpoint, path, run_dir)
+    module.drop_last_weights()
     return module, data, path, checkpoint["epoch"]

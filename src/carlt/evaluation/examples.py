@@ -101,7 +101,7 @@ def _outputs(
         images = images.to(device)
         logits = module(images)
         try:
-            features = extract_features(module.model, module.normalise(images))
+            features = extract_features(module.tested, module.normalise(images))
         except CarltError:  # a network without features of its own
             features = logits
         parts.append((images.cpu(), logits.float().cpu(), features.float().flatten(1).cpu()))

@@ -123,6 +123,7 @@ def load_run(folder: Path | str, which: str = "last", *, trust: bool = False) ->
     module = build_module(without_initial_weights(config), known)
     path = paths.checkpoint(folder, which) if which in ("last", "best") else Path(which)
     load_weights(module, read_checkpoint(path), path, folder)
+    module.drop_last_weights()
     return TrainedRun(
         folder=folder,
         model=module.eval(),

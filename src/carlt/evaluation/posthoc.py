@@ -43,7 +43,7 @@ def tau_norm(module: LongTailClassifier) -> Method:
 
     tau = 0 is the trained classifier as it is, with its bias.
     """
-    head = get_classifier(module.model)
+    head = get_classifier(module.tested)
     if isinstance(head, CosineClassifier):
         raise CarltError(
             "posthoc=tau_norm changes nothing here: the weights of a cosine classifier count as of length 1"
@@ -53,14 +53,14 @@ def tau_norm(module: LongTailClassifier) -> Method:
     weight = head.weight.detach().float().cpu()
     bias = None if head.bias is None else head.bias.detach().float().cpu()
     return Method(
-        lambda images: extract_features(module.model, images),
+        lambda images: extract_features(module.tested, images),
         lambda outputs, tau: F.linear(outputs, tau_normalized(weight, tau), None if tau else bias),
     )
 
 
 def logit_adjusted(module: LongTailClassifier) -> Method:
     """z - tau log pi (Menon et al., ICLR 2021, eq. 9)."""
-    return Method(module.model, lambda outputs, tau: without_prior(outputs, module.class_counts.cpu(), tau))
+    return Method(module.tested, lambda outputs, tau: without_prior(outputs, module.class_counts.cpu(), tau))
 
 
 METHODS: dict[str, Callable[[LongTailClassifier], Method]] = {"tau_norm": tau_norm, "logit_adjusted": logit_adjusted}

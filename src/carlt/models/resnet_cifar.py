@@ -85,6 +85,10 @@ class CifarResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.classifier(self.features(images))
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """The layers in order, by their parameters' names, as timm's networks tell them (``optim.layer_decay``)."""
+        return {"stem": r"^conv1|^bn1", "blocks": r"^stages\.(\d+)"}
+
 
 def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> list[nn.Module]:
     return [BasicBlock(inputs, outputs, stride), *(BasicBlock(outputs, outputs, 1) for _ in range(blocks - 1))]

@@ -45,6 +45,10 @@ class SmallCNN(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.classifier(self.features(images))
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """The layers in order, by their parameters' names, as timm's networks tell them (``optim.layer_decay``)."""
+        return {"features": r"^features\.(\d+)"}
+
 
 def _late(width: int) -> list[nn.Module]:
     return [_block(width, 2 * width), _block(2 * width, 2 * width)]

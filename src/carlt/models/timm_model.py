@@ -9,10 +9,14 @@ import torch
 from torch import nn
 
 from carlt.errors import CarltError
+from carlt.models.adapters import Adapter, add_adapter
 from carlt.models.classifier import get_classifier, make_classifier
 from carlt.models.experts import Branches
 from carlt.models.weights import Weights, load_weights, set_normalisation
 from carlt.ranges import Count, Positive, ShareBelowOne, checked
+
+SCHEMES = ("hf-hub:", "hf_hub:", "local-dir:")
+"""Beginnings of names by which timm loads a model's config and weights from elsewhere."""
 
 
 @checked
@@ -26,6 +30,8 @@ def timm_model(
     drop_path_rate: ShareBelowOne = 0.0,
     cosine_scale: Positive | None = None,
     experts: Count = 1,
+    adapter: Adapter | None = None,
+    adapter_dim: Count | None = None,
 ) -> nn.Module:
     """A timm network: images (N, in_channels, H, W) to logits (N, C).
 
@@ -33,13 +39,15 @@ def timm_model(
     the data set is by itself.
 
     Args:
-        name: a timm model name.
+        name: a timm model name, with a tag where it has several weights (``vit_base_patch16_clip_224.openai``), or
+            ``hf-hub:<repository>`` or ``local-dir:<folder>``, which hold timm's config beside the weights.
         image_size: given to networks that are built for one size (ViT, Swin).
         pretrained: download timm's default weights.
-        weights: a local file to start from (``carlt.models.weights``); that of a transformer for another image size is
-            resampled by timm.
+        weights: a local file to start from (``carlt.models.weights``). timm resamples that of a transformer for another
+            image size, and converts those of other libraries that it knows, e.g. the image tower of OpenCLIP.
         cosine_scale: makes the classifier a cosine one with this scale.
         experts: number of copies of layer3, layer4 and the classifier; only ResNets can be divided so.
+        adapter: train few weights and the classifier only (``carlt.models.adapters``); ``adapter_dim``: their rank.
 
     Raises:
         CarltError: unknown name (with the nearest ones), a network for another image size, weights that cannot be
@@ -47,7 +55,7 @@ def timm_model(
     """
     import timm  # imported here, because it takes a second to import
 
-    if not timm.is_model(name):
+    if not (timm.is_model(name) or name.startswith(SCHEMES)):
         near = timm.list_models(f"*{name.split('_')[0]}*")[:8] or timm.list_models("resnet*")[:8]
         raise CarltError(f"model.name={name!r} is no timm model; near it: {', '.join(near)}")
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are reported below, in one line
@@ -56,11 +64,10 @@ def timm_model(
         options["drop_path_rate"] = drop_path_rate
     try:
         network, *others = (_create(name, pretrained, image_size, options) for _ in range(experts))
-    except (RuntimeError, OSError, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, OSError, ValueError, TypeError, AssertionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CarltError(
-            f"timm's weights for model.name={name!r} cannot be had ({reason}); "
-            "download them elsewhere and give model.weights=<file>"
+            _where_to_get(name, reason)
             if pretrained
             else f"model.name={name!r} cannot be built with {options} ({reason})"
         ) from None
@@ -72,7 +79,13 @@ def timm_model(
     if pretrained or weights is not None:
         config: Any = network.pretrained_cfg
         set_normalisation(network, config["mean"], config["std"])
-    load_weights(network, weights, _resample)
+    load_weights(network, weights, _convert)
+    if adapter is not None:
+        at = next(network.parameters()).device
+        probe = torch.randn(1, in_channels, image_size, image_size, generator=torch.Generator().manual_seed(0))
+        add_adapter(network, adapter, adapter_dim, probe.to(at))
+    elif adapter_dim is not None:
+        raise CarltError("model.adapter_dim is of an adapter: add model.adapter=lora or model.adapter=adaptformer")
     return network
 
 
@@ -85,8 +98,23 @@ def _create(name: str, pretrained: bool, image_size: int, options: dict[str, Any
         return timm.create_model(name, pretrained=pretrained, **options)
 
 
-def _resample(weights: Weights, network: nn.Module) -> Weights:
-    """Weights of another image size for ``network``, by the function that timm has for its family, if there is one."""
+def _where_to_get(name: str, reason: str) -> str:
+    """The error message for weights that cannot be downloaded: which file, and where to put it."""
+    import timm
+
+    config: Any = timm.get_pretrained_cfg(name, allow_unregistered=True) if timm.is_model(name) else None
+    hub = f"{getattr(config, 'hf_hub_id', None) or ''}"
+    if hub.endswith("/"):
+        hub += f"{config.architecture}.{config.tag}" if config.tag else config.architecture
+    source = f"model.safetensors of {hub} on the Hugging Face hub" if hub else getattr(config, "url", "") or name
+    return (
+        f"timm's weights for model.name={name!r} cannot be had ({reason}). Where there is a network, fetch {source}; "
+        "put that file anywhere on this machine, and give its path as model.weights=<file>"
+    )
+
+
+def _convert(weights: Weights, network: nn.Module) -> Weights:
+    """Weights of another image size or library for ``network``, by the function that timm has for its family."""
     adapt = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     try:
         with warnings.catch_warnings(action="ignore"):  # timm's own, about its indexing

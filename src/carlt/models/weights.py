@@ -11,10 +11,12 @@ from carlt.errors import CarltError
 Weights = dict[str, Tensor]
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and deviation of each channel, for images in [0, 1]."""
+AVERAGE = "average.module."
+"""The beginning of the names in a checkpoint of the running mean of the network's weights."""
 
 
 def load_weights(
-    network: nn.Module, weights: str | None, resample: Callable[[Weights, nn.Module], Weights] | None = None
+    network: nn.Module, weights: str | None, convert: Callable[[Weights, nn.Module], Weights] | None = None
 ) -> None:
     """Copy the weights in the file ``weights`` into ``network``; None leaves it as it is.
 
@@ -23,7 +25,7 @@ def load_weights(
     normalisation that it was trained with (``set_normalisation``).
 
     Args:
-        resample: adapts weights of another image size to ``network``; tried where shapes differ.
+        convert: adapts weights of another image size or library to ``network``; tried where names or shapes differ.
 
     Raises:
         CarltError: no such file, no plain weights in it, or weights of another network.
@@ -32,16 +34,17 @@ def load_weights(
         return
     path = Path(weights)
     if not path.is_file():
-        raise CarltError(f"model.weights={path} is not a file")
+        raise CarltError(
+            f"model.weights={path} is not a file: put the weights at {path.absolute()}, or give the path where they lie"
+        )
     content = _read(path)
     given = _strip(content)
     wanted = network.state_dict()
     classifier = tuple(f"{name}." for name in _classifier_names(network))
-    misfit, bad = _misfits(wanted, given, classifier)
-    if bad and resample is not None:
-        given = resample(given, network)
-        misfit, bad = _misfits(wanted, given, classifier)
-    missing = [key for key in wanted if key not in given and not key.startswith(classifier)]
+    misfit, bad, missing = _differences(wanted, given, classifier)
+    if (bad or missing) and convert is not None:
+        given = convert(given, network)
+        misfit, bad, missing = _differences(wanted, given, classifier)
     if bad or missing:
         shapes = [f"{key} {tuple(given[key].shape)} where {tuple(wanted[key].shape)} is wanted" for key in bad[:3]]
         raise CarltError(
@@ -68,10 +71,13 @@ def normalisation(network: nn.Module, channels: int) -> Normalisation | None:
     return (mean,) * channels, (std,) * channels
 
 
-def _misfits(wanted: Weights, given: Weights, classifier: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Names whose shapes differ, and those of them that are not the classifier's."""
+def _differences(
+    wanted: Weights, given: Weights, classifier: tuple[str, ...]
+) -> tuple[list[str], list[str], list[str]]:
+    """Names whose shapes differ, those of them that are not the classifier's, and names that ``given`` lacks."""
     misfit = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
-    return misfit, [key for key in misfit if not key.startswith(classifier)]
+    missing = [key for key in wanted if key not in given and not key.startswith(classifier)]
+    return misfit, [key for key in misfit if not key.startswith(classifier)], missing
 
 
 def _read(path: Path) -> Weights:
@@ -93,7 +99,10 @@ def _read(path: Path) -> Weights:
 
 
 def _strip(state: Weights) -> Weights:
-    """Names without the prefixes that wrappers add; of a carlt or Lightning checkpoint only the network's."""
+    """Names without the prefixes that wrappers add; of a carlt or Lightning checkpoint only the network's, and of a run
+    with a running mean of the weights (``optim.ema_decay``) that mean."""
+    if any(key.startswith(AVERAGE) for key in state):
+        state = {"model." + key.removeprefix(AVERAGE): v for key, v in state.items() if key.startswith(AVERAGE)}
     if any(key.startswith("model.") for key in state):
         state = {key: value for key, value in state.items() if key.startswith("model.")}
     return {

@@ -19,7 +19,7 @@ from carlt.errors import CarltError
 from carlt.losses.base import Augmentation, LogitsLoss, NetworkLoss
 from carlt.models.class_means import RunningClassMeans
 from carlt.models.classifier import feature_dim
-from carlt.models.weights import normalisation, set_normalisation
+from carlt.models.weights import AVERAGE, normalisation, set_normalisation
 from carlt.runs import paths
 from carlt.stages import Stage
 from carlt.training.callbacks import AtomicCheckpointIO, MetricsCsv, read_checkpoint
@@ -179,7 +179,8 @@ def load_weights(module: LongTailClassifier, checkpoint: Mapping[str, Any], path
 
 
 def _load(model: nn.Module, given: Mapping[str, Tensor], folder: str) -> None:
-    weights = {name.removeprefix("model."): value for name, value in given.items() if name.startswith("model.")}
+    tested = AVERAGE if any(name.startswith(AVERAGE) for name in given) else "model."
+    weights = {name.removeprefix(tested): value for name, value in given.items() if name.startswith(tested)}
     wanted = model.state_dict()
     shapes = [
         f"{name} is {_shape(weights, name)} there and {_shape(wanted, name)} here"

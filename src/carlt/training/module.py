@@ -8,6 +8,7 @@ from typing import Any, cast
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MeanMetric
 
 from carlt.data.batch import Batch, Pair
@@ -64,6 +65,8 @@ class LongTailClassifier(L.LightningModule):
     ):
         super().__init__()
         self.model, self.loss, self.reg, self.optim, self.seed = model, loss, reg, optim, seed
+        self.average = None if optim.ema_decay is None else running_mean(model, optim.ema_decay)
+        """The running mean of the network's weights, which is evaluated; saved with the checkpoint."""
         self.mix, self.paste, self.relabel, self.class_means = mix, paste, relabel, class_means
         self.class_counts = class_counts
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -83,7 +86,16 @@ class LongTailClassifier(L.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 images (N, channels, H, W) to logits (N, C)."""
-        return self.model(self.normalise(images))
+        return (self.model if self.training else self.tested)(self.normalise(images))
+
+    @property
+    def tested(self) -> nn.Module:
+        """The network that is evaluated: with the running mean of the weights, if there is one."""
+        return self.model if self.average is None else self.average.module
+
+    def drop_last_weights(self) -> None:
+        """Keep of a trained network only what is evaluated, as ``model``."""
+        self.model, self.average = self.tested, None
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 images to float32 with mean 0 and deviation 1 per channel."""
@@ -176,6 +188,8 @@ class LongTailClassifier(L.LightningModule):
         super().optimizer_step(*args, **kwargs)
         if isinstance(self.model, ActsAfterStep):
             self.model.after_step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
 
     def _set_progress(self) -> None:
         """Give the parts that change in the course of training the share of it that is done, in [0, 1)."""
@@ -192,6 +206,19 @@ class LongTailClassifier(L.LightningModule):
             metric = cast(MeanMetric, self.train_means[name])
             metric.update(value.detach(), size)
             self.log(f"train/{name}", metric, on_step=False, on_epoch=True)
+
+
+def running_mean(network: nn.Module, decay: float) -> AveragedModel:
+    """A copy of ``network`` that follows its weights and statistics: mean <- d mean + (1 - d) weights after each step.
+
+    d = min(decay, 1 - (1 + t)^(-2/3)) at step t = 0, 1, ..., so that the initial weights do not stay in a short mean.
+    """
+    mean = AveragedModel(network, multi_avg_fn=partial(_move_means, decay), use_buffers=True)
+    return mean.requires_grad_(False)
+
+
+def _move_means(decay: float, means: Any, values: Any, steps: Any) -> None:
+    get_ema_multi_avg_fn(min(decay, 1 - (1 + int(steps)) ** (-2 / 3)))(means, values, steps)
 
 
 def _complete_normalisation(module: LongTailClassifier, state: dict[str, Any], *_: Any) -> None:

@@ -1,14 +1,14 @@
 """Optimizers with their learning-rate schedules, built from a recipe for Lightning."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from torch import nn, optim
 from torch.optim.lr_scheduler import LambdaLR
 
 from carlt.errors import CarltError
-from carlt.ranges import NonNegative, Positive, Share, ShareBelowOne, checked
+from carlt.ranges import NonNegative, Positive, PositiveShare, Share, ShareBelowOne, checked
 
 
 def lr_factor(
@@ -45,6 +45,10 @@ class Optim:
         lr: peak learning rate, for the global batch; it is never scaled automatically.
         weight_decay: of weights with two or more dimensions, and of the others too unless ``decay_all`` is False.
         schedule, warmup_epochs, milestones, min_lr: see ``lr_factor``; ``min_lr`` is the cosine's last value.
+        layer_decay: factor on the learning rate for each layer below the classifier (BEiT, ICLR 2022); for
+            fine-tuning, 0.65 to 0.85 is usual. Layers are those of timm's ``group_matcher``.
+        ema_decay: of the running mean of the weights that is evaluated in place of the last weights; 0.9999
+            is usual. It begins smaller: the decay of step t is min(ema_decay, 1 - (1 + t)^(-2/3)). None: no mean.
     """
 
     @checked
@@ -57,9 +61,12 @@ class Optim:
         milestones: Sequence[Share] = (0.8, 0.9),
         min_lr: NonNegative = 0.0,
         decay_all: bool = True,
+        layer_decay: PositiveShare = 1.0,
+        ema_decay: ShareBelowOne | None = None,
     ):
         if min_lr > lr:
             raise CarltError(f"min_lr={min_lr} is more than lr={lr}: the schedule ends at min_lr")
+        self.layer_decay, self.ema_decay = layer_decay, ema_decay
         self.lr, self.weight_decay, self.decay_all = lr, weight_decay, decay_all
         self.schedule, self.warmup_epochs, self.milestones, self.min_lr = schedule, warmup_epochs, milestones, min_lr
 
@@ -69,7 +76,9 @@ class Optim:
 
     def configure(self, network: nn.Module, epochs: int, steps_per_epoch: int) -> dict[str, Any]:
         """What ``LightningModule.configure_optimizers`` returns."""
-        optimizer = self.optimizer(parameter_groups(network, self.weight_decay, self.decay_all))
+        scales = layer_scales(network, self.layer_decay)
+        groups = parameter_groups(network, self.weight_decay, self.decay_all, scales)
+        optimizer = self.optimizer([{**group, "lr": self.lr * group["lr"]} for group in groups])
         scheduler = LambdaLR(optimizer, self._factor(epochs, steps_per_epoch))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -114,12 +123,44 @@ class AdamW(Optim):
         return optim.AdamW(groups, self.lr, betas=(self.betas[0], self.betas[1]))
 
 
-def parameter_groups(network: nn.Module, weight_decay: float, decay_all: bool) -> list[dict[str, Any]]:
-    """Trainable parameters, those with fewer than two dimensions apart and undecayed unless ``decay_all``."""
+def layer_scales(network: nn.Module, layer_decay: float) -> dict[int, float]:
+    """The share of the learning rate of each parameter, by its ``id``: layer_decay^k, k layers below the classifier.
+
+    Raises:
+        CarltError: the network does not tell its layers (timm's ``group_matcher``).
+    """
+    if layer_decay == 1:
+        return {}
+    from timm.models import group_parameters
+
+    layered: Any = next((part for part in network.modules() if hasattr(part, "group_matcher")), None)
+    if layered is None:
+        raise CarltError(
+            "optim.layer_decay needs a network with timm's method group_matcher, which tells its layers; "
+            "leave layer_decay out"
+        )
+    layer = group_parameters(layered, layered.group_matcher(coarse=False), reverse=True)
+    last = max(layer.values())
+    return {id(value): layer_decay ** (last - layer[name]) for name, value in layered.named_parameters()}
+
+
+def parameter_groups(
+    network: nn.Module, weight_decay: float, decay_all: bool, scales: Mapping[int, float] | None = None
+) -> list[dict[str, Any]]:
+    """Trainable parameters, those with fewer than two dimensions apart and undecayed unless ``decay_all``.
+
+    ``scales`` are shares of the learning rate, by ``id``; each has its own groups, the largest first, and is their
+    ``lr``.
+    """
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    if decay_all:
-        return [{"params": trainable, "weight_decay": weight_decay}]
-    return [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    share = {id(parameter): (scales or {}).get(id(parameter), 1.0) for parameter in trainable}
+    groups = []
+    for scale in sorted(set(share.values()), reverse=True):
+        own = [parameter for parameter in trainable if share[id(parameter)] == scale]
+        if decay_all:
+            groups.append({"params": own, "weight_decay": weight_decay, "lr": scale})
+        else:
+            wide, narrow = [p for p in own if p.ndim >= 2], [p for p in own if p.ndim < 2]
+            groups.append({"params": wide, "weight_decay": weight_decay, "lr": scale})
+            groups.append({"params": narrow, "weight_decay": 0.0, "lr": scale})
+    return groups

@@ -117,6 +117,7 @@ class Stopwatch:
 
 
 @torch.no_grad()
-def _logits(module: L.LightningModule, batches: Any) -> Iterator[tuple[Tensor, Tensor]]:
+def _logits(module: Any, batches: Any) -> Iterator[tuple[Tensor, Tensor]]:
     for images, labels in batches:
-        yield module(images.to(module.device)), labels.to(module.device)
+        # Not module(images): a running mean of the weights is another network than the one CAR follows.
+        yield module.model(module.normalise(images.to(module.device))), labels.to(module.device)
