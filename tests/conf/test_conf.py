@@ -157,6 +157,73 @@ def test_the_paper_fine_tunes_for_100_epochs() -> None:
     assert (config.trainer.max_epochs, config.optim.lr) == (100, 5e-5)
 
 
+RELEASED = {
+    "reg": {"_target_": "carlt.reg.CAR", "surrogate": "released", "weight": 0.3, "beta": 0.9, "r0": 0.2, "margin": 0.0},
+    "optim._target_": "carlt.training.optim.AdamW",
+    "optim.lr": 5e-5,
+    "optim.weight_decay": 0.05,
+    "optim.decay_all": True,
+    "optim.schedule": "cosine",
+    "optim.warmup_epochs": 5,
+    "optim.min_lr": 1e-6,
+    "data._target_": "carlt.data.CIFAR100LT",
+    "data.batch_size": 128,
+    "data.image_size": 224,
+    "data.normalisation": "imagenet",
+    "data.imbalance_factor": 100,
+    "aug.view": {"_target_": "carlt.aug.ResizedCropFlip", "scale": [0.8, 1.0]},
+    "aug.eval_view": {"_target_": "carlt.aug.Resize", "ratio": 1.1},
+    "model.name": "vit_small_patch16_224",
+    "model.pretrained": None,
+    "trainer.max_epochs": 200,
+}
+"""Of the authors' repository: train_CSR_tail_weights.py at commit c05a2a2, and its README's optimizer at 0524efc."""
+
+
+@pytest.mark.parametrize(
+    ("preset", "differs"),
+    [
+        ("car_released", {}),
+        (
+            "car_released_finetune",
+            {
+                "reg": RELEASED["reg"] | {"beta": 0.5, "r0": 0.5},
+                "data.imbalance_factor": 10,
+                "model.pretrained": True,
+                "trainer.max_epochs": 50,
+            },
+        ),
+    ],
+)
+def test_the_authors_code_has_presets_with_all_its_values(preset: str, differs: dict[str, Any]) -> None:
+    config = compose(f"preset={preset}")
+    assert {key: _plain(config, key) for key in RELEASED} == RELEASED | differs
+
+
+def test_reg_car_released_is_the_whole_released_configuration() -> None:
+    assert _plain(compose("reg=car_released"), "reg") == RELEASED["reg"]
+
+
+def _plain(config: Any, key: str) -> Any:
+    value = OmegaConf.select(config, key)
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def test_the_pretrained_resnet_of_table_8_takes_car_s_recipe() -> None:
+    config = compose("preset=resnet/tiny_imagenet_lt_car")
+    assert (config.model.name, config.model.pretrained, config.data.image_size) == ("resnet50", True, 224)
+    assert (config.optim._target_, config.optim.lr) == ("carlt.training.optim.AdamW", 5e-5)
+    assert (config.trainer.max_epochs, config.reg._target_) == (100, "carlt.reg.CAR")
+
+
+@pytest.mark.parametrize("data", ["imagenet_lt", "inaturalist2018", "places_lt"])
+def test_listed_sets_take_an_imbalance_factor(data: str) -> None:
+    config = compose_checked("train", [f"data={data}", "data.imbalance_factor=50", "data.profile=pareto"])
+    assert (config.data.imbalance_factor, config.data.profile) == (50, "pareto")
+    with pytest.raises(CarltError, match="imbalance_factor"):
+        compose_checked("train", [f"data={data}", "data.imbalance_factor=0.5"])
+
+
 def test_cifar_resnets_follow_ldam() -> None:
     config = compose("data=cifar100_lt", "model=resnet32")
     assert (config.optim.lr, config.optim.weight_decay, config.optim.schedule) == (0.1, 2e-4, "multistep")

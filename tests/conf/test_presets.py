@@ -37,6 +37,23 @@ def test_every_preset_is_a_row_of_a_table(script: ModuleType, found: list) -> No
     assert {table for preset in found for table in preset.tables} == script.TABLES.keys()
 
 
+def test_every_table_of_the_paper_has_presets_and_what_is_missing_is_named(script: ModuleType, found: list) -> None:
+    titles = [title for key, title in script.TABLES.items() if any(key in preset.tables for preset in found)]
+    for part in (*(f"Table {k}" for k in range(1, 9)), "Figure 3"):
+        assert any(title.startswith(part) for title in titles), part
+    missing = script.INDEX.read_text().split("## Missing")[1]
+    assert all(name in missing for name in ("SAFA", "SMC", "MetaSAug", "Figure 2"))
+
+
+def test_second_commands_name_stages(found: list) -> None:
+    commands = [preset.facts["then"] for preset in found if "then" in preset.facts]
+    assert commands
+    for command in commands:
+        stages = next(word for word in command.split() if word.startswith("stage=")).removeprefix("stage=").split(",")
+        assert set(stages) <= set(options("stage"))
+        assert (len(stages) > 1) == command.startswith("-m ")
+
+
 def test_every_sweep_is_a_command(found: list) -> None:
     sweeps = [preset.overrides for preset in found if "sweep" in preset.facts]
     assert len(sweeps) >= 4

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from carlt.data.subsets import make_long_tailed
+from carlt.data.subsets import make_long_tailed, thin
 from carlt.errors import CarltError
 
 TARGETS = torch.from_numpy(np.random.default_rng(0).permutation(np.repeat(np.arange(4), 20)))
@@ -69,3 +69,47 @@ def test_validation_takes_the_first_images_that_training_leaves() -> None:
         own = (label == TARGETS).nonzero().squeeze(1).tolist()
         kept = sum(int(TARGETS[i]) == label for i in train.tolist())
         assert [i for i in val.tolist() if int(TARGETS[i]) == label] == own[kept : kept + 2]
+
+
+COUNTS = torch.tensor([40, 400, 12, 5, 150, 9, 5, 80])
+"""Of a set that is long-tailed already, its classes in any order: imbalance factor 80."""
+LISTED = torch.repeat_interleave(torch.arange(8), COUNTS)[
+    torch.randperm(701, generator=torch.Generator().manual_seed(0))
+]
+
+
+@pytest.mark.parametrize(("factor", "largest", "smallest"), [(10, 50, 5), (7, 35, 5), (80, 400, 5), (200, 400, 2)])
+@pytest.mark.parametrize("profile", ["exponential", "pareto", "step"])
+def test_a_listed_set_is_thinned_to_the_factor(factor, largest, smallest, profile):
+    kept = thin(LISTED, 8, imbalance_factor=factor, profile=profile)
+    counts = LISTED[kept].bincount(minlength=8)
+    assert (counts.max(), counts.min()) == (largest, smallest)
+    assert (counts <= COUNTS).all()
+    by_rank = COUNTS.argsort(descending=True, stable=True)
+    assert (counts[by_rank].diff() <= 0).all()  # a class that had more images has not fewer now
+    assert torch.equal(kept, kept.sort().values)
+
+
+def test_thinning_is_the_profile_by_rank_as_far_as_there_are_images():
+    kept = thin(LISTED, 8, imbalance_factor=10, rule="first")
+    ranked = sorted(range(8), key=lambda c: (-int(COUNTS[c]), c))
+    expected = []
+    for rank, label in enumerate(ranked):
+        images = [i for i, y in enumerate(LISTED.tolist()) if y == label]
+        expected += images[: int(50 * 0.1 ** (rank / 7) + 1e-9)]
+    assert kept.tolist() == sorted(expected)
+
+
+def test_thinning_by_the_set_s_own_factor_keeps_the_ends():
+    counts = LISTED[thin(LISTED, 8, imbalance_factor=80)].bincount(minlength=8)
+    assert (counts[1], counts[3], counts[6]) == (400, 5, 5)
+
+
+def test_a_thinner_subset_is_part_of_a_fuller_one():
+    few, many = (set(thin(LISTED, 8, imbalance_factor=20, largest=n).tolist()) for n in (50, 100))
+    assert few < many
+
+
+def test_a_larger_class_than_there_is_cannot_be_had():
+    with pytest.raises(CarltError, match=r"data.largest_class=401: the largest class has 400 images"):
+        thin(LISTED, 8, imbalance_factor=10, largest=401)

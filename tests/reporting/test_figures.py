@@ -202,8 +202,8 @@ def test_published_worst_classes_stand_beside_ours(make_run, tmp_path: Path) -> 
     make_run("1", metrics={"train/worst_class": 0.9, "test/worst_class": 0.125})
     data = found(tmp_path)
     theirs = [
-        Published("SAFA", "ViT", "a figure", {"test/worst_class": "10", "test/accuracy": "55.5"}),
-        Published("CE", "ResNet", "a table", {"test/accuracy": "44.4"}),  # has no worst class
+        Published("SAFA", "ViT", {"test/worst_class": "10", "test/accuracy": "≈55.5"}, {}),
+        Published("CE", "ResNet", {"test/accuracy": "44.4"}, {}),  # has no worst class
     ]
     plots = drawings(data, data.baseline(), "d0", theirs)
     figure = plots["worst class in training and on test"]()

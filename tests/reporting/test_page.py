@@ -40,7 +40,7 @@ def text(make_run, tmp_path: Path) -> str:
     make_run("1", accuracy=0.5)
     make_run("2", accuracy=0.7, reg="<script>&")
     (data,) = group_by_data_set(read_runs([tmp_path])[0])
-    known = [Published("A <b>", "ViT", "books & papers", {"test/accuracy": "51.85"})]
+    known = [Published("A <b>", "ViT", {"test/accuracy": "51.85"}, {"test/accuracy": "books & papers"})]
     listing = Listing("<i>pairs", ("a", "b"), [("<u>cat", "dog & co")])
     figure = Figure("Plot <1>", "what & why.", 'a "quoted" <alt>', '<svg viewBox="0 0 1 1"></svg>', [listing])
     section = Section(data, summarize(data, data.baseline(), known), [figure], ["reliability"])

@@ -5,8 +5,12 @@ import torch
 
 from carlt.config.compose import compose_config
 from carlt.config.instantiate import build
+from carlt.config.overrides import compose_checked
+from carlt.data import CIFAR10LT
+from carlt.data.images import ArrayImages, Split, Splits
 from carlt.errors import CarltError
 from carlt.models.class_means import RunningClassMeans
+from carlt.training import build as building
 from carlt.training.build import build_data, build_module, build_trainer
 
 
@@ -48,6 +52,19 @@ def test_a_value_out_of_range_names_its_key(override: str) -> None:
 def test_an_optimizer_out_of_range_names_its_key(override: str) -> None:
     with pytest.raises(CarltError, match="optim: " + override.split(".")[1].split("=")[0]):
         build(compose_config("train", [override]), "optim")
+
+
+def test_images_can_be_normalised_with_imagenet_s_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = Split(ArrayImages(torch.zeros(4, 3, 8, 8, dtype=torch.uint8)), torch.tensor([0, 0, 1, 1]))
+    monkeypatch.setattr(CIFAR10LT, "load", lambda self: Splits(split, None, split, ["a", "b"]))
+    monkeypatch.setattr(building, "normalisation", lambda *_: ((0.5,) * 3, (0.5,) * 3))  # as of a pretrained network
+    means = []
+    for words in ((), ("data.normalisation=imagenet",)):
+        config = compose_checked("train", ["data=cifar10_lt", "model=small_cnn", "data.image_size=8", *words])
+        means.append(build_module(config, build_data(config)).mean.flatten().tolist())
+    assert means == [[0.5] * 3, pytest.approx([0.485, 0.456, 0.406])]
+    with pytest.raises(CarltError, match=r"data.normalisation=imagenet needs colour images; digits_lt has none"):
+        build_data(compose_checked("train", ["data.normalisation=imagenet"]))
 
 
 @pytest.mark.parametrize(("size", "warned"), [(8, False), (64, False), (96, True)])

@@ -25,6 +25,8 @@ from carlt.errors import CarltError
 from carlt.ranges import Count, CountOrZero, checked
 from carlt.samplers import BatchSchedule, Instance, Sampler
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 
 class LongTailDataModule(L.LightningDataModule):
     """Loads splits and serves batches (``batch.Batch``; evaluation: images and labels); never augments by itself.
@@ -41,6 +43,8 @@ class LongTailDataModule(L.LightningDataModule):
         validation: ``split`` takes the held-out split, ``test`` the test split (best-epoch numbers are then labelled as
             chosen on test), ``none`` neither.
         on_error: ``raise`` stops at bad input with one error that names it, ``skip`` counts, logs and leaves it out.
+        normalisation: ``imagenet`` takes the mean and deviation of ImageNet's channels for every set and network;
+            ``own`` those of the pretrained network, if it is one, else the data set's.
 
     A data set extends it with ``name``, ``mean``, ``std``, ``channels`` and ``load()``.
     """
@@ -48,8 +52,8 @@ class LongTailDataModule(L.LightningDataModule):
     name: str
     verify: Verify = "lists"
     channels: ClassVar[int] = 3
-    mean: ClassVar[tuple[float, ...]] = (0.485, 0.456, 0.406)
-    std: ClassVar[tuple[float, ...]] = (0.229, 0.224, 0.225)
+    mean: ClassVar[tuple[float, ...]] = IMAGENET_MEAN
+    std: ClassVar[tuple[float, ...]] = IMAGENET_STD
 
     @checked
     def __init__(
@@ -68,8 +72,14 @@ class LongTailDataModule(L.LightningDataModule):
         num_workers: CountOrZero | None = None,
         validation: Literal["split", "test", "none"] = "split",
         on_error: OnError = "raise",
+        normalisation: Literal["own", "imagenet"] = "own",
     ):
         super().__init__()
+        if normalisation == "imagenet":
+            if self.channels != 3:
+                raise CarltError(f"data.normalisation=imagenet needs colour images; {self.name} has none")
+            self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD  # type: ignore[misc]
+        self.normalisation = normalisation
         self.on_error: OnError = on_error
         self.views = Views(view, contrast_view, contrast_copies, foreground)
         self.eval_view, self.sampler, self.seed = eval_view, sampler or Instance(), seed

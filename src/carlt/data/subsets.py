@@ -77,6 +77,42 @@ def make_long_tailed(
 
 
 @checked
+def thin(
+    targets: Tensor,
+    num_classes: int,
+    *,
+    imbalance_factor: float,
+    profile: Profile = "exponential",
+    largest: int | None = None,
+    rule: Rule | int = "ldam",
+) -> Tensor:
+    """Indices, ascending, of a training subset that gives a long-tailed set another imbalance factor.
+
+    The classes are ranked by their images, most first. The class of rank r keeps what the profile has at r, or all its
+    images if those are fewer, so the ranks stay. The largest class keeps all its images or ``imbalance_factor`` times
+    those of the smallest class, whichever are fewer: a factor below the set's own is had from the frequent classes
+    alone, and one above it from the rare ones too.
+
+    Args:
+        targets: class of each image, int64 (N,).
+        imbalance_factor: largest class over smallest, at least 1.
+        largest: images of the largest class instead.
+        rule: which images of a class stay, see ``rank_images``.
+
+    Raises:
+        CarltError: no class has ``largest`` images.
+    """
+    orders = rank_images(targets, num_classes, rule)
+    counts = torch.tensor([len(order) for order in orders])
+    most = int(min(counts.max(), imbalance_factor * counts[counts > 0].min())) if largest is None else largest
+    if most > counts.max():
+        raise CarltError(f"data.largest_class={most}: the largest class has {counts.max()} images; lower it")
+    keep = PROFILES[profile](most, num_classes, imbalance_factor).clamp_min(int(most / imbalance_factor + 1e-9))
+    ranked = counts.argsort(descending=True, stable=True).tolist()
+    return torch.cat([orders[label][:n] for label, n in zip(ranked, keep.tolist(), strict=True)]).sort().values
+
+
+@checked
 def hold_out(unused: list[Tensor], val_per_class: CountOrZero) -> Tensor:
     """The first ``per_class`` unused images of every class, for validation; CarltError if a class has too few."""
     for label, indices in enumerate(unused):

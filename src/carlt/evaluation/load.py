@@ -118,6 +118,7 @@ def load_run(folder: Path | str, which: str = "last", *, trust: bool = False) ->
         mean=data.mean,
         std=data.std,
         image_size=config.data.image_size,
+        normalisation="own",  # the checkpoint has the mean and deviation
     )
     config.init_run = None  # the checkpoint holds a second stage whole
     module = build_module(without_initial_weights(config), known)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from carlt.errors import CarltError
+from carlt.reporting.published import READING
 from carlt.reporting.statistics import Difference, MeanAndStd
 from carlt.reporting.summary import Column, Table
 from carlt.runs.text import spreadsheet_cell
@@ -32,7 +33,7 @@ LATEX_NOTE = (
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "±": r"$\pm$",
+    "±": r"$\pm$", "≈": r"$\approx$",
 }  # fmt: skip
 
 
@@ -178,7 +179,7 @@ def as_csv(tables: Sequence[Table]) -> str:
         for known in table.published:
             for metric, number in known.values.items():
                 writer.writerow([title, "", "published", f"{known.method} ({known.setting})", metric,
-                                 *[""] * 9, number, known.source])  # fmt: skip
+                                 *[""] * 9, number, known.sources[metric]])  # fmt: skip
     return text.getvalue()
 
 
@@ -195,8 +196,10 @@ def notes(table: Table) -> list[str]:
 
 
 def sources(table: Table) -> list[str]:
-    """One sentence per source of published rows."""
-    return [f"Published, not measured here: {source}." for source in dict.fromkeys(k.source for k in table.published)]
+    """One sentence per source of published rows, and one on numbers that were read from a figure."""
+    found = dict.fromkeys(source for known in table.published for source in known.sources.values())
+    read = any(text.startswith(READING) for known in table.published for text in known.values.values())
+    return [f"Published, not measured here: {source}." for source in found] + [f"{READING}: read from a figure."] * read
 
 
 def _latex_number(text: str) -> str:

@@ -60,7 +60,8 @@ def build_module(
     """The network with its loss and regularizer, for the classes that ``data`` has. Initial weights follow ``seed``.
 
     ``init`` is the state of the run that a second stage begins with; a checkpoint of that stage holds everything by
-    itself. Images are normalised as the initial weights expect, or with the mean and deviation of the data set.
+    itself. Images are normalised as
+    ``data.normalisation`` says: by default as the initial weights expect, or with the data set's mean and deviation.
     """
     L.seed_everything(config.seed, verbose=False)
     context: dict[str, Any] = {"num_classes": data.num_classes, "class_counts": data.class_counts}
@@ -74,7 +75,8 @@ def build_module(
         )  # fmt: skip
     if init is not None:
         _load(model, init, config.init_run)
-    mean, std = normalisation(model, data.channels) or (data.mean, data.std)
+    of_network = normalisation(model, data.channels) if data.normalisation == "own" else None
+    mean, std = of_network or (data.mean, data.std)
     loss = _loss_class(config)
     if config.get("stage"):
         if issubclass(loss, NetworkLoss):

@@ -52,6 +52,8 @@ def test_inaturalist_at_full_size(inaturalist_lists, loading):
     assert data.class_counts.sum() == 437_513
     assert time.process_time() - began < 6  # about 1 s on an idle machine; the benchmark has the limit
     assert data.class_names[8_141] == "Plantae 8141"
+    thinned = unchecked(INaturalist2018)(lists=inaturalist_lists, verify="lists", imbalance_factor=100, **loading)
+    assert (thinned.class_counts.max(), thinned.class_counts.min()) == (200, 2)
     assert isinstance(data.splits.train.images.paths, np.ndarray)
     assert data.val_split is None
 
@@ -198,6 +200,16 @@ def test_two_classes_of_one_folder(imagenet):
     (data.lists / data.files["train"]).write_text("train/n00000001/0.jpg 0\ntrain/n00000001/1.jpg 2\n")
     with pytest.raises(CarltError, match=r"classes 0 and 2 of .* have one folder, train/n00000001"):
         _ = data.splits
+
+
+def test_the_training_list_can_be_thinned(imagenet):
+    whole, thinned = imagenet(), imagenet(imbalance_factor=2, subset="first")
+    assert (whole.class_counts.tolist(), thinned.class_counts.tolist()) == ([3, 2, 1], [2, 1, 1])
+    assert [thinned.splits.train.images.path(i).name for i in range(4)] == ["0.jpg", "1.jpg", "0.jpg", "0.jpg"]
+    assert thinned.class_names == whole.class_names
+    for split in ("val", "test"):
+        assert len(getattr(thinned.splits, split)) == len(getattr(whole.splits, split))
+    assert thinned.checksum() != whole.checksum()
 
 
 def test_official_sets_declare_all_facts():

@@ -13,7 +13,9 @@ from carlt.data.io.download import Download
 from carlt.data.io.lists import Records, read_list
 from carlt.data.io.verify import Verify, usable
 from carlt.data.module import LongTailDataModule, require
+from carlt.data.subsets import Profile, Rule, thin
 from carlt.errors import CarltError
+from carlt.ranges import AtLeastOne, Count, Seed, checked
 
 # The lists that the field uses, at a fixed commit.
 COMMIT = "22370c64141cc662f62ead89447c838c4a7977b5"
@@ -32,6 +34,8 @@ class ListedLT(LongTailDataModule):
             minutes: ``python -m carlt.prepare data=<set> verify=full`` does it once).
         on_error: whether a bad line, a missing or an undecodable image is an error, or counted, logged and left out.
         official: whether lists and counts must be the published ones.
+        imbalance_factor: thin the training list to this factor, largest class over smallest; by default it is as it is.
+        profile, subset, largest_class: how (``carlt.data.subsets.thin``).
 
     A data set names its ``files``, ``facts`` and accepted ``sha256`` by split, its ``classes``, and its ``layouts``:
     (pattern, replacement) pairs that turn a canonical path into one of a layout.
@@ -45,6 +49,7 @@ class ListedLT(LongTailDataModule):
     layout_help: ClassVar[str]
     lists_folder: ClassVar[str]
 
+    @checked
     def __init__(
         self,
         *,
@@ -53,9 +58,15 @@ class ListedLT(LongTailDataModule):
         verify: Verify = "files",
         on_error: OnError = "raise",
         official: bool = True,
+        imbalance_factor: AtLeastOne | None = None,
+        profile: Profile = "exponential",
+        subset: Rule | Seed = "ldam",
+        largest_class: Count | None = None,
         **loading: Any,
     ):
         super().__init__(on_error=on_error, **loading)
+        self.imbalance_factor, self.profile, self.subset = imbalance_factor, profile, subset
+        self.largest_class = largest_class
         self.root, self.lists = Path(root), Path(lists) if lists else Path(root) / "lists"
         self.official = official
         self.set_verify(verify)
@@ -71,7 +82,7 @@ class ListedLT(LongTailDataModule):
         records = {split: self.records(split) for split in self.files}
         records["train"] = self.canonical("train", records["train"], [])
         folders = class_folders(records["train"], self.classes)
-        splits = {"train": self._split("train", records.pop("train"))}
+        splits = {"train": self._split("train", self._thinned(records.pop("train")))}
         for split, listed in records.items():
             splits[split] = self._split(split, self.canonical(split, listed, folders))
         return Splits(splits["train"], splits.get("val"), splits["test"], self.names(folders))
@@ -103,6 +114,19 @@ class ListedLT(LongTailDataModule):
     def names(self, folders: list[str]) -> list[str]:
         """Class names, given the folder of each class's training images."""
         return [folder.rpartition("/")[2] for folder in folders]
+
+    def _thinned(self, train: Records) -> Records:
+        if self.imbalance_factor is None:
+            return train
+        kept = thin(
+            torch.from_numpy(train.labels),
+            self.classes,
+            imbalance_factor=self.imbalance_factor,
+            profile=self.profile,
+            largest=self.largest_class,
+            rule=self.subset,
+        )
+        return train[kept.numpy()]
 
     def _split(self, split: SplitName, records: Records) -> Split:
         """``records`` in the layout that is on disk, verified."""

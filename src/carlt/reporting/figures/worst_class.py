@@ -1,5 +1,6 @@
 """The worst class in training and on test, and the overall accuracy: the paper's figures 1 and 4."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,7 +26,10 @@ def worst_class(shown: Shown, published: Sequence[Published], name: str) -> Figu
     rows = [
         (group.label, {m: mean_and_std([100 * v for v in group.values(m).values()])[:2] for m in BARS}, True)
         for group in shown.groups
-    ] + [(f"{row.method} ({row.setting}), published", {m: _published(row, m) for m in BARS}, False) for row in theirs]
+    ] + [
+        (f"{row.method} ({row.setting}), published", {m: (row.number(m), math.nan) for m in BARS}, False)
+        for row in theirs
+    ]
     with canvas(9.2, 1.0 + 0.62 * len(rows)) as (figure, (axis,)):
         for at, (label, values, measured) in enumerate(rows):
             for k, (metric, (text, colour)) in enumerate(BARS.items()):
@@ -56,12 +60,6 @@ def worst_class(shown: Shown, published: Sequence[Published], name: str) -> Figu
         "Bars: " + "; ".join(f"{label}: {_sentence(values)}" for label, values, _ in rows),
         drawn,
     )
-
-
-def _published(row: Published, metric: str) -> tuple[float, float]:
-    """A published number, the middle of a range; NaN where the row lacks it. It has no deviation."""
-    parts = [float(part) for part in row.values[metric].split("-")] if metric in row.values else [np.nan]
-    return float(np.mean(parts)), float("nan")
 
 
 def _sentence(values: dict[str, tuple[float, float]]) -> str:
