@@ -78,10 +78,11 @@ def run(
         validate(config)
     # Imported after the check: torch and Lightning take seconds to import.
     from carlt.runs import provenance
-    from carlt.training import build
+    from carlt.training import build, compute
 
     provenance.commit()
     build.quiet_libraries()
+    compute.resolve(config)
     data = data or build.build_data(config)
     identity = run_hash(config, data.checksum())
     if hash_in_name:
@@ -110,6 +111,7 @@ def _run(
         _date_changes(config, done)
     run_loggers = build.build_loggers(config, folder, position)
     trainer = build.build_trainer(config, folder, run_loggers, position)
+    build.compile_network(module, config)
     with open_dict(config):
         config.run_hash, config.data_sha256 = identity, data.checksum()
     if trainer.is_global_zero:
@@ -126,7 +128,7 @@ def _run(
         )
         trainer.fit(module, data, ckpt_path=last if resumes else None)
         seconds = time.monotonic() - began
-        result = evaluate_and_record(folder, trainer, module, data, config.seed, seconds, identity)
+        result = evaluate_and_record(folder, trainer, module, data, config, seconds)
         if trainer.is_global_zero:
             from carlt.reporting import plots, table
 

@@ -6,7 +6,7 @@ Every mistake is found before anything runs, and all of them are in one error.
 import difflib
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, ValueType
@@ -37,7 +37,7 @@ FINE_TUNING = ("recipe=finetune_${family}",)
 ADAPTING = ("recipe=adapter", "optim=sgd")
 """The same where an adapter is trained."""
 
-PLAIN = {"seed": Seed}
+PLAIN: dict[str, Any] = {"seed": Seed, "channels_last": bool | Literal["auto"]}
 """The ranges of keys that no constructor declares."""
 
 OPTIONAL = ("preset", "stage")

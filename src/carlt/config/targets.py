@@ -25,7 +25,7 @@ def parameters_of(target: str) -> dict[str, inspect.Parameter]:
 
 def settable(target: str) -> dict[str, inspect.Parameter]:
     """The parameters that a config may set; of Lightning's Trainer those of ``carlt.config.trainer``."""
-    known = parameters_of(target)
     if target != trainer.TARGET:
-        return known
-    return {name: known[name].replace(annotation=kind, default=None) for name, kind in trainer.VALUES.items()}
+        return parameters_of(target)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return {name: inspect.Parameter(name, keyword, default=None, annotation=t) for name, t in trainer.VALUES.items()}

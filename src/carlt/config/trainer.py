@@ -12,7 +12,7 @@ VALUES: dict[str, Any] = {
     "num_nodes": Count,
     "strategy": str,
     # Images are normalised in float32, so networks in another true precision cannot take them.
-    "precision": Literal["32-true", "16-mixed", "bf16-mixed", "32", "16", "bf16", 32, 16] | None,
+    "precision": Literal["auto", "32-true", "16-mixed", "bf16-mixed", "32", "16", "bf16", 32, 16] | None,
     "accumulate_grad_batches": Count,
     "gradient_clip_val": NonNegative | None,
     "gradient_clip_algorithm": Literal["norm", "value"] | None,
@@ -28,6 +28,7 @@ VALUES: dict[str, Any] = {
     "detect_anomaly": bool,
     "inference_mode": bool,
     "sync_batchnorm": bool,
+    "compile": bool | str,  # carlt's own: true, or a backend of torch.compile
 }
 """Left out is what carlt gives itself (callbacks, loggers, folders), what schedules cannot follow (``max_steps``,
 ``max_time``), and what would make a record of part of the test images (``limit_test_batches``, ``fast_dev_run``)."""

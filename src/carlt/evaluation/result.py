@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from omegaconf import DictConfig
 
 from carlt.data import LongTailDataModule
 from carlt.evaluation.evaluate import bound, evaluate_splits, summaries, worst_class, write_confusions
@@ -24,9 +25,8 @@ def evaluate_and_record(
     trainer: L.Trainer,
     module: LongTailClassifier,
     data: LongTailDataModule,
-    seed: int,
+    config: DictConfig,
     fit_seconds: float,
-    run_hash: str,
 ) -> dict[str, Any]:
     """Evaluate the last epoch (the headline) and, if validation chose one, the best; write the run folder's records.
 
@@ -44,7 +44,7 @@ def evaluate_and_record(
         "bound": bound(metrics, worst, data),
         "calibration": {name: evaluation.calibration() for name, evaluation in evaluations.items()},
         "epochs": trainer.current_epoch,
-        "seed": seed,
+        "seed": config.seed,
         "num_classes": data.num_classes,
         "class_counts": data.class_counts.tolist(),
         "data": {
@@ -55,8 +55,9 @@ def evaluate_and_record(
         "timings": {"fit_s": round(fit_seconds, 2), "steps": trainer.global_step},
         "versions": {"python": platform.python_version(), **versions()},
         "hardware": _hardware(trainer),
+        "compute": _compute(trainer, config),
         "commit": commit(),
-        "run_hash": run_hash,
+        "run_hash": config.run_hash,
     }
     if trainer.is_global_zero:
         # From the file: trainer.callback_metrics is empty if an earlier process finished the training.
@@ -92,6 +93,17 @@ def _best(
 
 def _ratio(test: float, train: float) -> float:
     return test / train if train > 0 else math.nan
+
+
+def _compute(trainer: L.Trainer, config: DictConfig) -> dict[str, Any]:
+    """How the numbers were computed, and what ``auto`` measured to decide so (None where nothing was)."""
+    measured = config.get("compute_ms")
+    return {
+        "precision": trainer.precision,
+        "channels_last": bool(config.channels_last),
+        "compile": config.trainer.get("compile") or False,
+        "measured_ms": None if measured is None else dict(measured),
+    }
 
 
 def _hardware(trainer: L.Trainer) -> dict[str, Any]:

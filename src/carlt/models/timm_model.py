@@ -117,7 +117,8 @@ def _convert(weights: Weights, network: nn.Module) -> Weights:
     """Weights of another image size or library for ``network``, by the function that timm has for its family."""
     adapt = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     try:
-        with warnings.catch_warnings(action="ignore"):  # timm's own, about its indexing
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # timm's own, about its indexing
             return weights if adapt is None else adapt(dict(weights), network)
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, AssertionError):
         return weights  # the caller names the shapes that differ

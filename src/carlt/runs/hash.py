@@ -8,6 +8,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from carlt.runs.keys import NOT_IN_HASH
 
+SAME_AS_ABSENT: dict[str, tuple[Any, ...]] = {
+    "trainer.precision": (None, "32-true", "32", 32),
+    "trainer.compile": (None, False),
+}
+"""Values that say what holds without them: the hash has neither."""
+
 
 def run_hash(config: DictConfig, data_checksum: str) -> str:
     """sha256 (64 hexadecimal digits) of the values that decide a run's numbers, and of its data.
@@ -25,5 +31,7 @@ def _deciding(node: Any, place: str) -> Any:
         return node
     inside = {name: f"{place}.{name}" if place else str(name) for name in node}
     return {
-        str(name): _deciding(value, inside[name]) for name, value in node.items() if inside[name] not in NOT_IN_HASH
+        str(name): _deciding(value, inside[name])
+        for name, value in node.items()
+        if inside[name] not in NOT_IN_HASH and value not in SAME_AS_ABSENT.get(inside[name], ())
     }

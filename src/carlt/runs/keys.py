@@ -7,6 +7,7 @@ CHANGE_NO_NUMBER = (
     "resumed",
     "run_hash",
     "data_sha256",
+    "compute_ms",
     "objective",
     "launcher",
     "logger",

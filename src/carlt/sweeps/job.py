@@ -61,6 +61,7 @@ def run_job(
     try:
         validate(config)
         from carlt.runs.text import format_duration
+        from carlt.training import compute
         from carlt.training.build import build_data
         from carlt.training.callbacks.progress import SweepPosition
 
@@ -68,6 +69,7 @@ def run_job(
         data = build_data(config)
         if sweep.search:
             check_objectives(objectives, data)
+        compute.resolve(config)
         identity = run_hash(config, data.checksum())
         folder = job_folder(hydras_folder, identity)
         with suppress(OSError):  # another rank may have been faster

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from torch import Tensor, nn
 
 from carlt.aug import Compose
@@ -218,14 +219,35 @@ def build_trainer(
             raise CarltError(f"trainer.{name}={given} is out of range: it is more than 0")
     callbacks = [build(config, f"callbacks.{name}", run_dir=run_dir, position=position) for name in config.callbacks]
     callbacks.append(MetricsCsv(run_dir))
-    return build(
-        config, "trainer", callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO()], default_root_dir=run_dir
+    return _trainer(
+        config, callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO()], default_root_dir=run_dir
     )
 
 
 def evaluate_trainer(config: DictConfig, run_dir: Path) -> L.Trainer:
     """A trainer that only evaluates: the same device and precision, no callbacks, no logging."""
-    return build(config, "trainer", callbacks=[], logger=False, default_root_dir=run_dir)
+    return _trainer(config, callbacks=[], logger=False, default_root_dir=run_dir)
+
+
+def _trainer(config: DictConfig, **objects: Any) -> L.Trainer:
+    """Lightning's trainer without the values that are carlt's own."""
+    config = config.copy()
+    with open_dict(config):
+        config.trainer.pop("compile", None)
+    return build(config, "trainer", **objects)
+
+
+def compile_network(module: LongTailClassifier, config: DictConfig) -> None:
+    """Compile the network in place if ``trainer.compile`` says so; checkpoints keep their names.
+
+    Loss and regularizer stay outside the graph. A loss that asks the network for its features runs it uncompiled.
+    """
+    wanted = config.trainer.get("compile")
+    if not wanted:
+        return
+    if isinstance(wanted, str) and wanted not in (known := torch.compiler.list_backends(exclude_tags=None)):
+        raise CarltError(f"trainer.compile={wanted}: expected true, false or a backend of torch: {', '.join(known)}")
+    module.model.compile(**({"backend": wanted} if isinstance(wanted, str) else {}))
 
 
 def quiet_libraries() -> None:

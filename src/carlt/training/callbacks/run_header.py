@@ -44,7 +44,7 @@ def run_header(trainer: L.Trainer, module: Any, run_dir: Path | None = None) -> 
 
 def hints(device: torch.device, precision: str, module: Any) -> Iterator[str]:
     """Settings that are faster on this device, as far as it has what they need."""
-    if device.type != "cuda":  # on a CPU both are slower
+    if device.type != "cuda":  # on a CPU it depends: trainer.precision=auto measures it
         return
     if precision.startswith("32") and torch.cuda.is_bf16_supported():
         yield "hint     this GPU computes in bfloat16: trainer.precision=bf16-mixed is faster"

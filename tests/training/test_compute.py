@@ -1,0 +1,126 @@
+"""``trainer.precision=auto``, ``channels_last=auto`` and ``trainer.compile``."""
+
+import pytest
+import torch
+
+from carlt.commands.run import config_of_run
+from carlt.config.overrides import compose_checked
+from carlt.errors import CarltError
+from carlt.runs import paths
+from carlt.runs.config_file import read_config
+from carlt.runs.hash import run_hash
+from carlt.training import compute
+from carlt.training.callbacks import read_checkpoint
+
+AUTO = ("trainer.accelerator=cpu", "trainer.precision=auto", "channels_last=auto")
+FAST = {"float32": 4.0, "bfloat16": 2.0, "float32, channels last": 3.0, "bfloat16, channels last": 1.0}
+SLOW = {"float32": 4.0, "bfloat16": 3.9, "float32, channels last": 4.1, "bfloat16, channels last": 1.0}
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """``measured(ms)``: what a measurement would find, on hardware that has bfloat16."""
+
+    def measured(ms, native=True):
+        monkeypatch.setattr(compute, "milliseconds", lambda device: ms)
+        monkeypatch.setattr(compute, "native_bfloat16", lambda device: native)
+
+    return measured
+
+
+def composed(*overrides):
+    config = compose_checked("train", overrides)
+    return config_of_run(config, config.hydra)
+
+
+def resolved(*overrides):
+    config = composed(*overrides)
+    compute.resolve(config)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("ms", "native", "precision", "layout"),
+    [(FAST, True, "bf16-mixed", True), (FAST, False, "32-true", True), (SLOW, True, "32-true", False)],
+)
+def test_auto_is_what_was_measured(measured, ms, native, precision, layout) -> None:
+    measured(ms, native)
+    config = resolved(*AUTO)
+    assert (config.trainer.precision, config.channels_last) == (precision, layout)
+    assert config.compute_ms == ms
+    said = composed(AUTO[0], f"trainer.precision={precision}", f"channels_last={str(layout).lower()}")
+    assert run_hash(config, "") == run_hash(said, "")
+
+
+def test_a_measurement_takes_little_and_finds_four_times(monkeypatch) -> None:
+    found = compute.milliseconds("cpu")
+    assert found.keys() == FAST.keys()
+    assert all(0 < value < 1000 for value in found.values())
+    state = torch.random.get_rng_state()
+    compute.milliseconds.__wrapped__("cpu")
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_published_recipes_keep_float32_and_a_folder_of_ones_own_does_not(measured) -> None:
+    measured(FAST)
+    for overrides in ((), ("preset=main/cifar100_lt_car",), ("data=imagenet_lt", "model=resnet50")):
+        config = resolved("trainer.accelerator=cpu", *overrides)
+        assert (config.trainer.precision, config.channels_last) == ("32-true", False)
+        assert "compute_ms" not in config
+    config = resolved("trainer.accelerator=cpu", "data=image_folder", "data.root=x", "model=resnet50")
+    assert (config.trainer.precision, config.channels_last) == ("bf16-mixed", True)
+
+
+def test_float32_said_or_not_is_one_hash() -> None:
+    said, unsaid = composed(), composed()
+    assert unsaid.trainer.pop("precision") == "32-true"
+    assert run_hash(said, "") == run_hash(unsaid, "")
+    other = composed("trainer.precision=bf16-mixed")
+    assert run_hash(other, "") != run_hash(said, "")
+
+
+def test_processes_that_a_cluster_starts_agree_without_measuring(measured, monkeypatch) -> None:
+    measured(SLOW)
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    config = resolved(*AUTO)
+    assert (config.trainer.precision, config.channels_last, config.compute_ms) == ("bf16-mixed", True, {})
+
+
+@pytest.mark.parametrize("override", ["channels_last=perhaps", "trainer.precision=8-true", "trainer.compile=fast"])
+def test_a_wrong_value_is_named(run, override: str, tmp_path) -> None:
+    with pytest.raises(CarltError, match=override.partition("=")[0]):
+        run(tmp_path / "run", override)
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_the_record_says_how_it_was_computed_and_resume_keeps_it(run, resume, measured, tmp_path) -> None:
+    measured(FAST)
+    through, again = tmp_path / "through", tmp_path / "again"
+    options = ("reg=car", *AUTO, "trainer.compile=aot_eager")
+    result = run(through, *options, "trainer.max_epochs=2")
+    assert result["compute"] == {
+        "precision": "bf16-mixed",
+        "channels_last": True,
+        "compile": "aot_eager",
+        "measured_ms": FAST,
+    }
+    run(again, *options, "trainer.max_epochs=1")
+    measured(SLOW)
+    resumed = resume(again, "trainer.max_epochs=2")
+    assert resumed["compute"] == result["compute"]
+    assert read_config(again)["trainer"]["precision"] == "bf16-mixed"
+    one, other = (read_checkpoint(paths.checkpoint(folder, "last"))["state_dict"] for folder in (through, again))
+    assert one.keys() == other.keys()
+    assert not any("_orig_mod" in name for name in one)
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_plots")
+def test_inductor_trains(run, tmp_path) -> None:
+    """With the compiler that ``trainer.compile=true`` means."""
+    plain = run(tmp_path / "plain", "reg=car")
+    compiled = run(tmp_path / "compiled", "reg=car", "trainer.compile=true")
+    assert compiled["run_hash"] != plain["run_hash"]
+    assert compiled["metrics"]["test/accuracy"] == pytest.approx(plain["metrics"]["test/accuracy"], abs=0.02)
