@@ -4,11 +4,16 @@ CARLT_REAL_DATA is a folder with ``splits/`` (the official lists) and ``tiny-ima
 """
 
 import hashlib
+import io
 import json
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from carlt.commands import prepare
 from carlt.data import CIFAR100LT, ImageFolder, ImageNetLT, INaturalist2018, PlacesLT, TinyImageNetLT
@@ -113,3 +118,28 @@ def test_two_epochs_and_evaluation(run, tiny_imagenet, as_cifar100, tmp_path, th
     )
     assert result["metrics"]["test/accuracy"] > 0.02  # twice chance
     assert np.isfinite(list(result["metrics"].values())).sum() > 5
+
+
+@pytest.mark.slow
+def test_cifar100_as_png_files_is_the_official_data(real_data, loading, tmp_path):
+    """All 60,000 images, written as PNG class folders and as the pickles of the archive, are one data set."""
+    with np.load(real_data / "cifar100.npz") as packed:
+        names = packed["class_names"].tolist()
+        for part in ("train", "test"):
+            blob, ends = packed[f"{part}_webp"].tobytes(), packed[f"{part}_offsets"].tolist()
+            for name in names:
+                (tmp_path / part / name).mkdir(parents=True)
+            counts = dict.fromkeys(names, 0)
+            for start, end, label in zip(ends[:-1], ends[1:], packed[f"{part}_labels"].tolist(), strict=True):
+                name = names[label]
+                with Image.open(io.BytesIO(blob[start:end])) as image:
+                    image.save(tmp_path / part / name / f"{counts[name]:04}.png", compress_level=1)
+                counts[name] += 1
+    subprocess.run([sys.executable, real_data / "unpack_cifar100.py", tmp_path / "packed"], check=True)
+    began = time.monotonic()
+    data = CIFAR100LT(root=tmp_path, **loading | {"num_workers": 2})
+    assert len(data.splits.train) == 10_847
+    print(f"read in {time.monotonic() - began:.1f} s")
+    packed = CIFAR100LT(root=tmp_path / "packed", **loading)
+    assert data.class_names == packed.class_names == names
+    assert data.checksum() == packed.checksum()

@@ -9,7 +9,7 @@ from carlt.commands.arguments import Parser, command
 from carlt.runs.faults import write_errors
 
 if TYPE_CHECKING:
-    from carlt.data import LongTailDataModule
+    from carlt.data import ImageFolder, LongTailDataModule
     from carlt.data.images import Splits
     from carlt.data.io.verify import Verify
     from carlt.training.module import LongTailClassifier
@@ -39,10 +39,12 @@ def parser() -> Parser:
 def prepare(data: "LongTailDataModule", verify: "Verify" = "files", out: Path = Path()) -> "Splits":
     """Make ``data`` ready: downloads, checks, a printed summary and ``<name>_profile.png`` in ``out``.
 
+    Of an image folder also what its files are: sizes, copies of one another, near-empty classes.
+
     Raises:
         CarltError: something is missing, damaged, or not as published.
     """
-    from carlt.data import overview
+    from carlt.data import ImageFolder, overview
 
     for download in data.downloads():
         if download.result.exists():
@@ -62,7 +64,22 @@ def prepare(data: "LongTailDataModule", verify: "Verify" = "files", out: Path = 
         out.mkdir(parents=True, exist_ok=True)
         overview.draw_profile(data.name, splits, picture)
     print(f"profile drawn in {picture}")
+    if isinstance(data, ImageFolder):
+        _inspect(data, out)
     return splits
+
+
+def _inspect(data: "ImageFolder", out: Path) -> None:
+    """Print what the files of a folder are, and draw it as ``<name>_files.png`` in ``out``."""
+    from carlt.data import inspection
+    from carlt.data.inspection_figure import draw_files
+
+    found = inspection.inspect(data.listed, data.num_workers)
+    print(inspection.describe(found, data.listed, data.image_size))
+    picture = out / f"{data.name}_files.png"
+    with write_errors(picture, "choose another out=<folder>"):
+        draw_files(data.name, found, data.listed, data.image_size, picture)
+    print(f"files drawn in {picture}")
 
 
 def show_augmentations(data: "LongTailDataModule", module: "LongTailClassifier", out: Path = Path()) -> Path:

@@ -8,6 +8,7 @@ import tarfile
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from carlt.data import CIFAR10LT, CIFAR100LT
 from carlt.data.io.unpickle import read_pickle
@@ -123,3 +124,43 @@ def test_wrong_batches(tmp_path, loading, train, complaint):
 def test_batches_are_of_bytes(archive, loading):
     images, targets, *_ = next(iter(CIFAR100LT(root=archive[0].parent, official=False, **loading).train_dataloader()))
     assert (images.dtype, images.shape, targets.dtype) == (torch.uint8, (8, 3, 32, 32), torch.int64)
+
+
+@pytest.fixture
+def png_folders(archive, tmp_path):
+    """The images of the archive as ``train/<class>/<i>.png``, half of the classes below a super-class."""
+    for part, images in (("train", archive[1]), ("test", archive[1][::6])):
+        per_class = len(images) // 100
+        for index, pixels in enumerate(images):
+            label = index // per_class
+            place = tmp_path / part / ("even" if label % 2 == 0 else "") / str(label)
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.transpose(1, 2, 0)).save(place / f"{index:04}.png")
+    return tmp_path
+
+
+def test_folders_of_png_files_are_the_same_data(archive, png_folders, loading, caplog):
+    loading["num_workers"] = 2
+    data = CIFAR100LT(root=png_folders, official=False, imbalance_factor=6, **loading)
+    packed = CIFAR100LT(root=archive[0].parent, official=False, imbalance_factor=6, **loading)
+    assert data.checksum() == packed.checksum()
+    assert data.class_names == [str(label) for label in range(100)]  # sorted as numbers: 2 before 10
+    assert data.downloads() == []
+    assert "data.subset=ldam keeps other images than from the archive" in caplog.text
+
+
+def test_folders_that_are_not_cifar_are_refused(png_folders, loading):
+    def load(cls=CIFAR100LT, **options):
+        return cls(root=png_folders, **loading, **options).splits
+
+    with pytest.raises(CarltError, match=r"is not the official split .*images: expected 50000, found 600"):
+        load()
+    with pytest.raises(CarltError, match=r"is not the official split .*classes: expected 10, found 100"):
+        load(CIFAR10LT)
+    Image.new("RGB", (28, 28)).save(png_folders / "train/1/x.png")
+    with pytest.raises(CarltError, match=r"train/1/x.png has 28 x 28 pixels, not 32 x 32: it is of another data set"):
+        load(official=False)
+    (png_folders / "train" / "frog").mkdir()
+    Image.new("RGB", (32, 32)).save(png_folders / "train/frog/x.png")
+    with pytest.raises(CarltError, match=r"the class folders of train/ and test/ differ, in frog"):
+        load(official=False)

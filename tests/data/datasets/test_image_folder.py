@@ -85,6 +85,40 @@ def test_extensions_and_hidden_files(make_folder, tmp_path, loading):
     assert ImageFolder(root=tmp_path, **loading).class_counts.tolist() == [4, 4]
 
 
+def test_hidden_folders_hold_no_images(make_folder, tmp_path, loading):
+    make_folder(tmp_path, {"a": 5, "b": 5, "a/.ipynb_checkpoints": 2})
+    assert ImageFolder(root=tmp_path, **loading).class_counts.tolist() == [4, 4]
+
+
+def test_images_beside_the_class_folders_are_named(make_folder, tmp_path, loading, caplog):
+    make_folder(tmp_path, {"train/a": 3, "test/a": 1})
+    (tmp_path / "train" / "stray.jpg").touch()
+    assert len(ImageFolder(root=tmp_path, val_ratio=0, **loading).splits.train) == 3
+    assert f"left out 1 images that are in no class folder, the first: {tmp_path}/train/stray.jpg" in caplog.text
+
+
+def test_one_name_in_two_unicode_forms_is_one_class(make_folder, tmp_path, loading):
+    composed, decomposed = "gr\u00fcn", "gru\u0308n"
+    make_folder(tmp_path, {f"train/{composed}": 3, "train/白鷺": 3, f"test/{decomposed}": 2, "test/白鷺": 1})
+    data = ImageFolder(root=tmp_path, val_ratio=0, **loading)
+    assert data.class_names == [composed, "白鷺"]
+    assert data.splits.test.targets.tolist() == [0, 0, 1]
+    assert len(next(iter(data.test_dataloader()))[0]) == 3
+
+
+def test_two_levels_of_folders_name_a_class(make_folder, tmp_path, loading, caplog):
+    counts = {"greek/1": 5, "greek/2": 5, "latin/1": 5}
+    make_folder(tmp_path, counts)
+    (tmp_path / "greek" / "overview.png").touch()
+    data = ImageFolder(root=tmp_path, class_depth=2, **loading)
+    assert data.class_names == list(counts)
+    assert data.class_counts.tolist() == [4, 4, 4]
+    assert "overview.png" in caplog.text
+    assert ImageFolder(root=tmp_path, **loading).class_names == ["greek", "latin"]
+    with pytest.raises(CarltError, match=r"images belong in .*/<class>/<class>/<class>/"):
+        _ = ImageFolder(root=tmp_path, class_depth=3, **loading).splits
+
+
 def test_ten_thousand_classes(tmp_path, loading):
     for label in range(10_000):
         (tmp_path / f"{label:05}").mkdir()
@@ -122,7 +156,7 @@ def test_error_or_left_out(make_folder, tmp_path, loading, caplog, spoil, compla
 @pytest.mark.parametrize(
     ("folders", "options", "complaint"),
     [
-        ({"train/a": 1, "train/A ": 1}, {}, "classes 'A ' and 'a' .* have one name but for case and spaces"),
+        ({"train/a": 1, "train/A ": 1}, {}, "classes 'A ' and 'a' .* have one name but for case, spaces"),
         ({"val/a": 1, "test/a": 1}, {}, "has test/ but no train/"),
         ({}, {}, "has no class folders"),
         ({"a": 2}, {"root": "nowhere"}, "data.root not found at .*nowhere"),

@@ -1,5 +1,6 @@
 """CIFAR-10-LT and CIFAR-100-LT: exponential or step subsets of CIFAR (Cao et al., NeurIPS 2019, section 4)."""
 
+import logging
 import tarfile
 from pathlib import Path
 from typing import Any, ClassVar
@@ -7,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from carlt.data.datasets.png_folders import has_class_folders, read_class_folders
 from carlt.data.facts import Facts, check_digest
 from carlt.data.images import ArrayImages, Split, Splits
 from carlt.data.io.download import Download
@@ -16,11 +18,15 @@ from carlt.data.subsets import Profile, Rule, make_long_tailed
 from carlt.errors import CarltError
 from carlt.ranges import AtLeastOne, Count, CountOrZero, Seed, checked
 
+log = logging.getLogger(__name__)
+
 
 class _CIFARLT(LongTailDataModule):
     """The base of both. ``largest`` is the size of a training class, ``folder`` the folder in the archive.
 
     The data are read from ``root/<folder>/`` or straight out of ``root/<folder>.tar.gz``; nothing in them is executed.
+    Folders of image files, ``root/train/<class>/*.png`` and ``root/test/<class>/*.png``, work as well. Their images are
+    in the order of their names, not in the archive's, so ``subset`` keeps other images.
 
     Args:
         root: folder with the archive, or with its unpacked folder.
@@ -66,18 +72,15 @@ class _CIFARLT(LongTailDataModule):
 
     def downloads(self) -> list[Download]:
         """The archive; it is read as it is, never unpacked."""
-        there = (self.root / self.folder).is_dir()
+        there = (self.root / self.folder).is_dir() or self._is_folders()
         return [] if there else [Download(self.url, self.root / self.archive, (self.sha256,))]
 
     def load(self) -> Splits:
-        files = self._read([*self.train_files, *self.test_files, self.names_file])
-        names = [name.decode() for name in self._entry(files, self.names_file, self.names_key)]
-        everything, test = self._split(files, self.train_files, names), self._split(files, self.test_files, names)
+        everything, test, names = self._from_folders() if self._is_folders() else self._from_archive()
         if self.official:
-            self.train_facts.check(
-                everything.targets.bincount(minlength=len(names)), f"{self.name}: {self.train_files}"
-            )
-            self.test_facts.check(test.targets.bincount(minlength=len(names)), f"{self.name}: {self.test_files}")
+            for split, facts, part in ((everything, self.train_facts, "train"), (test, self.test_facts, "test")):
+                counts = split.targets.bincount(minlength=len(names))
+                facts.check(counts, f"{self.name}: the {part} images in {self.root}")
         kept, held = make_long_tailed(
             everything.targets,
             len(names),
@@ -90,6 +93,22 @@ class _CIFARLT(LongTailDataModule):
         val = everything.subset(held) if self.val_per_class else None
         return Splits(train=everything.subset(kept), val=val, test=test, class_names=names)
 
+    def _is_folders(self) -> bool:
+        archives = (self.root / self.folder, self.root / self.archive)
+        return has_class_folders(self.root) and not any(path.exists() for path in archives)
+
+    def _from_folders(self) -> tuple[Split, Split, list[str]]:
+        log.warning(
+            "%s is read from folders of image files, in the order of their names: data.subset=%s keeps other images "
+            "than from the archive", self.name, self.subset,
+        )  # fmt: skip
+        return read_class_folders(self.root, 32, self.num_workers)
+
+    def _from_archive(self) -> tuple[Split, Split, list[str]]:
+        files = self._read([*self.train_files, *self.test_files, self.names_file])
+        names = [name.decode() for name in self._entry(files, self.names_file, self.names_key)]
+        return self._split(files, self.train_files, names), self._split(files, self.test_files, names), names
+
     def _read(self, names: list[str]) -> dict[str, bytes]:
         """The archive's files by name, from its unpacked folder if there is one, else straight out of the archive."""
         folder, archive = self.root / self.folder, self.root / self.archive
@@ -97,7 +116,8 @@ class _CIFARLT(LongTailDataModule):
         if folder.is_dir():
             remedy = f"remove {folder} and {prepare}"
             return {name: require(folder / name, f"{self.name}'s file {name}", remedy).read_bytes() for name in names}
-        require(archive, self.name, f"{prepare}, or point data.root at the folder that holds {self.archive}")
+        remedy = f"point data.root at the folder that holds {self.archive}, or train/<class>/ and test/<class>/"
+        require(archive, self.name, f"{prepare}, or {remedy}")
         if self.official:
             check_digest(archive, (self.sha256,))
         try:

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import unicodedata
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +14,7 @@ from carlt.data.datasets.in_memory import decode_all
 from carlt.data.images import FileImages, Split, Splits
 from carlt.data.io.decode import EXTENSIONS
 from carlt.data.io.verify import Verify, usable
-from carlt.data.io.walk import image_files
+from carlt.data.io.walk import class_folders, image_files
 from carlt.data.module import LongTailDataModule, require
 from carlt.data.subsets import Profile, Rule, make_long_tailed, rank_images
 from carlt.errors import CarltError
@@ -30,6 +32,8 @@ class ImageFolder(LongTailDataModule):
     beside ``train/``, it is the test split.
 
     Args:
+        class_depth: levels of folders that name a class. With 2, ``root/<alphabet>/<character>/*`` has a class for each
+            character, called ``alphabet/character``.
         imbalance_factor: thin the training images to a long tail of this factor; by default they are used as they are.
         profile, subset, largest_class: how, see CIFAR-LT; ``largest_class`` is by default the size of the smallest.
         test_ratio, val_ratio: shares of each class that become the test and validation splits where those folders are
@@ -48,6 +52,7 @@ class ImageFolder(LongTailDataModule):
         self,
         *,
         root: str | Path = "data/images",
+        class_depth: Count = 1,
         imbalance_factor: AtLeastOne | None = None,
         profile: Profile = "exponential",
         subset: Rule | Seed = "ldam",
@@ -65,7 +70,7 @@ class ImageFolder(LongTailDataModule):
             raise CarltError(
                 f"data.test_ratio ({test_ratio}) and data.val_ratio ({val_ratio}) must leave images to train on"
             )
-        self.root, self.in_memory = Path(root), in_memory
+        self.root, self.class_depth, self.in_memory = Path(root), class_depth, in_memory
         self.set_verify(verify)
         self.imbalance_factor, self.profile, self.subset, self.largest_class = (
             imbalance_factor,
@@ -77,6 +82,13 @@ class ImageFolder(LongTailDataModule):
         self.split_seed = split_seed
 
     def load(self) -> Splits:
+        splits = self.listed
+        val = splits.val and self._ready(splits.val)
+        return Splits(self._ready(splits.train), val, self._ready(splits.test), splits.class_names)
+
+    @cached_property
+    def listed(self) -> Splits:
+        """The splits as files, none of them opened."""
         remedy = "point it at a folder with train/<class>/ or <class>/ in it"
         if not require(self.root, "data.root", remedy).is_dir():
             raise CarltError(f"data.root={self.root} is a file: {remedy}")
@@ -105,21 +117,25 @@ class ImageFolder(LongTailDataModule):
                 rule=self.subset,
             )
             train = train.subset(kept)
-        return Splits(self._ready(train), self._ready(val) if val else None, self._ready(test), classes)
+        return Splits(train, val, test, classes)
 
     def _classes(self, base: Path) -> list[str]:
         """The class folders of ``base``, sorted; CarltError if there are none or two that read the same."""
-        found = sorted(entry.name for entry in os.scandir(base) if entry.is_dir() and not entry.name.startswith("."))
-        if base == self.root and (stray := sorted({"val", "test"} & set(found))):
-            raise CarltError(f"{self.root} has {stray[0]}/ but no train/; put the training images in train/<class>/")
+        found, strays = class_folders(base, self.class_depth)
+        if base == self.root and (split := sorted({"val", "test"} & {name.partition("/")[0] for name in found})):
+            raise CarltError(f"{self.root} has {split[0]}/ but no train/; put the training images in train/<class>/")
+        if strays:
+            log.warning("left out %d images that are in no class folder, the first: %s", len(strays), base / strays[0])
         if not found:
-            raise CarltError(f"{base} has no class folders; images belong in {base}/<class>/")
+            place = "/".join(["<class>"] * self.class_depth)
+            raise CarltError(f"{base} has no class folders; images belong in {base}/{place}/")
         seen: dict[str, str] = {}
         for name in found:
-            other = seen.setdefault(" ".join(name.split()).casefold(), name)
+            other = seen.setdefault(_folded(name), name)
             if other != name:
                 raise CarltError(
-                    f"classes {other!r} and {name!r} in {base} have one name but for case and spaces; rename one"
+                    f"classes {other!r} and {name!r} in {base} have one name but for case, spaces and accents' form; "
+                    "rename one"
                 )
         empty = [name for name in found if next(image_files(base / name), None) is None]
         if empty and self.on_error == "raise":
@@ -135,8 +151,9 @@ class ImageFolder(LongTailDataModule):
         """All images of ``base/<class>/``, if ``base`` exists and has any."""
         if not base.is_dir():
             return None
-        unknown = sorted({entry.name for entry in os.scandir(base) if entry.is_dir()} - set(classes))
-        unknown = [name for name in unknown if not name.startswith(".")]
+        # A disk of a Mac may give the same name in another Unicode form.
+        there = {_composed(name): name for name in class_folders(base, self.class_depth)[0]}
+        unknown = sorted(set(there.values()) - {there.get(_composed(name)) for name in classes})
         if unknown and self.on_error == "raise":
             raise CarltError(
                 f"{base / unknown[0]} is no class of the training images ({len(unknown)} such folders); "
@@ -146,7 +163,8 @@ class ImageFolder(LongTailDataModule):
             log.warning(
                 "left out %d folders that are no training class, the first: %s", len(unknown), base / unknown[0]
             )
-        names = [sorted(image_files(base / name)) for name in classes]
+        folders = [there.get(_composed(name)) for name in classes]
+        names = [sorted(image_files(base / folder)) if folder else [] for folder in folders]
         targets = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(files) for files in names]))
         paths = [os.path.relpath(file, self.root) for files in names for file in files]
         return Split(FileImages(self.root, paths, self.on_error), targets) if paths else None
@@ -174,3 +192,12 @@ class ImageFolder(LongTailDataModule):
             return split
         assert isinstance(split.images, FileImages)
         return split.subset(usable(split.images, self.verify, self.num_workers, lambda index: "in its class folder"))
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _folded(name: str) -> str:
+    """``name`` without what tells names apart on some disks only."""
+    return " ".join(_composed(name).split()).casefold()

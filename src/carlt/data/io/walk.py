@@ -1,4 +1,4 @@
-"""The image files below a folder."""
+"""The image files and the class folders below a folder."""
 
 import os
 from collections.abc import Iterator
@@ -24,6 +24,26 @@ def image_files(folder: Path | str) -> Iterator[str]:
         for file in files:
             if is_image(file):
                 yield os.path.join(parent, file)
+
+
+def class_folders(base: Path, depth: int) -> tuple[list[str], list[str]]:
+    """The folders ``depth`` levels below ``base``, as paths relative to it, and the image files that lie above them.
+
+    Hidden folders are left out; both lists are sorted.
+    """
+    folders, strays = [], []
+    for entry in sorted(os.scandir(base), key=lambda entry: entry.name):
+        if entry.name.startswith("."):
+            continue
+        if not entry.is_dir():
+            strays += [entry.name] if is_image(entry.name) else []
+        elif depth == 1:
+            folders.append(entry.name)
+        else:
+            below = class_folders(base / entry.name, depth - 1)
+            for found, names in zip((folders, strays), below, strict=True):
+                found += [f"{entry.name}/{name}" for name in names]
+    return folders, strays
 
 
 def is_image(name: str) -> bool:
