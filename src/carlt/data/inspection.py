@@ -133,11 +133,7 @@ def _digest(path: Path) -> bytes:
 def _files_lines(found: Found, image_size: int) -> Iterator[str]:
     if len(found.sizes):
         (low, high), median = _extremes(found.sizes), np.median(found.sizes, 0)
-        kinds = (
-            ", ".join(f"{name} {count:,}" for name, count in each.most_common())
-            for each in (found.formats, found.modes)
-        )
-        yield f"files: {'; '.join(kinds)}"
+        yield f"files: {_counts(found.formats)}; {_counts(found.modes)}"
         yield (
             f"sizes: median {median[0]:.0f} x {median[1]:.0f} pixels, smallest {low[0]} x {low[1]}, "
             f"largest {high[0]} x {high[1]}"

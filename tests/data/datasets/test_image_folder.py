@@ -91,9 +91,9 @@ def test_hidden_folders_hold_no_images(make_folder, tmp_path, loading):
 
 
 def test_images_beside_the_class_folders_are_named(make_folder, tmp_path, loading, caplog):
-    make_folder(tmp_path, {"train/a": 3, "test/a": 1})
+    make_folder(tmp_path, {"train/a": 3, "train/b": 2, "test/a": 1})
     (tmp_path / "train" / "stray.jpg").touch()
-    assert len(ImageFolder(root=tmp_path, val_ratio=0, **loading).splits.train) == 3
+    assert len(ImageFolder(root=tmp_path, val_ratio=0, **loading).splits.train) == 5
     assert f"left out 1 images that are in no class folder, the first: {tmp_path}/train/stray.jpg" in caplog.text
 
 
