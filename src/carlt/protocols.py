@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @runtime_checkable
@@ -15,10 +15,19 @@ class FollowsProgress(Protocol):
 
 @runtime_checkable
 class ActsAfterStep(Protocol):
-    """A network or classifier that changes its weights after each optimizer step, e.g. by a projection."""
+    """A network or classifier that changes its weights during training by itself, e.g. by a projection."""
 
-    def after_step(self) -> None:
-        """Apply the change."""
+    def after_step(self, last_of_epoch: bool) -> None:
+        """Apply the change; called after each optimizer step."""
+
+
+@runtime_checkable
+class ScalesLearningRate(Protocol):
+    """A part of a network whose parameters have a learning rate of their own."""
+
+    def lr_factors(self) -> dict[nn.Parameter, float]:
+        """For each such parameter the multiple of the optimizer's learning rate, at all times."""
+        ...
 
 
 @runtime_checkable

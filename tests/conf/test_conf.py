@@ -1,6 +1,5 @@
 """Every YAML of every group composes, fits its constructors and builds; new files are found by themselves."""
 
-import functools
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from carlt.models.classifier import feature_dim
 
 GROUPS = sorted(folder.name for folder in conf_dir().iterdir() if folder.is_dir() and folder.name != "preset")
 # Options that need another choice beside them.
-NEEDS = {"model=timm": ["model.name=test_vit"]}
+NEEDS = {"model=timm": ["model.name=test_vit", "family=vit"]}
 CHOICES = [(group, name) for group in GROUPS for name in options(group)]
 # Too large to run here: shapes and gradients are followed without numbers.
 LARGE = {"clip_vit_base", "resnet50", "resnext50", "swin_tiny", "vit_base", "vit_large", "vit_small"}
@@ -41,30 +40,6 @@ def test_every_option_composes_and_fits_its_constructors(group: str, name: str) 
     # Interpolations resolve, and the result survives config.yaml.
     text = OmegaConf.to_yaml(config, resolve=True)
     validate(OmegaConf.create(text))
-
-
-@pytest.mark.parametrize("preset", options("preset"))
-def test_every_preset_composes_and_builds(preset: str) -> None:
-    config = compose(f"preset={preset}")
-    validate(config)
-    known: dict[str, Any] = {"num_classes": 5, "class_counts": torch.tensor([40, 20, 9, 4, 1])}
-    size = config.data.image_size
-    if "pretrained" in config.model:
-        config.model.pretrained = False  # what fine-tuning starts from is not for a test to fetch
-    model = network(OmegaConf.to_yaml(config.model), size)
-    loss = build(config, "loss", feature_dim=feature_dim(model), network=model, **known)
-    assert isinstance(loss, torch.nn.Module)
-    for place in ("reg", "optim", "sampler", "aug.view", "aug.contrast", "aug.mix", "aug.paste", "aug.relabel"):
-        if OmegaConf.select(config, place):
-            assert build(config, place, image_size=size, **known) is not None
-
-
-@functools.cache
-def network(model: str, image_size: int) -> torch.nn.Module:
-    """The network of a ``model`` node, without numbers; built once for all presets that have it."""
-    config = OmegaConf.create({"model": OmegaConf.create(model)})
-    with torch.device("meta"):
-        return build(config, "model", in_channels=3, image_size=image_size, num_classes=5)
 
 
 @pytest.mark.parametrize("data", options("data"))
@@ -143,7 +118,7 @@ def test_the_paper_trains_vit_small_with_adamw(data: str, epochs: int) -> None:
 
 
 def test_the_combination_of_the_paper_takes_concutmix_recipe() -> None:
-    config = compose("preset=cifar100_lt_car_concutmix")
+    config = compose("preset=baseline/cifar100_lt_car_concutmix_resnet32")
     assert (config.optim.lr, config.optim.weight_decay, config.data.batch_size) == (0.15, 5e-4, 256)
     assert (config.loss._target_, config.loss.tau, config.reg._target_) == (
         "carlt.losses.BalancedContrastive",
@@ -229,6 +204,43 @@ def test_listed_sets_take_an_imbalance_factor(data: str) -> None:
 def test_cifar_resnets_follow_ldam() -> None:
     config = compose("data=cifar100_lt", "model=resnet32")
     assert (config.optim.lr, config.optim.weight_decay, config.optim.schedule) == (0.1, 2e-4, "multistep")
+    assert config.optim.gamma == 0.01
+    parameters = parameters_of("carlt.training.optim.SGD")
+    assert compose("data=digits_lt").optim.gamma == parameters["gamma"].default  # where a recipe names none
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            "data=cifar100_lt model=resnet32 optim=adamw",
+            r"^optim=adamw: the learning rate 0\.1 .* is for SGD; add optim",
+        ),
+        ("data=cifar100_lt model=vit_tiny optim=sgd", r"^optim=sgd: the learning rate 0\.0005 .* is for AdamW"),
+        ("model=resnet50 recipe=finetune_vit optim=sgd", r"^optim=sgd: the learning rate 5e-05 .* is for AdamW"),
+        ("preset=main/cifar100_lt_ce optim=sgd", r"^optim=sgd: the learning rate 0\.0005 .* is for AdamW"),
+        ("optim=sgd,adamw", r"^optim=adamw: the learning rate 0\.1 .* is for SGD"),
+        ("model=timm model.name=test_vit", r"^model=timm: add family=cnn .* or family=vit"),
+        ("model=resnet32,timm model.name=test_vit", r"^model=timm: add family=cnn"),
+    ],
+)
+def test_a_learning_rate_belongs_to_its_optimizer_and_a_recipe_to_its_family(words: str, message: str) -> None:
+    with pytest.raises(CarltError, match=message):
+        sweep_overrides("train", words.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "optimizer", "rate"),
+    [
+        ("data=cifar100_lt model=resnet32 optim=adamw optim.lr=1e-3", "AdamW", 1e-3),
+        ("data=cifar100_lt model=vit_tiny optim=adamw", "AdamW", 5e-4),
+        ("data=tiny_imagenet_lt model=resnet50 recipe=finetune_vit", "AdamW", 5e-5),  # CAR's, for every backbone
+        ("data=cifar100_lt model=timm model.name=test_vit family=vit", "AdamW", 5e-4),
+    ],
+)
+def test_a_recipe_brings_its_optimizer(words: str, optimizer: str, rate: float) -> None:
+    config = compose_checked("train", words.split())
+    assert (config.optim._target_, config.optim.lr) == (f"carlt.training.optim.{optimizer}", rate)
 
 
 def test_any_timm_transformer_takes_its_family_s_recipe() -> None:

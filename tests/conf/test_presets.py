@@ -1,15 +1,30 @@
 """The index of the presets tells what they are: it is written from them, and its numbers have a source."""
 
+import csv
+import fnmatch
+import functools
 import importlib.util
+import math
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+import torch
+from omegaconf import OmegaConf
 
-from carlt.config.compose import conf_dir, options
+from carlt.config.compose import compose_config, conf_dir, options
+from carlt.config.instantiate import build
 from carlt.config.overrides import compose_checked, list_presets
+from carlt.config.schema import validate
+from carlt.models.classifier import feature_dim
 
 EXPERIMENTS = conf_dir().parent / "experiments"
+
+
+# Recipes as their sources have them; a new preset or stage needs its line, unless a pattern there covers it.
+with open(Path(__file__).parents[1] / "facts" / "recipes.csv", newline="") as file:
+    FACTS = list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +120,88 @@ def test_every_preset_takes_a_public_set_as_it_is_published(name: str) -> None:
     # The set's own download or list, whole: only a set that nobody else has needs these two.
     assert not {"num_classes", "official"} & data.keys()
     assert data["_target_"] != "carlt.data.ImageFolder"
+
+
+def recipe(config: Any) -> dict[str, Any]:
+    """What a run of ``config`` would do, read off the optimizer as it is built and stepped through its epochs."""
+    optim, epochs = build(config, "optim"), config.trainer.max_epochs
+    configured = optim.configure(torch.nn.Linear(1, 1), epochs, 1)
+    optimizer, schedule, rates = configured["optimizer"], configured["lr_scheduler"]["scheduler"], []
+    for _ in range(epochs):
+        rates.append(optimizer.param_groups[0]["lr"] / optim.lr)
+        optimizer.step()
+        schedule.step()
+    falls = [(epoch, rate) for epoch, rate in enumerate(rates) if epoch and rate < 0.5 * rates[epoch - 1]]
+    steps = " ".join(f"{epoch}:{rate:.4g}" for epoch, rate in falls)
+    warmup = optim.warmup_epochs
+    cosine = [(1 + math.cos(math.pi * k / (epochs - warmup))) / 2 for k in range(epochs - warmup)]
+    is_cosine = rates[warmup:] == pytest.approx(cosine, abs=0.03)  # CAR's fine-tuning ends at 0.02 of its rate
+    return {
+        "optimizer": type(optim).__name__,
+        "lr": optim.lr,
+        "decay": "cosine" if is_cosine else steps,
+        "weight_decay": max(group["weight_decay"] for group in optimizer.param_groups),
+        "epochs": epochs,
+        "batch": (config.data.batch_size, config.trainer.get("accumulate_grad_batches", 1)),
+        "nesterov": optimizer.param_groups[0].get("nesterov", False),
+        "warmup": rates.index(1.0) + 1 if warmup else 0,
+    }
+
+
+def expected(fact: dict[str, str]) -> dict[str, Any]:
+    """A line of recipes.csv in the form of ``recipe``."""
+    batch, _, times = fact["batch"].partition(" x ")
+    numbers = {name: float(fact[name]) for name in ("lr", "weight_decay", "epochs", "warmup")}
+    return {
+        "optimizer": fact["optimizer"],
+        "decay": fact["decay"],
+        "nesterov": fact["nesterov"] == "yes",
+        "batch": (int(batch), int(times or 1)),
+        **numbers,
+    }
+
+
+@pytest.mark.parametrize("preset", options("preset"))
+def test_every_preset_composes_and_builds(preset: str) -> None:
+    config = compose_config("train", [f"preset={preset}"])
+    validate(config)
+    (fact,) = (fact for fact in FACTS if fnmatch.fnmatchcase(preset, fact["what"]))
+    assert recipe(config) == expected(fact), fact["source"]
+    known: dict[str, Any] = {"num_classes": 5, "class_counts": torch.tensor([40, 20, 9, 4, 1])}
+    size = config.data.image_size
+    if "pretrained" in config.model:
+        config.model.pretrained = False  # what fine-tuning starts from is not for a test to fetch
+    model = network(OmegaConf.to_yaml(config.model), size)
+    loss = build(config, "loss", feature_dim=feature_dim(model), network=model, **known)
+    assert isinstance(loss, torch.nn.Module)
+    for place in ("reg", "optim", "sampler", "aug.view", "aug.contrast", "aug.mix", "aug.paste", "aug.relabel"):
+        if OmegaConf.select(config, place):
+            assert build(config, place, image_size=size, **known) is not None
+
+
+@functools.cache
+def network(model: str, image_size: int) -> torch.nn.Module:
+    """The network of a ``model`` node, without numbers; built once for all presets that have it."""
+    config = OmegaConf.create({"model": OmegaConf.create(model)})
+    with torch.device("meta"):
+        return build(config, "model", in_channels=3, image_size=image_size, num_classes=5)
+
+
+@pytest.mark.parametrize("stage", options("stage"))
+def test_every_stage_has_its_recipe(stage: str) -> None:
+    config = compose_config("train", ["data=cifar100_lt", "model=resnet32", f"stage={stage}"])
+    (fact,) = (fact for fact in FACTS if fact["what"] == f"stage={stage}")
+    batch = fact["batch"].replace("first", str(config.recipe.batch_size))
+    assert recipe(config) == expected({**fact, "batch": batch}), fact["source"]
+
+
+def test_every_fact_is_of_something_and_has_a_source() -> None:
+    known = [*options("preset"), *(f"stage={stage}" for stage in options("stage"))]
+    for fact in FACTS:
+        assert fact["source"]
+        assert any(fnmatch.fnmatchcase(name, fact["what"]) for name in known), fact["what"]
+
+
+def test_the_name_of_a_preset_without_a_folder_is_of_one_preset_alone() -> None:
+    names = options("preset")
+    assert not {name for name in names if "/" not in name} & {name.rpartition("/")[2] for name in names if "/" in name}

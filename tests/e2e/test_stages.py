@@ -20,6 +20,7 @@ from carlt.reporting.groups import group_by_data_set
 from carlt.runs import paths
 from carlt.runs.hash import run_hash
 from carlt.runs.reading import read_runs
+from carlt.stages.weight_balancing import MaxNormLinear
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -58,6 +59,48 @@ def test_the_config_is_the_first_run_s_but_for_what_the_stage_and_the_command_ch
     assert "seed" not in config.init
 
 
+@pytest.mark.parametrize(
+    ("data", "factor", "words", "expected"),
+    [
+        ("cifar100_lt", 100, "mislas", (0.2, True, 0.4, 0.1, 2e-4, 64)),
+        ("cifar100_lt", 50, "mislas", (0.1, True, 0.3, 0.0, 2e-4, 64)),
+        ("cifar10_lt", 100, "mislas", (0.5, False, 0.3, 0.0, 2e-4, 64)),
+        ("imagenet_lt", None, "mislas", (0.05, True, 0.3, 0.0, 5e-4, 256)),
+        ("imagenet_lt", None, "mislas loss.tail=0.2 data.batch_size=16", (0.05, True, 0.3, 0.2, 5e-4, 16)),
+        ("inaturalist2018", None, "mislas", (0.05, True, 0.3, 0.0, 1e-4, 256)),
+        ("places_lt", None, "mislas", (0.05, True, 0.4, 0.1, 5e-4, 256)),
+        ("imagenet_lt", None, "mislas loss=ce", (0.05, True, None, None, 5e-4, 256)),
+    ],
+)
+def test_a_stage_takes_the_released_values_of_the_first_run_s_data(
+    data: str, factor: float | None, words: str, expected: tuple, first: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "first"
+    shutil.copytree(first, folder)
+    stored = OmegaConf.load(folder / paths.CONFIG)
+    stored.choices.data = data
+    stored.data.pop("imbalance_factor")
+    if factor:
+        stored.data.imbalance_factor = factor
+    OmegaConf.save(stored, folder / paths.CONFIG)
+    stage, *overrides = words.split()
+    config = config_of(folder, stage, *overrides)
+    found = (config.stage.get("lr_factor", 0.2), config.stage.get("updates_statistics", True))
+    smoothing = (None, None) if "loss=ce" in overrides else (config.loss.get("head", 0.4), config.loss.get("tail", 0.1))
+    assert (*found, *smoothing, config.optim.weight_decay, config.data.batch_size) == expected
+    assert "by_data" not in config
+
+
+def test_weight_balancing_is_projected_at_the_end_of_each_epoch_alone(
+    first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr(MaxNormLinear, "after_step", lambda _, last_of_epoch: calls.append(last_of_epoch))
+    words = ("trainer.max_epochs=2", "trainer.accumulate_grad_batches=2", "reg=none")
+    run_module.run(config_of(first, "wb", *words), tmp_path / "second")
+    assert calls == 2 * [False, False, True]  # five batches
+
+
 def test_it_is_a_run_that_needs_its_first_no_more(first: Path, tmp_path: Path) -> None:
     begun, folder = tmp_path / "first", tmp_path / "second"
     shutil.copytree(first, begun)
@@ -68,7 +111,9 @@ def test_it_is_a_run_that_needs_its_first_no_more(first: Path, tmp_path: Path) -
     trained, init = weights(folder), weights(first)
     backbone = {name.replace("model.", "model.backbone."): v for name, v in init.items() if "model.features" in name}
     assert backbone
-    assert all(torch.equal(trained[name], value) for name, value in backbone.items())
+    moved = {name for name, value in backbone.items() if not torch.equal(trained[name], value)}
+    assert moved
+    assert all(name.rpartition(".")[2] in ("running_mean", "running_var", "num_batches_tracked") for name in moved)
     assert not torch.equal(trained["model.classifier.weight"], init["model.classifier.weight"])
     more = run_module.run(resumed_config(folder, ["trainer.max_epochs=3"]), folder)
     assert more["epochs"] == 3

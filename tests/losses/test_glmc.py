@@ -115,7 +115,7 @@ def test_one_share_mixes_images_boxes_and_labels(loss: GLMC, network: SmallCNN) 
     given = step()
     torch.manual_seed(3)
     learnt = loss.compute_loss(network, given)
-    mixed, cut = seen[0].unflatten(0, (2, N))
+    mixed, cut = seen  # a pass for each, as in the released code
     share = mixed[0, 0, 0, 0]
     assert 0 < share < 1
     torch.testing.assert_close(mixed, share.expand_as(mixed))  # 1 where the batch is, 0 where the second is
@@ -128,6 +128,20 @@ def test_one_share_mixes_images_boxes_and_labels(loss: GLMC, network: SmallCNN) 
     assert learnt.logits.shape == (N, C)
     torch.manual_seed(3)
     assert torch.equal(loss.compute_loss(network, given).loss, learnt.loss)
+
+
+def test_each_mixture_has_its_own_batch_statistics_unless_joint(network: SmallCNN) -> None:
+    torch.manual_seed(0)
+    apart, joint = GLMC(COUNTS, 6, dim=D), GLMC(COUNTS, 6, dim=D, joint=True)
+    joint.load_state_dict(apart.state_dict())
+    given = step()._replace(images=torch.randn(N, 1, 8, 8), contrast=5 * torch.randn(1, N, 1, 8, 8))
+    for training in (True, False):
+        network.train(training)
+        torch.manual_seed(3)
+        one = apart.compute_loss(network, given).loss
+        torch.manual_seed(3)
+        other = joint.compute_loss(network, given).loss
+        assert torch.allclose(one, other) == (not training)
 
 
 def test_the_tested_classifier_takes_over(loss: GLMC, network: SmallCNN) -> None:

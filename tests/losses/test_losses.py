@@ -79,7 +79,7 @@ def test_weights_are_those_of_the_labels(loss: type[Loss], soft: bool, logits: T
     share = one_hot(labels, C).double()
     if soft:
         share = 0.3 * share + 0.7 * share.roll(1, 0)
-    plain, weighted = loss(COUNTS, effective_number_beta=0.0), loss(COUNTS, effective_number_beta=0.9)
+    plain, weighted = (loss(COUNTS, effective_number_beta=beta, divide_by="weights") for beta in (0.0, 0.9))
     lost = total = 0.0
     for q in range(N):
         for c in range(C):
@@ -183,6 +183,10 @@ def test_a_class_without_images_has_no_prior(loss: type[Loss]) -> None:
         (losses.LADE, {"penalty": torch.inf}),
         (losses.Seesaw, {"p": -0.8}),
         (losses.Seesaw, {"q": torch.nan}),
+        (losses.Seesaw, {"eps": -0.01}),
+        (losses.LADE, {"ratio": "image"}),
+        (losses.ClassBalanced, {"divide_by": "images"}),
+        (losses.ClassBalancedFocal, {"gamma": -1.0}),
     ],
 )
 def test_impossible_options_are_named(loss: type[Loss], options: dict[str, float]) -> None:

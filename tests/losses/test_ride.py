@@ -160,7 +160,19 @@ def test_one_expert_is_the_network_as_it_was() -> None:
 
 
 def test_experts_may_be_narrower() -> None:
-    network = CifarResNet(100, 32, experts=E, expert_width=0.75)
+    network = CifarResNet(100, 32, experts=E, expert_width=0.75, cosine_scale=30.0)
+    assert sum(p.numel() for p in network.parameters()) == 783_856  # RIDE's 0.784 M
+    for name, build in NETWORKS.items():
+        whole, narrow = build(experts=E), build(experts=E, expert_width=0.75)
+        assert get_classifier(narrow).in_features == 0.75 * get_classifier(whole).in_features, name
+        assert narrow(torch.rand(2, 3, 64, 64)).shape == (2, C)
+        with pytest.raises(CarltError, match=r"^expert_width=0"):
+            build(experts=E, expert_width=0.0)
+    with torch.device("meta"):
+        late = timm_model("resnext50_32x4d", C, experts=2, expert_width=0.75).layer4
+    assert late(torch.empty(1, 512, 28, 28, device="meta")).shape == (1, 2 * 1536, 7, 7)
+    with pytest.raises(CarltError, match=r"weights are for whole experts.*give model\.expert_width=1"):
+        timm_model("test_resnet", C, experts=2, expert_width=0.5, pretrained=True)
     assert get_classifier(network).in_features == E * 48  # 24 and 48 channels in RIDE's code
     assert get_classifier(CifarResNet(100, 32, expert_width=0.75)).in_features == 64  # a single one is a plain ResNet
     with pytest.raises(CarltError, match=r"^expert_width=1\.5"):

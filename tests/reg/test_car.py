@@ -268,3 +268,30 @@ def test_true_confusion_is_that_of_the_whole_set():
     torch.testing.assert_close(truth, whole.float())
     car(*data[0])
     assert 0 < relative_gap(car.confusion, truth) < 2
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_under_gradient_accumulation_each_micro_batch_enters_by_itself(k):
+    """Lightning calls the penalty for each of k micro-batches and divides its gradient by k."""
+    beta = 0.5
+    car = CAR(COUNTS, beta=beta ** (1 / k)).double()
+    before, *micro = batches(len(COUNTS), k + 1)
+    car(*before)
+    expected, start = car.confusion.clone(), car.confusion.clone()
+    found, wanted = [], []
+    for logits, targets in micro:
+        logits.requires_grad_()
+        (car(logits, targets) / k).backward()
+        live, _ = batch_confusion(logits, targets, 0.1)
+        mean = beta ** (1 / k) * expected + (1 - beta ** (1 / k)) * live
+        norm = 0.5 * torch.linalg.svdvals(car.exact_row_weight[:, None] * mean)[0] / k
+        wanted.append(torch.autograd.grad(norm, logits)[0])
+        found.append(logits.grad)
+        expected = mean.detach()
+    torch.testing.assert_close(car.confusion, expected)
+    torch.testing.assert_close(torch.stack(found), torch.stack(wanted), rtol=1e-5, atol=1e-9)
+    # The memory is that of one batch per optimizer step: the history has the weight beta after all of them.
+    alone = CAR(COUNTS, beta=beta ** (1 / k)).double()
+    for logits, targets in micro:
+        alone(logits.detach(), targets)
+    torch.testing.assert_close(car.confusion - alone.confusion, beta * start)

@@ -57,6 +57,20 @@ def test_within_a_class_every_image_is_alike(sampler):
         assert max((own - own.mean()).abs()) < 6 * own.mean().sqrt()
 
 
+def test_class_aware_batches_are_shuffled_within():
+    plain = list(BatchSchedule(TARGETS, ClassAware(4, shuffle=False), 64, seed=3).batches(2))
+    shuffled = list(BatchSchedule(TARGETS, ClassAware(4), 64, seed=3).batches(2))
+    for one, other in zip(plain, shuffled, strict=True):
+        assert torch.equal(one.sort().values, other.sort().values)
+
+    def neighbours(batches):  # of one class, which torchvision's mixup and cutmix would mix
+        pairs = [TARGETS[batch] == TARGETS[batch.roll(1)] for batch in batches]
+        return torch.cat(pairs).double().mean()
+
+    assert neighbours(plain) > 0.75
+    assert neighbours(shuffled) < 0.4  # three classes, alike
+
+
 def test_class_aware_groups_and_rounds():
     order = ClassAware(4).order(TARGETS, 0, torch.Generator().manual_seed(0))
     groups = TARGETS[order].view(-1, 4)

@@ -55,8 +55,9 @@ def test_every_stage_is_exported_and_says_where_it_is_from() -> None:
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("stage", ALL)
-def test_it_trains_what_it_says_and_nothing_else_moves(stage: type, network: str, images: Tensor) -> None:
-    retrained: FrozenBackbone = stage().build_network(NETWORKS[network]())
+@pytest.mark.parametrize("moves", [True, False])
+def test_it_trains_what_it_says_and_nothing_else_moves(moves: bool, stage: type, network: str, images: Tensor) -> None:
+    retrained: FrozenBackbone = stage(updates_statistics=moves).build_network(NETWORKS[network]())
     expected = {f"classifier.{name}" for name in TRAINS[stage]}
     assert {name for name, p in retrained.named_parameters() if p.requires_grad} == expected
     before = {name: value.clone() for name, value in retrained.state_dict().items()}
@@ -69,12 +70,22 @@ def test_it_trains_what_it_says_and_nothing_else_moves(stage: type, network: str
         optimizer.zero_grad()
         (nn.functional.cross_entropy(logits, LABELS) + car(logits, LABELS)).backward()
         optimizer.step()
-        retrained.after_step()
+        retrained.after_step(last_of_epoch=True)
     after = retrained.state_dict()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     statistics = {name for name in before if name.rpartition(".")[2].startswith(("running_", "num_batches"))}
     assert statistics
-    assert moved == expected | (statistics if stage is stages.MiSLAS else set())
+    assert moved == expected | (statistics if moves else set())
+
+
+@pytest.mark.parametrize("stage", ALL)
+def test_batch_normalisation_is_in_training_mode_as_in_the_released_code(stage: type) -> None:
+    retrained = stage().build_network(SmallCNN(C, width=4))
+    batch_norms = [m for m in retrained.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert batch_norms
+    assert all(m.training for m in batch_norms)
+    assert not any(m.training for m in retrained.backbone.modules() if isinstance(m, nn.Dropout | nn.Conv2d))
+    assert not any(m.training for m in retrained.eval().modules())
 
 
 @pytest.mark.parametrize("stage", ALL)
@@ -140,14 +151,14 @@ def test_scales_and_calibration_against_loops() -> None:
 def test_maxnorm_is_the_nearest_point_within_the_radii() -> None:
     linear = nn.Linear(2, 3)
     linear.weight.copy_(torch.tensor([[3.0, 4.0], [0.0, 1.0], [0.6, 0.8]]))
-    head = MaxNormLinear(linear, threshold=0.25)
+    head = MaxNormLinear(linear, threshold=0.25, project="step")
     torch.testing.assert_close(head.radius, torch.full((3,), 2.0))  # 1 + (5 - 1) / 4
     bias = head.bias.clone()
-    head.after_step()
+    head.after_step(last_of_epoch=False)
     torch.testing.assert_close(head.weight, torch.tensor([[1.2, 1.6], [0.0, 1.0], [0.6, 0.8]]))
     assert torch.equal(head.bias, bias)
     once = head.weight.clone()
-    head.after_step()
+    head.after_step(last_of_epoch=False)
     torch.testing.assert_close(head.weight, once)
     others = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0))
     within = others * (2 / others.norm(dim=1, keepdim=True)).clamp(max=1)
@@ -155,11 +166,31 @@ def test_maxnorm_is_the_nearest_point_within_the_radii() -> None:
     assert (within - torch.tensor([3.0, 4.0])).norm(dim=1).min() >= nearest - 1e-5  # rounding
     head.weight.zero_()
     head.radius.zero_()
-    head.after_step()
+    head.after_step(last_of_epoch=False)
     assert head.weight.eq(0).all()
 
 
+@torch.no_grad()
+def test_weight_balancing_projects_after_an_epoch() -> None:
+    head = MaxNormLinear(nn.Linear(2, 3), threshold=0.1)
+    head.weight.mul_(10)
+    before = head.weight.clone()
+    head.after_step(last_of_epoch=False)
+    assert torch.equal(head.weight, before)
+    head.after_step(last_of_epoch=True)
+    assert (head.weight.norm(dim=1) <= head.radius + 1e-6).all()
+
+
+def test_mislas_trains_its_classifier_slowly() -> None:
+    head = stages.MiSLAS(lr_factor=0.05).build_network(SmallCNN(C, width=4)).classifier
+    assert head.lr_factors() == {head.linear.weight: 0.05, head.linear.bias: 0.05}
+
+
 def test_what_cannot_work_says_why() -> None:
+    with pytest.raises(CarltError, match=r"lr_factor=0: expected a finite number, more than 0"):
+        stages.MiSLAS(lr_factor=0)
+    with pytest.raises(CarltError, match=r"project='batch': expected one of epoch, step"):
+        stages.WeightBalancing(project="batch")
     with pytest.raises(CarltError, match=r"a cosine classifier has none: choose stage=crt"):
         stages.WeightBalancing().build_network(SmallCNN(C, cosine_scale=30.0))
     with pytest.raises(CarltError, match=r"threshold=2: expected"):
@@ -181,7 +212,7 @@ def test_experts_have_a_new_classifier_each(stage: type[stages.Stage]) -> None:
     images = torch.rand(3, 3, 8, 8)
     network.eval()
     joined = extract_features(network, images)
-    second = stage().build_network(network)
+    second = stage(updates_statistics=False).build_network(network)
     logits = second(images)
     own = [head(part) for head, part in zip(second.classifier, joined.chunk(2, 1), strict=True)]
     torch.testing.assert_close(logits, (own[0] + own[1]) / 2)

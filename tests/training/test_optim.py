@@ -8,6 +8,7 @@ from carlt.config.targets import parameters_of
 from carlt.errors import CarltError
 from carlt.models import CifarResNet, SmallCNN, timm_model
 from carlt.ranges import matches
+from carlt.stages.lws import ScaledClassifier
 from carlt.training.optim import SGD, AdamW, lr_factor, parameter_groups
 
 
@@ -46,6 +47,29 @@ def test_multistep_falls_at_160_and_180_of_200_epochs() -> None:
     assert found == pytest.approx([0.1] * 480 + [0.01] * 60 + [0.001] * 60)
 
 
+def test_the_decay_of_ldam_drw() -> None:
+    found = rates(SGD(0.1, schedule="multistep", gamma=0.01), epochs=200, steps=3)
+    assert found == pytest.approx([0.1] * 480 + [0.001] * 60 + [0.00001] * 60)
+    for gamma in (0.0, 1.5):
+        with pytest.raises(CarltError, match=f"^gamma={gamma}"):
+            SGD(0.1, gamma=gamma)
+
+
+def test_a_part_may_have_a_rate_of_its_own_throughout() -> None:
+    head = ScaledClassifier(nn.Linear(2, 3), lr_factor=0.2)
+    configured = SGD(0.5, weight_decay=0.1).configure(nn.Sequential(nn.Linear(2, 2), head), 2, 4)
+    optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    own = {id(p) for p in head.linear.parameters()}
+    (mine,) = (g for g in optimizer.param_groups if {id(p) for p in g["params"]} == own)
+    (others,) = (g for g in optimizer.param_groups if g is not mine)
+    assert {id(p) for p in others["params"]} >= {id(head.scale)}
+    for _ in range(8):
+        assert mine["lr"] == pytest.approx(0.2 * others["lr"])
+        optimizer.step()
+        schedule.step()
+    assert mine["weight_decay"] == others["weight_decay"] == 0.1
+
+
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "multistep"])
 @pytest.mark.parametrize("warmup", [0, 0.5, 3])
 def test_a_factor_is_between_0_and_1(schedule: str, warmup: float) -> None:
@@ -82,7 +106,7 @@ def test_every_trainable_parameter_is_in_one_group(decay_all: bool) -> None:
 @pytest.mark.parametrize("optim", ["SGD", "AdamW"])
 def test_a_config_may_set_the_common_arguments(optim: str) -> None:
     parameters = parameters_of(f"carlt.training.optim.{optim}")
-    assert {"lr", "weight_decay", "schedule", "warmup_epochs", "milestones", "min_lr"} <= parameters.keys()
+    assert {"lr", "weight_decay", "schedule", "warmup_epochs", "milestones", "gamma", "min_lr"} <= parameters.keys()
     assert not matches("linear", parameters["schedule"].annotation)
 
 

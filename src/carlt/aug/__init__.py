@@ -2,6 +2,7 @@
 
 from carlt.aug.compose import CifarAutoAugment, Compose, Cutout
 from carlt.aug.mixing import Paste, Remix, SecondBatch
+from carlt.aug.randaugment import TimmRandAugment
 from carlt.aug.semantic_labels import SemanticLabels
 from carlt.aug.simclr import SimCLR
 from carlt.aug.views import CropFlip, Resize, ResizedCropFlip
@@ -18,4 +19,5 @@ __all__ = [
     "SecondBatch",
     "SemanticLabels",
     "SimCLR",
+    "TimmRandAugment",
 ]

@@ -40,7 +40,8 @@ class Paste:
 
     Args:
         probability: that a batch is mixed.
-        power: 0 draws all classes equally often, -1 rare classes more often, 1 all images equally often.
+        power: 0 draws all classes equally often, as the released code of both does; -1 rare classes more often, 1 all
+            images equally often.
         alpha: of the Beta(alpha, alpha) that the background's share is drawn from, positive; it is then corrected to
             the box as cut off at the border.
         first, last: this many epochs at either end of training without mixing.

@@ -16,7 +16,7 @@ from carlt.config.overrides import check_single, compose_checked
 from carlt.config.schema import validate
 from carlt.config.stored import without_initial_weights
 from carlt.errors import CarltError
-from carlt.runs import paths
+from carlt.runs import defaults, paths
 from carlt.runs.faults import write_errors
 from carlt.runs.hash import run_hash
 from carlt.runs.locks import claim_folder
@@ -114,6 +114,7 @@ def _run(
     build.compile_network(module, config)
     with open_dict(config):
         config.run_hash, config.data_sha256 = identity, data.checksum()
+        config[defaults.KEY] = defaults.VERSION
     if trainer.is_global_zero:
         paths.write_text_atomic(folder / paths.CONFIG, OmegaConf.to_yaml(config, resolve=True))
     os.environ[CHILD] = str(folder)

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from carlt.config.compose import compose_config, is_group, options
+from carlt.config.recipes import family_problems, implied_recipe, optimizer_problems
 from carlt.config.schema import (
     INJECTED,
     joined_error,
@@ -31,11 +32,6 @@ COMBINABLE = ("aug", "logger", "reg")
 
 NAMED = ("reg",)
 """Those of COMBINABLE whose combined options have their values under their names: reg.car.weight."""
-
-FINE_TUNING = ("recipe=finetune_${family}",)
-"""The choices of a command line with pretrained weights that names no recipe."""
-ADAPTING = ("recipe=adapter", "optim=sgd")
-"""The same where an adapter is trained."""
 
 PLAIN: dict[str, Any] = {"seed": Seed, "channels_last": bool | Literal["auto"]}
 """The ranges of keys that no constructor declares."""
@@ -162,11 +158,14 @@ def _checked(config_name: str, overrides: Sequence[str]) -> tuple[DictConfig, li
     values = [o for o in parsed if o not in of_hydra and o not in groups]
     wrong = {id(o): list(_group_problems(o)) for o in groups}
     problems += [problem for found in wrong.values() for problem in found]
+    given = {override.key_or_group: choices(override) for override in parsed}
+    problems += family_problems(given)
     sound = [first(o) for o in groups if not wrong[id(o)]]
-    recipe = _implied_choices(parsed)
+    recipe = implied_recipe(given)
     config = _compose(config_name, [*sound, *recipe, *(text_of(o) for o in of_hydra)], problems)
     checked = _check_values(config, values, problems) if config is not None else []
     if config is not None:
+        problems += optimizer_problems(config_name, given, [*sound, *recipe])
         with open_dict(config):
             _set_values(config, checked)
         problems += _adapter_problems(config)
@@ -177,22 +176,6 @@ def _checked(config_name: str, overrides: Sequence[str]) -> tuple[DictConfig, li
         raise joined_error(problems)
     assert config is not None
     return config, [_for_hydra(o, config) for o in of_hydra + groups + checked] + recipe
-
-
-def _implied_choices(overrides: Sequence[Override]) -> list[str]:
-    """The choices that pretrained weights imply where a command line leaves the recipe open.
-
-    A file of weights may be of any training, so only for one's own images, which have no published recipe, it implies
-    fine-tuning.
-    """
-    given = {override.key_or_group: choices(override) for override in overrides}
-    if {"recipe", "preset"} & given.keys():
-        return []
-    if None not in given.get("model.adapter", [None]):
-        return [choice for choice in ADAPTING if choice.partition("=")[0] not in given]
-    own_weights = given.get("data") == ["image_folder"] and None not in given.get("model.weights", [None])
-    pretrained = set(given.get("model.pretrained", [])) == {True}
-    return list(FINE_TUNING) if own_weights or pretrained else []
 
 
 def _adapter_problems(config: DictConfig) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """``stage=crt init_run=<run folder>``: the config of the first run, except for what the stage chooses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ CHOSEN_BY_STAGE = ("stage", "loss", "sampler", "optim")
 """Groups that every option of conf/stage chooses."""
 OF_THIS_RUN = ("logger", "callbacks", "resume", "resumed", "init_run", "objective", "choices", "init", "trust")
 """Keys that a second stage takes from its own command and never from the first run."""
+BY_DATA = "by_data"
+"""Key of an option of conf/stage: its values for single data sets, by their name and, with ``_``, imbalance factor."""
 FIXED = ("data", "model", "family", "recipe", "preset")
 RECORDED = ("loss", "reg", "sampler", "aug", "optim")
 PLAIN = ("none", "instance", "standard", "None")
@@ -76,19 +78,25 @@ def stage_config(config: DictConfig, overrides: Sequence[str], *, trust: bool = 
     folder = Path(config.init_run).absolute()
     stored = _first_run(folder, trust)
     parsed = [override for each in overrides if (override := parse(each, []))]
-    chosen = {*CHOSEN_BY_STAGE, *OF_THIS_RUN, *(o.key_or_group for o in parsed if is_group(o.key_or_group))}
+    options_given = {o.key_or_group for o in parsed if is_group(o.key_or_group)}
+    chosen = {*CHOSEN_BY_STAGE, *OF_THIS_RUN, *options_given}
     result = config.copy()
     OmegaConf.set_readonly(result, False)
     OmegaConf.set_struct(result, False)
+    special = _of_data_set(result.pop(BY_DATA, {}), stored)
+    result.merge_with({group: values for group, values in special.items() if group not in options_given - {"stage"}})
+    batch_size = None if OmegaConf.is_interpolation(result.data, "batch_size") else result.data.batch_size
     for name in stored:
         if name not in chosen and name not in ("aug", "trainer"):
             result[name] = stored[name]
+    if batch_size is not None:
+        result.data.batch_size = batch_size
     for name in ("view", "eval_view"):
         result.aug[name] = stored.aug[name]
     if "aug" not in chosen:
         result.aug.transforms = stored.aug.get("transforms") or {}
     if "trainer" not in chosen:
-        result.trainer = OmegaConf.merge(stored.trainer, {"max_epochs": config.trainer.max_epochs})
+        result.trainer = OmegaConf.merge(stored.trainer, {"max_epochs": result.trainer.max_epochs})
     result = without_initial_weights(result)
     names: dict[str, Any] = dict(stored.get("choices") or {})
     kept = {group: name for group, name in names.items() if group not in chosen and group not in ("preset", "init")}
@@ -144,6 +152,13 @@ def _first_run(folder: Path, trust: bool) -> DictConfig:
             f"init_run={folder} is a second stage itself; a stage begins with its first: {stored.init_run}"
         )
     return stored
+
+
+def _of_data_set(values: Mapping[str, Any], stored: DictConfig) -> Any:
+    """What a stage chooses for the data set of the first run; old runs have no name of it."""
+    name, factor = (stored.get("choices") or {}).get("data"), stored.data.get("imbalance_factor")
+    known = (f"{name}_{factor:g}",) if isinstance(factor, int | float) else ()
+    return next((values[key] for key in (*known, name) if key in values), {})
 
 
 def _label(stored: DictConfig, names: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from carlt.config.schema import joined_error
 from carlt.errors import CarltError
 from carlt.runs import paths
 from carlt.runs.config_file import read_config
+from carlt.runs.defaults import with_old_defaults
 from carlt.runs.keys import MAY_CHANGE_ON_RESUME, is_under
 
 TARGETS = {
@@ -47,7 +48,7 @@ RENAMED_KEYS = {"loss": {"reweight": "effective_number_beta", "reweight_from": "
 
 
 def load_config(folder: Path, *, trust: bool = False, word: str = "run") -> DictConfig:
-    """The config of the run in ``folder``, brought to today's names.
+    """The config of the run in ``folder``, brought to today's names, with the defaults that it was recorded under.
 
     Args:
         trust: allow classes that are not carlt's own. They are imported, so their code runs.
@@ -58,7 +59,7 @@ def load_config(folder: Path, *, trust: bool = False, word: str = "run") -> Dict
     """
     if not (folder / paths.CONFIG).is_file():
         raise CarltError(f"{word}={folder} is no run folder: it has no {paths.CONFIG}")
-    plain = _modern(read_config(folder))
+    plain = with_old_defaults(_modern(read_config(folder)))
     if lacking := [key for key in ("data", "model", "aug", "loss", "reg", "optim", "trainer") if key not in plain]:
         raise CarltError(f"{folder / paths.CONFIG} lacks {', '.join(lacking)}: it is damaged, or of another program")
     if not isinstance(plain.get("seed"), int):

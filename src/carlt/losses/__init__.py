@@ -5,7 +5,7 @@ A loss that needs more than logits has a method ``compute_loss`` and runs the ne
 """
 
 from carlt.losses.balanced_contrastive import BalancedContrastive
-from carlt.losses.class_balanced import ClassBalanced, ClassBalancedFocal
+from carlt.losses.class_balanced import ClassBalanced, ClassBalancedFocal, SoftmaxBCE
 from carlt.losses.cross_entropy import CrossEntropy
 from carlt.losses.focal import Focal
 from carlt.losses.generalized_reweight import GeneralizedReweight
@@ -41,5 +41,6 @@ __all__ = [
     "LogitAdjusted",
     "PaCo",
     "Seesaw",
+    "SoftmaxBCE",
     "VectorScaling",
 ]

@@ -36,7 +36,8 @@ class BalancedContrastive(NetworkLoss):
         tau: of the logit adjustment; ConCutMix takes 0.9 for CIFAR100-LT at imbalance factor 100.
         ce_weight, contrast_weight: of the two parts.
         temperature: of the contrast, positive.
-        hidden, dim: widths of the two small networks.
+        hidden: width of the two small networks; None: ``feature_dim``, as on ImageNet-LT and iNaturalist.
+        dim: of the contrastive space; 128 for CIFAR-LT, 1024 for ImageNet-LT and iNaturalist.
     """
 
     paper: ClassVar[str] = "Balanced contrastive learning (Zhu et al., CVPR 2022)"
@@ -53,10 +54,11 @@ class BalancedContrastive(NetworkLoss):
         ce_weight: NonNegative = 2.0,
         contrast_weight: NonNegative = 0.6,
         temperature: Positive = 0.1,
-        hidden: Count = 512,
+        hidden: Count | None = 512,
         dim: Count = 128,
     ):
         super().__init__()
+        hidden = feature_dim if hidden is None else hidden
         self.cross_entropy = LogitAdjusted(class_counts, tau)
         self.ce_weight, self.contrast_weight, self.temperature = ce_weight, contrast_weight, temperature
         self.projector = _projector(feature_dim, hidden, dim)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from carlt.functional.confusion import expand_soft_labels
 from carlt.functional.prior import effective_number_weights
 from carlt.losses.step import StepInput, StepOutput
 from carlt.ranges import Share, checked
+
+DivideBy = Literal["weights", "samples"]
 
 
 class Augmentation(NamedTuple):
@@ -62,8 +64,9 @@ class Loss(LogitsLoss):
     w_c ~ (1 - b) / (1 - b^n_c), b = effective_number_beta    effective numbers (Cui et al., CVPR 2019, section 4)
     w_c = 1 before ``drw_start``                              deferred re-weighting (Cao et al., NeurIPS 2019, alg. 1)
 
-    A soft label is a share of each class: sum_qc t_qc w_c l(z_q, c) / sum_qc t_qc w_c. The papers divide by N; dividing
-    by the weights, as torch and LDAM-DRW's code do, keeps the loss's size beside a regularizer when the weights set in.
+    A soft label is a share of each class: sum_qc t_qc w_c l(z_q, c) / sum_qc t_qc w_c. Dividing by the weights, as
+    torch and LDAM-DRW's code do, keeps the loss's size beside a regularizer when the weights set in; the paper of the
+    weights divides by N, which is ``divide_by="samples"``.
 
     >>> from carlt.losses import CrossEntropy
     >>> loss = CrossEntropy(class_counts=[90, 10], effective_number_beta=1.0)  # inverse frequency
@@ -77,6 +80,7 @@ class Loss(LogitsLoss):
         class_counts: training images of each class (C,), at least 1 each where they are used.
         effective_number_beta: in [0, 1]: 0 weighs classes alike, 0.9999 is usual, 1 is inverse frequency.
         drw_start: fraction of the training in [0, 1] that is done when the weights set in; 0.8 is usual.
+        divide_by: ``"weights"``, their sum over the batch, or ``"samples"``, N. Without weights both are the same.
 
     Raises:
         CarltError: an argument outside its range.
@@ -86,10 +90,14 @@ class Loss(LogitsLoss):
 
     @checked
     def __init__(
-        self, class_counts: Sequence[int] | Tensor, effective_number_beta: Share = 0.0, drw_start: Share = 0.0
+        self,
+        class_counts: Sequence[int] | Tensor,
+        effective_number_beta: Share = 0.0,
+        drw_start: Share = 0.0,
+        divide_by: DivideBy = "weights",
     ):
         super().__init__()
-        self.drw_start, self.progress = drw_start, 0.0
+        self.drw_start, self.progress, self.divide_by = drw_start, 0.0, divide_by
         self.register_constant(
             "class_weight",
             effective_number_weights(class_counts, effective_number_beta) if effective_number_beta else None,
@@ -113,10 +121,12 @@ class Loss(LogitsLoss):
         if self.class_weight is None or self.progress < self.drw_start:
             return self.per_sample(logits, targets).mean()
         if targets.is_floating_point():
-            shares = targets * self.class_weight
-            return self.per_sample(logits, shares).sum() / shares.sum()
-        weights = self.class_weight[targets]
-        return (weights * self.per_sample(logits, targets)).sum() / weights.sum()
+            weights = targets * self.class_weight
+            lost = self.per_sample(logits, weights).sum()
+        else:
+            weights = self.class_weight[targets]
+            lost = (weights * self.per_sample(logits, targets)).sum()
+        return lost / (weights.sum() if self.divide_by == "weights" else len(logits))
 
 
 def gather_labels(values: Tensor, targets: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ class Focal(Loss):
     Args:
         class_counts: training images of each class (C,).
         gamma: at least 0; 0 is cross-entropy, 2 the paper's, 1 that of LDAM-DRW's runs.
-        weighting: ``effective_number_beta`` and ``drw_start``, see ``Loss``.
+        weighting: ``effective_number_beta``, ``drw_start`` and ``divide_by``, see ``Loss``.
     """
 
     paper: ClassVar[str] = "Focal loss (Lin et al., ICCV 2017)"
@@ -28,7 +28,11 @@ class Focal(Loss):
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
         """-(1 - p)^gamma log p at the label."""
-        log_p = logits.log_softmax(1)
-        # At p = 1 the derivative of a power below 1 is infinite.
-        wrong = -log_p.expm1().clamp(max=-torch.finfo(log_p.dtype).tiny)
-        return gather_labels(-(wrong**self.gamma) * log_p, targets)
+        return gather_labels(focus(logits.log_softmax(1), self.gamma), targets)
+
+
+def focus(log_p: Tensor, gamma: float) -> Tensor:
+    """-(1 - p)^gamma log p of log p <= 0, element by element."""
+    # At p = 1 the derivative of a power below 1 is infinite.
+    wrong = -log_p.expm1().clamp(max=-torch.finfo(log_p.dtype).tiny)
+    return -(wrong**gamma) * log_p

@@ -27,7 +27,7 @@ class GLMC(NetworkLoss):
 
     z are the network's logits, which are tested; the head h, projector g and predictor p, all linear, belong to this
     loss. The regularizer sees z of the MixUp view. ``loss=glmc`` sets ``aug.second``, which reads the second batch, in
-    one view where the code has two. Both mixed batches pass the network at once.
+    one view where the code has two.
 
     Args:
         class_counts: training images of each class, at least 1 each, (C,).
@@ -35,6 +35,8 @@ class GLMC(NetworkLoss):
         power: of the class weights, at least 0.
         consistency: weight of S, at least 0.
         dim: of projections, at least 1.
+        joint: False passes the mixed batches through the network one after the other, as the code does: each has
+            statistics of batch normalisation of its own. True passes both at once.
     """
 
     paper: ClassVar[str] = "GLMC (Du et al., CVPR 2023)"
@@ -51,9 +53,10 @@ class GLMC(NetworkLoss):
         power: NonNegative = 1.2,
         consistency: NonNegative = 4.0,
         dim: Count = 128,
+        joint: bool = False,
     ):
         super().__init__()
-        self.consistency, self.progress = consistency, 0.0
+        self.consistency, self.joint, self.progress = consistency, joint, 0.0
         weight = check_class_counts(class_counts).double() ** -power
         self.register_buffer("class_weight", (weight / weight.mean()).float(), persistent=False)
         self.head = nn.Linear(feature_dim, len(weight))
@@ -72,7 +75,7 @@ class GLMC(NetworkLoss):
             raise CarltError("loss=glmc mixes each batch with a second one by itself: choose an aug that does not mix")
 
     def compute_loss(self, network: nn.Module, step: StepInput) -> StepOutput:
-        """Mix the batch with the second one in both ways; both pass the network together."""
+        """Mix the batch with the second one in both ways."""
         if step.contrast is None or step.second is None:
             raise CarltError("GLMC mixes two batches: leave aug.second as loss=glmc sets it")
         others, labels = step.second
@@ -80,7 +83,9 @@ class GLMC(NetworkLoss):
         rows, columns = random_box(others.shape[-2], others.shape[-1], lam)
         cut = step.contrast[0].clone()
         cut[..., rows, columns] = others[..., rows, columns]
-        seen = extract_features(network, torch.cat([torch.lerp(others, step.images, float(lam)), cut]))
+        views = [torch.lerp(others, step.images, float(lam)), cut]
+        passes = [torch.cat(views)] if self.joint else views
+        seen = torch.cat([extract_features(network, images) for images in passes])
         targets = soft_labels(step.labels, labels, lam, len(self.class_weight))
         logits, projections = get_classifier(network)(seen), self.projector(seen)
         pairs = (part.unflatten(0, (2, -1)) for part in (self.head(seen), logits, projections))

@@ -20,7 +20,7 @@ class LabelAwareSmoothing(Loss):
         class_counts: training images of each class, at least 1 each, (C,).
         head, tail: smoothing of the largest and the smallest class, in [0, 1]; all classes have ``head`` where they
             are equally large. The paper: 0.4 and 0.1 for CIFAR100-LT, 0.3 and 0 for large sets.
-        weighting: ``effective_number_beta`` and ``drw_start``, see ``Loss``.
+        weighting: ``effective_number_beta``, ``drw_start`` and ``divide_by``, see ``Loss``.
     """
 
     paper: ClassVar[str] = "Label-aware smoothing, of MiSLAS (Zhong et al., CVPR 2021)"

@@ -15,7 +15,7 @@ class LabelSmoothing(Loss):
     Args:
         class_counts: training images of each class (C,).
         smoothing: e, in [0, 1]; 0.1 is usual, and 0.98 is label over-smoothing (LOS, Sun et al., ICLR 2025).
-        weighting: ``effective_number_beta`` and ``drw_start``, see ``Loss``.
+        weighting: ``effective_number_beta``, ``drw_start`` and ``divide_by``, see ``Loss``.
     """
 
     paper: ClassVar[str] = "Label smoothing (Szegedy et al., CVPR 2016)"

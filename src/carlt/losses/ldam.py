@@ -20,7 +20,8 @@ class LDAM(Loss):
         class_counts: training images of each class, at least 1 each, (C,).
         scale: of the classifier's cosines, more than 0.
         max_margin: of the rarest class, at least 0, in cosines.
-        weighting: ``effective_number_beta`` and ``drw_start``, see ``Loss``; LDAM-DRW is 0.9999 from 0.8.
+        weighting: ``effective_number_beta``, ``drw_start`` and ``divide_by``, see ``Loss``; LDAM-DRW is
+            0.9999 from 0.8.
     """
 
     paper: ClassVar[str] = "LDAM (Cao et al., NeurIPS 2019)"

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from carlt.functional.prior import logit_adjustment
-from carlt.losses.base import Loss, gather_labels
+from carlt.losses.base import DivideBy, Loss, gather_labels
 from carlt.ranges import Finite, Share, checked
 
 
@@ -21,7 +21,7 @@ class LogitAdjusted(Loss):
     Args:
         class_counts: training images of each class, at least 1 each, (C,).
         tau: strength; 1 is consistent for the balanced error, 0 is plain cross-entropy.
-        weighting: ``effective_number_beta`` and ``drw_start``, see ``Loss``.
+        weighting: ``effective_number_beta``, ``drw_start`` and ``divide_by``, see ``Loss``.
     """
 
     paper: ClassVar[str] = "Logit adjustment (Menon et al., ICLR 2021)"
@@ -45,6 +45,11 @@ class BalancedSoftmax(LogitAdjusted):
 
     @checked
     def __init__(
-        self, class_counts: Sequence[int] | Tensor, effective_number_beta: Share = 0.0, drw_start: Share = 0.0
+        self,
+        class_counts: Sequence[int] | Tensor,
+        effective_number_beta: Share = 0.0,
+        drw_start: Share = 0.0,
+        divide_by: DivideBy = "weights",
     ):
-        super().__init__(class_counts, tau=1.0, effective_number_beta=effective_number_beta, drw_start=drw_start)
+        weighting: dict[str, Any] = {"drw_start": drw_start, "divide_by": divide_by}
+        super().__init__(class_counts, tau=1.0, effective_number_beta=effective_number_beta, **weighting)

@@ -37,7 +37,7 @@ class PaCo(NetworkLoss):
         temperature: of similarities between samples, positive; 0.05 for CIFAR100-LT, 0.2 for the large sets.
         queue: number of keys, at least 1; 1024 for CIFAR100-LT, 8192 for the large sets.
         momentum: of the momentum encoder, in [0, 1).
-        dim: of the keys; 64 for CIFAR100-LT, 128 for the large sets.
+        dim: of the keys; 32 for CIFAR100-LT, 128 for the large sets.
     """
 
     paper: ClassVar[str] = "PaCo, parametric contrastive learning (Cui et al., ICCV 2021)"
@@ -59,7 +59,7 @@ class PaCo(NetworkLoss):
         temperature: Positive = 0.05,
         queue: Count = 1024,
         momentum: ShareBelowOne = 0.999,
-        dim: Count = 64,
+        dim: Count = 32,
     ):
         super().__init__()
         self.alpha, self.temperature, self.momentum = alpha, temperature, momentum

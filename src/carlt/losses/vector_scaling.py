@@ -17,7 +17,7 @@ class VectorScaling(Loss):
         class_counts: training images of each class, at least 1 each, (C,).
         gamma: of the scaling, at least 0; at 0 this is logit adjustment. The paper tunes both for each data set.
         tau: of the shift.
-        weighting: ``effective_number_beta`` and ``drw_start``, see ``Loss``.
+        weighting: ``effective_number_beta``, ``drw_start`` and ``divide_by``, see ``Loss``.
     """
 
     paper: ClassVar[str] = "Vector scaling, VS (Kini et al., NeurIPS 2021)"

@@ -6,6 +6,11 @@ import torch
 from torch import Tensor, nn
 
 
+def reduced(channels: int, experts: int, share: float) -> int:
+    """Channels of an expert's own stages: all of them for one expert, the given share for several."""
+    return channels if experts == 1 else max(1, round(channels * share))
+
+
 class Branches(nn.ModuleList):
     """Private stages side by side: maps (N, D, H, W) to the branches' maps, channels joined, (N, E * D', H', W')."""
 

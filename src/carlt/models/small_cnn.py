@@ -5,16 +5,16 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from carlt.models.classifier import make_classifier
-from carlt.models.experts import Branches
+from carlt.models.experts import Branches, reduced
 from carlt.models.weights import load_weights
-from carlt.ranges import Count, Positive, checked
+from carlt.ranges import Count, Positive, PositiveShare, checked
 
 
 class SmallCNN(nn.Module):
     """Four convolutions and a linear classifier: images (N, in_channels, H, W), H and W >= 2, to logits (N, C).
 
-    With ``experts`` above 1 there are so many copies of the last two convolutions and the classifier; the logits are
-    their mean.
+    With ``experts`` above 1 there are so many copies of the last two convolutions and the classifier, each with
+    the share ``expert_width``, in (0, 1], of their channels; the logits are their mean.
     """
 
     native_size: ClassVar[int] = 32
@@ -29,17 +29,23 @@ class SmallCNN(nn.Module):
         weights: str | None = None,
         cosine_scale: Positive | None = None,
         experts: Count = 1,
+        expert_width: PositiveShare = 1.0,
     ):
         super().__init__()
+        late = reduced(2 * width, experts, expert_width)
         self.features = nn.Sequential(
             _block(in_channels, width),
             _block(width, width),
             nn.MaxPool2d(2),
-            *(_late(width) if experts == 1 else [Branches(nn.Sequential(*_late(width)) for _ in range(experts))]),
+            *(
+                _late(width, late)
+                if experts == 1
+                else [Branches(nn.Sequential(*_late(width, late)) for _ in range(experts))]
+            ),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )
-        self.classifier = make_classifier(2 * width, num_classes, cosine_scale, experts)
+        self.classifier = make_classifier(late, num_classes, cosine_scale, experts)
         load_weights(self, weights)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -50,8 +56,8 @@ class SmallCNN(nn.Module):
         return {"features": r"^features\.(\d+)"}
 
 
-def _late(width: int) -> list[nn.Module]:
-    return [_block(width, 2 * width), _block(2 * width, 2 * width)]
+def _late(inputs: int, outputs: int) -> list[nn.Module]:
+    return [_block(inputs, outputs), _block(outputs, outputs)]
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:

@@ -11,9 +11,9 @@ from torch import nn
 from carlt.errors import CarltError
 from carlt.models.adapters import Adapter, add_adapter
 from carlt.models.classifier import get_classifier, make_classifier
-from carlt.models.experts import Branches
+from carlt.models.experts import Branches, reduced
 from carlt.models.weights import Weights, load_weights, set_normalisation
-from carlt.ranges import Count, Positive, ShareBelowOne, checked
+from carlt.ranges import Count, Positive, PositiveShare, ShareBelowOne, checked
 
 SCHEMES = ("hf-hub:", "hf_hub:", "local-dir:")
 """Beginnings of names by which timm loads a model's config and weights from elsewhere."""
@@ -30,6 +30,7 @@ def timm_model(
     drop_path_rate: ShareBelowOne = 0.0,
     cosine_scale: Positive | None = None,
     experts: Count = 1,
+    expert_width: PositiveShare = 1.0,
     adapter: Adapter | None = None,
     adapter_dim: Count | None = None,
 ) -> nn.Module:
@@ -47,6 +48,7 @@ def timm_model(
             image size, and converts those of other libraries that it knows, e.g. the image tower of OpenCLIP.
         cosine_scale: makes the classifier a cosine one with this scale.
         experts: number of copies of layer3, layer4 and the classifier; only ResNets can be divided so.
+        expert_width: share of the channels that several experts' own layers keep, in (0, 1]; 0.75 in RIDE's code.
         adapter: train few weights and the classifier only (``carlt.models.adapters``); ``adapter_dim``: their rank.
 
     Raises:
@@ -62,6 +64,8 @@ def timm_model(
     options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
     if drop_path_rate:
         options["drop_path_rate"] = drop_path_rate
+    if experts > 1:
+        options |= _reduced_channels(name, experts, expert_width, pretrained)
     try:
         network, *others = (_create(name, pretrained, image_size, options) for _ in range(experts))
     except (RuntimeError, OSError, ValueError, TypeError, AssertionError) as error:
@@ -133,6 +137,25 @@ def _divide(network: Any, owners: list[Any], name: str) -> None:
         )
     branches = Branches(nn.Sequential(owner.layer3, owner.layer4) for owner in owners)
     network.layer3, network.layer4 = nn.Identity(), branches
+
+
+def _reduced_channels(name: str, experts: int, share: float, pretrained: bool) -> dict[str, Any]:
+    """timm's ``channels`` of a ResNet whose layer3 and layer4 keep a share of theirs; nothing for other networks."""
+    import timm
+
+    with torch.device("meta"):
+        whole: Any = timm.create_model(name)
+    if share == 1 or not all(hasattr(whole, layer) for layer in ("layer3", "layer4")):
+        return {}
+    if pretrained:
+        raise CarltError(
+            f"model.pretrained=true: timm's weights are for whole experts, not for model.expert_width={share}; give "
+            "model.expert_width=1"
+        )
+    expansion = whole.layer1[0].expansion
+    width = {info["module"]: info["num_chs"] // expansion for info in whole.feature_info}
+    late = (reduced(width[layer], experts, share) for layer in ("layer3", "layer4"))
+    return {"channels": (width["layer1"], width["layer2"], *late)}
 
 
 def _replace(network: nn.Module, linear: nn.Module, scale: float | None, experts: int) -> None:

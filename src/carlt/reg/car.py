@@ -28,6 +28,8 @@ class CAR(nn.Module):
     In training mode each call updates ``confusion``; in eval mode no state changes and the result is the weighted norm
     of the estimate as it stands. A batch with non-finite logits changes nothing but the counters and costs zero.
     With torch.distributed, the batch is that of all ranks, and gradients are those that DDP's mean makes right.
+    Under gradient accumulation every micro-batch is a batch: each enters the estimate by itself, and an optimizer step
+    of k of them multiplies the history by beta^k. ``beta ** (1 / k)`` gives it the memory of one batch per step.
 
     >>> car = CAR(class_counts=[500, 120, 30, 5], weight=0.5)
     >>> logits = torch.tensor([[2.0, 1.0, 0.0, 0.0], [2.0, 0.0, 0.0, 0.0]], requires_grad=True)

@@ -8,6 +8,7 @@ CHANGE_NO_NUMBER = (
     "run_hash",
     "data_sha256",
     "compute_ms",
+    "defaults",
     "objective",
     "launcher",
     "logger",

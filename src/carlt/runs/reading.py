@@ -16,6 +16,7 @@ import numpy as np
 from carlt.errors import CarltError
 from carlt.runs import paths
 from carlt.runs.config_file import read_config
+from carlt.runs.defaults import with_old_defaults
 from carlt.runs.record import ClassResult, read_per_class
 from carlt.runs.text import printable
 
@@ -121,7 +122,7 @@ def read_run(folder: Path) -> Run:
         CarltError: a file is missing or damaged; the message names it in a few words.
     """
     result = _read_result(folder)
-    run = Run(folder, _dotted(read_config(folder)), result)
+    run = Run(folder, _dotted(with_old_defaults(read_config(folder))), result)
     stored, recorded = run.config.get("run_hash"), result.get("run_hash")  # early records have none in the config
     if stored and recorded and stored != str(recorded):
         raise CarltError(

@@ -1,6 +1,6 @@
 """Samplers: rules that order the images of an epoch."""
 
-from typing import Annotated, ClassVar, Protocol
+from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,6 +17,13 @@ class Sampler(Protocol):
     def order(self, targets: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
         """Indices (N,) of one epoch's images, a function of ``targets`` (N,), ``epoch`` and ``generator`` alone."""
         ...
+
+
+@runtime_checkable
+class ShufflesBatches(Protocol):
+    """A sampler whose order is shuffled within each batch, where ``shuffles_batches`` is True."""
+
+    shuffles_batches: bool
 
 
 class Instance:
@@ -105,13 +112,18 @@ class ClassAware:
 
     So every class has equally many draws per epoch (up to one group), and an image comes again only after all others of
     its class (Shen et al., ECCV 2016, section 2.2). N draws per epoch.
+
+    Args:
+        per_class: images of a class in a row.
+        shuffle: the images within each batch, as the released code of cRT does. Without it neighbours are of one class,
+            and mixing that pairs neighbours (torchvision's) mixes mostly within classes.
     """
 
     paper: ClassVar[str] = "Class-aware sampling (Shen et al., ECCV 2016)"
 
     @checked
-    def __init__(self, per_class: Count = 4):
-        self.per_class = per_class
+    def __init__(self, per_class: Count = 4, shuffle: bool = True):
+        self.per_class, self.shuffles_batches = per_class, shuffle
 
     def order(self, targets: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
         """Images in groups of ``per_class``."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from carlt.functional.seeds import derive_seed
-from carlt.samplers.rules import Sampler
+from carlt.samplers.rules import Sampler, ShufflesBatches
 
 
 class BatchSchedule:
@@ -36,5 +36,9 @@ class BatchSchedule:
         """Index batches ``start``, ``start + 1``, ... of ``epoch`` for this rank."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
         order = self.sampler.order(self.targets, epoch, generator)
-        for batch in order.split(self.batch_size * self.world_size)[start : len(self)]:
+        shuffle = isinstance(self.sampler, ShufflesBatches) and self.sampler.shuffles_batches
+        for step, batch in enumerate(order.split(self.batch_size * self.world_size)[start : len(self)], start):
+            if shuffle:
+                generator.manual_seed(derive_seed(self.seed, epoch, step))
+                batch = batch[torch.randperm(len(batch), generator=generator)]
             yield batch[self.rank :: self.world_size]

@@ -16,14 +16,21 @@ LinearHead = nn.Linear | CosineClassifier
 
 
 class Stage(ABC):
-    """Takes a trained network and returns the one to train: frozen features, another classifier."""
+    """Takes a trained network and returns the one to train: frozen features, another classifier.
+
+    Args:
+        updates_statistics: whether batch normalisation is in training mode: it normalises by the batch, and its running
+            means and variances follow the new sampling, as in the released code of every stage but MiSLAS's on CIFAR10.
+            Its scale and shift never change.
+    """
 
     paper: ClassVar[str]
     """The method and where it is from, for tables."""
-    updates_statistics: ClassVar[bool] = False
-    """Whether batch normalisation still updates means and variances; its scale and shift never change."""
     classifiers: ClassVar[tuple[type[nn.Module], ...]] = (nn.Linear, CosineClassifier)
     """The kinds of classifier that it can start from."""
+
+    def __init__(self, updates_statistics: bool = True):
+        self.updates_statistics = updates_statistics
 
     @abstractmethod
     def replace_classifier(self, trained: Any) -> nn.Module:
@@ -47,11 +54,11 @@ class Stage(ABC):
 class FrozenBackbone(nn.Module):
     """``classifier`` on the features of ``backbone``, which is never trained: images (N, channels, H, W) to (N, C).
 
-    The backbone stays in eval mode, so that neither statistics nor dropout move; with ``updates_statistics`` its batch
-    normalisation alone is in training mode. A classifier's ``after_step`` is called after each step.
+    The backbone stays in eval mode, without dropout; with ``updates_statistics`` its batch normalisation alone is in
+    training mode. The classifier may have an ``after_step`` and ``lr_factors`` (``carlt.protocols``).
     """
 
-    def __init__(self, backbone: nn.Module, classifier: nn.Module, updates_statistics: bool = False):
+    def __init__(self, backbone: nn.Module, classifier: nn.Module, updates_statistics: bool):
         super().__init__()
         self.backbone, self.classifier, self.updates_statistics = backbone, classifier, updates_statistics
         self.train()
@@ -73,10 +80,10 @@ class FrozenBackbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.classifier(self.features(images))
 
-    def after_step(self) -> None:
+    def after_step(self, last_of_epoch: bool) -> None:
         """Pass the call on to the classifier."""
         if isinstance(self.classifier, ActsAfterStep):
-            self.classifier.after_step()
+            self.classifier.after_step(last_of_epoch)
 
 
 def new_classifier(trained: LinearHead | ExpertHeads) -> nn.Module:

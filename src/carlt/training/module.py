@@ -187,7 +187,7 @@ class LongTailClassifier(L.LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
         if isinstance(self.model, ActsAfterStep):
-            self.model.after_step()
+            self.model.after_step(bool(self.trainer.is_last_batch))
         if self.average is not None:
             self.average.update_parameters(self.model)
 

@@ -8,6 +8,7 @@ from torch import nn, optim
 from torch.optim.lr_scheduler import LambdaLR
 
 from carlt.errors import CarltError
+from carlt.protocols import ScalesLearningRate
 from carlt.ranges import NonNegative, Positive, PositiveShare, Share, ShareBelowOne, checked
 
 
@@ -18,11 +19,12 @@ def lr_factor(
     warmup_epochs: float = 0.0,
     milestones: Sequence[float] = (),
     floor: float = 0.0,
+    gamma: float = 0.1,
 ) -> float:
     """The multiple of the learning rate at ``epoch`` (fractional) of ``epochs``, in [0, 1].
 
     Linear from 0 over ``warmup_epochs``; then ``constant``, ``cosine`` from 1 down to ``floor`` (Loshchilov & Hutter,
-    ICLR 2017, eq. 5), or ``multistep``: x 0.1 from each of ``milestones`` (fractions of ``epochs``) on.
+    ICLR 2017, eq. 5), or ``multistep``: x ``gamma`` from each of ``milestones`` (fractions of ``epochs``) on.
     """
     if epoch < warmup_epochs:
         return epoch / warmup_epochs
@@ -31,7 +33,7 @@ def lr_factor(
         return floor + (1 - floor) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
     if schedule == "multistep":
         # Milestones are fractions, so a shortened run keeps its shape; the epsilon because 0.8 * 200 rounds above 160.
-        return 0.1 ** sum(epoch >= milestone * epochs - 1e-6 for milestone in milestones)
+        return gamma ** sum(epoch >= milestone * epochs - 1e-6 for milestone in milestones)
     return 1.0
 
 
@@ -44,11 +46,14 @@ class Optim:
     Args:
         lr: peak learning rate, for the global batch; it is never scaled automatically.
         weight_decay: of weights with two or more dimensions, and of the others too unless ``decay_all`` is False.
-        schedule, warmup_epochs, milestones, min_lr: see ``lr_factor``; ``min_lr`` is the cosine's last value.
+        schedule, warmup_epochs, milestones, gamma, min_lr: see ``lr_factor``; ``min_lr`` is the cosine's last value.
+            LDAM-DRW, RIDE, VS and CMO have gamma 0.01 on CIFAR-LT; MiSLAS and ConCutMix have 0.1.
         layer_decay: factor on the learning rate for each layer below the classifier (BEiT, ICLR 2022); for
             fine-tuning, 0.65 to 0.85 is usual. Layers are those of timm's ``group_matcher``.
         ema_decay: of the running mean of the weights that is evaluated in place of the last weights; 0.9999
             is usual. It begins smaller: the decay of step t is min(ema_decay, 1 - (1 + t)^(-2/3)). None: no mean.
+
+    A part of the network with its own rate is a ``carlt.protocols.ScalesLearningRate``.
     """
 
     @checked
@@ -59,6 +64,7 @@ class Optim:
         schedule: Literal["constant", "cosine", "multistep"] = "cosine",
         warmup_epochs: NonNegative = 0.0,
         milestones: Sequence[Share] = (0.8, 0.9),
+        gamma: PositiveShare = 0.1,
         min_lr: NonNegative = 0.0,
         decay_all: bool = True,
         layer_decay: PositiveShare = 1.0,
@@ -69,6 +75,7 @@ class Optim:
         self.layer_decay, self.ema_decay = layer_decay, ema_decay
         self.lr, self.weight_decay, self.decay_all = lr, weight_decay, decay_all
         self.schedule, self.warmup_epochs, self.milestones, self.min_lr = schedule, warmup_epochs, milestones, min_lr
+        self.gamma = gamma
 
     def optimizer(self, groups: list[dict[str, Any]]) -> optim.Optimizer:
         """The optimizer over parameter ``groups``."""
@@ -77,6 +84,9 @@ class Optim:
     def configure(self, network: nn.Module, epochs: int, steps_per_epoch: int) -> dict[str, Any]:
         """What ``LightningModule.configure_optimizers`` returns."""
         scales = layer_scales(network, self.layer_decay)
+        for part in network.modules():
+            if isinstance(part, ScalesLearningRate):
+                scales |= {id(p): scales.get(id(p), 1.0) * factor for p, factor in part.lr_factors().items()}
         groups = parameter_groups(network, self.weight_decay, self.decay_all, scales)
         optimizer = self.optimizer([{**group, "lr": self.lr * group["lr"]} for group in groups])
         scheduler = LambdaLR(optimizer, self._factor(epochs, steps_per_epoch))
@@ -86,7 +96,9 @@ class Optim:
         def factor(step: int) -> float:
             # step + 1 in warm-up, so that the first step has a positive rate.
             epoch = (step + (step < self.warmup_epochs * steps_per_epoch)) / steps_per_epoch
-            return lr_factor(epoch, epochs, self.schedule, self.warmup_epochs, self.milestones, self.min_lr / self.lr)
+            return lr_factor(
+                epoch, epochs, self.schedule, self.warmup_epochs, self.milestones, self.min_lr / self.lr, self.gamma
+            )
 
         return factor
 

@@ -1,0 +1,56 @@
+"""Which recipe a command line takes, and choices that do not fit the recipe's optimizer and learning rate."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from carlt.config.compose import compose_config
+
+FINE_TUNING = "recipe=finetune_${family}"
+"""The recipe of a command line with pretrained weights that names none."""
+
+Given = Mapping[str, list[Any]]
+"""The keys of a command line with their values, several in a sweep."""
+
+
+def implied_recipe(given: Given) -> list[str]:
+    """The recipe that pretrained weights imply where a command line leaves it open, as its override; none otherwise.
+
+    A file of weights may be of any training, so only for one's own images, which have no published recipe, it implies
+    fine-tuning.
+    """
+    if {"recipe", "preset"} & given.keys():
+        return []
+    if None not in given.get("model.adapter", [None]):
+        return [ADAPTING]
+    own_weights = given.get("data") == ["image_folder"] and None not in given.get("model.weights", [None])
+    pretrained = set(given.get("model.pretrained", [])) == {True}
+    return [FINE_TUNING] if own_weights or pretrained else []
+
+
+def family_problems(given: Given) -> Iterator[str]:
+    """``model=timm`` stands for every network of timm, so its family has to be given: it chooses the recipe."""
+    if "timm" in given.get("model", []) and not {"family", "recipe"} & given.keys():
+        yield (
+            "model=timm: add family=cnn (ResNets: SGD and its recipe) or family=vit (transformers, ConvNeXt: AdamW and "
+            "its recipe)"
+        )
+
+
+def optimizer_problems(config_name: str, given: Given, groups: Sequence[str]) -> Iterator[str]:
+    """Another optimizer than that of the recipe, preset or stage, at the learning rate that they have for their own.
+
+    Args:
+        groups: the command line's choices of options, ``group=option``.
+    """
+    if "optim" not in given or "optim.lr" in given:
+        return
+    others = [word for word in groups if not word.startswith("optim=")]
+    recipe = compose_config(config_name, others).optim
+    for name in given["optim"]:
+        chosen = compose_config(config_name, [*others, f"optim={name}"]).optim
+        if chosen._target_ != recipe._target_ and chosen.lr == recipe.lr:
+            own = str(recipe._target_).rpartition(".")[2]
+            yield (
+                f"optim={name}: the learning rate {chosen.lr} that it would have is for {own}; add optim.lr=<rate>, or "
+                "choose a recipe for this optimizer with recipe=<name>"
+            )
