@@ -14,6 +14,7 @@ from carlt.config.targets import parameters_of
 from carlt.errors import CarltError
 from carlt.losses.step import StepInput
 from carlt.models.classifier import feature_dim
+from carlt.samplers import PowerLaw
 
 GROUPS = sorted(folder.name for folder in conf_dir().iterdir() if folder.is_dir() and folder.name != "preset")
 # Options that need another choice beside them.
@@ -129,6 +130,19 @@ def test_the_combination_of_the_paper_takes_concutmix_recipe() -> None:
     assert config.aug.relabel._target_ == "carlt.aug.SemanticLabels"
 
 
+def test_cmo_pastes_from_all_classes_alike() -> None:
+    """The released code weighs each image by 1 / n_c, which draws the classes alike."""
+    paste = build(compose("aug=cmo"), "aug.paste")
+    assert (paste.probability, paste.first, paste.until) == (0.5, 4, 57)
+    counts = torch.tensor([90, 9, 1])
+    targets = torch.arange(3).repeat_interleave(counts)
+    image_weight = 1.0 / counts[targets]
+    expected = torch.zeros(3).index_add(0, targets, image_weight / image_weight.sum())
+    rule, generator = PowerLaw(paste.power), torch.Generator().manual_seed(0)
+    drawn = torch.cat([targets[rule.order(targets, 0, generator)] for _ in range(200)]).bincount(minlength=3)
+    torch.testing.assert_close(drawn / drawn.sum(), expected, atol=0.01, rtol=0)
+
+
 def test_the_paper_fine_tunes_for_100_epochs() -> None:
     config = compose("data=imagenet_lt", "model=vit_small", "recipe=finetune_vit")
     assert (config.trainer.max_epochs, config.optim.lr) == (100, 5e-5)
@@ -220,6 +234,7 @@ def test_cifar_resnets_follow_ldam() -> None:
         ("model=resnet50 recipe=finetune_vit optim=sgd", r"^optim=sgd: the learning rate 5e-05 .* is for AdamW"),
         ("preset=main/cifar100_lt_ce optim=sgd", r"^optim=sgd: the learning rate 0\.0005 .* is for AdamW"),
         ("optim=sgd,adamw", r"^optim=adamw: the learning rate 0\.1 .* is for SGD"),
+        ("data=cifar100_lt model=vit_tiny,resnet32 optim=adamw", r"^optim=adamw: the learning rate 0\.1 .* is for SGD"),
         ("model=timm model.name=test_vit", r"^model=timm: add family=cnn .* or family=vit"),
         ("model=resnet32,timm model.name=test_vit", r"^model=timm: add family=cnn"),
     ],

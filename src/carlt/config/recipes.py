@@ -1,5 +1,6 @@
 """Which recipe a command line takes, and choices that do not fit the recipe's optimizer and learning rate."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,9 @@ from carlt.config.compose import compose_config
 
 FINE_TUNING = "recipe=finetune_${family}"
 """The recipe of a command line with pretrained weights that names none."""
+
+DECIDE = ("data", "model", "family", "recipe", "preset", "stage")
+"""Groups that decide the optimizer and its learning rate."""
 
 Given = Mapping[str, list[Any]]
 """The keys of a command line with their values, several in a sweep."""
@@ -40,17 +44,22 @@ def optimizer_problems(config_name: str, given: Given, groups: Sequence[str]) ->
     """Another optimizer than that of the recipe, preset or stage, at the learning rate that they have for their own.
 
     Args:
-        groups: the command line's choices of options, ``group=option``.
+        groups: the command line's choices of options, ``group=option``; of a sweep the first ones.
     """
     if "optim" not in given or "optim.lr" in given:
         return
-    others = [word for word in groups if not word.startswith("optim=")]
-    recipe = compose_config(config_name, others).optim
-    for name in given["optim"]:
-        chosen = compose_config(config_name, [*others, f"optim={name}"]).optim
-        if chosen._target_ != recipe._target_ and chosen.lr == recipe.lr:
-            own = str(recipe._target_).rpartition(".")[2]
-            yield (
-                f"optim={name}: the learning rate {chosen.lr} that it would have is for {own}; add optim.lr=<rate>, or "
-                "choose a recipe for this optimizer with recipe=<name>"
-            )
+    swept = [key for key in DECIDE if len(given.get(key, [])) > 1]
+    others = [word for word in groups if word.partition("=")[0] not in (*swept, "optim")]
+    for values in itertools.product(*(given[key] for key in swept)):
+        words = others + [
+            f"{key}={'null' if value is None else value}" for key, value in zip(swept, values, strict=True)
+        ]
+        recipe = compose_config(config_name, words).optim
+        for name in given["optim"]:
+            chosen = compose_config(config_name, [*words, f"optim={name}"]).optim
+            if chosen._target_ != recipe._target_ and chosen.lr == recipe.lr:
+                own = str(recipe._target_).rpartition(".")[2]
+                yield (
+                    f"optim={name}: the learning rate {chosen.lr} that it would have is for {own}; add optim.lr=<rate>,"
+                    " or choose a recipe for this optimizer with recipe=<name>"
+                )

@@ -125,7 +125,7 @@ def check_same(folder: Path, identity: str, data_checksum: str) -> None:
         return
     # The folder is this sweep's own, so its classes are those of this command.
     if run_hash(load_config(folder, trust=True), data_checksum) != identity:
-        raise CarltError(f"{folder} was made or resumed with other values; move it away, and this job starts anew")
+        raise CarltError(f"{folder} was resumed with other values; move it away, and this job starts anew")
 
 
 def check_objectives(objectives: Sequence[str], data: Any) -> None:
