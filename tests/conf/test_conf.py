@@ -286,7 +286,7 @@ def test_pretrained_weights_choose_the_fine_tuning_recipe(words: str, recipe: st
     [
         ("model=clip_vit_base model.pretrained=true model.adapter=adaptformer", "adapter", "SGD"),
         ("model=vit_tiny model.weights=there.pt model.adapter=lora", "adapter", "SGD"),
-        ("model=vit_tiny model.pretrained=true model.adapter=lora optim=adamw", "adapter", "AdamW"),
+        ("model=vit_tiny model.pretrained=true model.adapter=lora optim=adamw optim.lr=1e-3", "adapter", "AdamW"),
         ("model=vit_tiny model.pretrained=true model.adapter=lora recipe=finetune_vit", "finetune_vit", "AdamW"),
         ("preset=lift/imagenet_lt_car", "adapter", "SGD"),
     ],

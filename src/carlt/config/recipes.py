@@ -9,6 +9,9 @@ from carlt.config.compose import compose_config
 FINE_TUNING = "recipe=finetune_${family}"
 """The recipe of a command line with pretrained weights that names none."""
 
+ADAPTING = "recipe=adapter"
+"""The same where an adapter is trained."""
+
 DECIDE = ("data", "model", "family", "recipe", "preset", "stage")
 """Groups that decide the optimizer and its learning rate."""
 
@@ -17,7 +20,7 @@ Given = Mapping[str, list[Any]]
 
 
 def implied_recipe(given: Given) -> list[str]:
-    """The recipe that pretrained weights imply where a command line leaves it open, as its override; none otherwise.
+    """The recipe that pretrained weights or an adapter imply where a command line leaves it open, as its override.
 
     A file of weights may be of any training, so only for one's own images, which have no published recipe, it implies
     fine-tuning.
