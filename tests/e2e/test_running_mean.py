@@ -53,7 +53,11 @@ def test_a_second_stage_begins_with_the_mean(folder: Path, tmp_path: Path) -> No
     composed = compose_stage("train", words)
     run_module.run(run_module.config_of_run(composed, composed.hydra), tmp_path / "stage")
     mean = {name: value for name, value in weights(folder, "average.module.").items() if name.startswith("features")}
-    assert same(weights(tmp_path / "stage", "model.backbone."), mean)
+    given = weights(tmp_path / "stage", "model.backbone.")
+    statistics = [name for name in mean if name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+    for name in statistics:  # cRT's batch norm goes on learning them, as released
+        del mean[name], given[name]
+    assert same(given, mean)
 
 
 def test_car_s_gap_is_of_the_network_that_car_follows(folder: Path) -> None:

@@ -176,7 +176,7 @@ def test_classes_without_test_images_are_named_before_the_training() -> None:
     data = SimpleNamespace(splits=splits, name="x", num_classes=2, image_size=8)
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
     of = SimpleNamespace(datamodule=data, strategy=strategy, world_size=1, precision="32-true", loggers=[])
-    module = SimpleNamespace(parameters=lambda: [], model=None, loss=None, reg=None)
+    module = SimpleNamespace(parameters=lambda: [], model=None, loss=None, reg=None, average=None)
     lines = list(run_header(of, module))  # type: ignore[arg-type]
     assert lines[1] == "note     1 class has no test images: b"
 
