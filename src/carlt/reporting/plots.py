@@ -174,7 +174,11 @@ def curves(run_dir: Path) -> Path:
             "val/few": "few-shot",
             "val/worst_class": "worst class",
         },
-        "CAR": {"car/spectral_norm": "spectral norm", "car/ema_gap": "EMA gap"},
+        "CAR": {
+            "car/spectral_norm": "spectral norm",
+            "car/ema_gap": "EMA gap",
+            "gradient/ratio": "gradient, to the loss's",
+        },
     }
     known = set(rows[0]) if rows else set()
     panels = {title: lines for title, lines in panels.items() if known & set(lines)}

@@ -31,6 +31,8 @@ CURVES: dict[str, dict[str, list[Any]]] = {
         "Gap between estimate and truth": ["car/ema_gap"],
         "Share of a step's time": ["car/time_share"],
         "Steps left out": ["car/skipped_steps"],
+        "Gradient, to the loss's": ["gradient/ratio"],
+        "Share of the gradient to few": ["gradient/penalty_few"],
     },
     "Training": {
         "Loss": ["train/loss"],

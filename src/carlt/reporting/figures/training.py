@@ -1,4 +1,4 @@
-"""Curves over the epochs: loss, accuracy and the worst class, and CAR's norm and gap."""
+"""Curves over the epochs: loss, accuracy and the worst class, CAR's norm and gap, and where its gradient goes."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,13 @@ TRAINING: Panels = {
     "validation, balanced (%)": ("val/balanced_accuracy", 100),
     "validation, worst class (%)": ("val/worst_class", 100),
 }
-CAR: Panels = {"spectral norm": ("car/spectral_norm", 1), "EMA gap": ("car/ema_gap", 1)}
+CAR: Panels = {
+    "spectral norm": ("car/spectral_norm", 1),
+    "EMA gap": ("car/ema_gap", 1),
+    "gradient beside the loss's": ("gradient/ratio", 1),
+    "gradient to few-shot classes (%)": ("gradient/penalty_few", 100),
+    "loss's gradient to few-shot (%)": ("gradient/loss_few", 100),
+}
 
 
 def curves(shown: Shown, name: str) -> Figure | None:
@@ -42,7 +48,8 @@ def car(shown: Shown, name: str) -> Figure | None:
         "What CAR sees",
         "Spectral norm: the largest singular value of CAR's weighted running confusion matrix, which it pushes down. "
         "EMA gap: how far that running estimate is from the confusion of the whole training set, relative to it "
-        "(0 is exact, 1 as far off as no estimate).",
+        "(0 is exact, 1 as far off as no estimate). Gradient beside the loss's: its length at the logits over that of "
+        "the loss's gradient. The last two panels: the share of each gradient that goes to images of few-shot classes.",
     )
 
 

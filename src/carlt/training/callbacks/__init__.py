@@ -3,6 +3,7 @@
 from carlt.training.callbacks.car_diagnostics import CarDiagnostics
 from carlt.training.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, read_checkpoint
 from carlt.training.callbacks.class_accuracy import ClassAccuracy
+from carlt.training.callbacks.gradient_shares import GradientShares
 from carlt.training.callbacks.metrics_csv import MetricsCsv, read_rows
 from carlt.training.callbacks.progress import Progress
 
@@ -11,6 +12,7 @@ __all__ = [
     "CarDiagnostics",
     "Checkpoints",
     "ClassAccuracy",
+    "GradientShares",
     "MetricsCsv",
     "Progress",
     "read_checkpoint",

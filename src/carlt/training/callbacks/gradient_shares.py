@@ -1,0 +1,102 @@
+"""Where the gradients of loss and regularizer go: their shares by many-, medium- and few-shot classes."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from carlt.functional.accuracy import class_groups
+from carlt.losses.base import NetworkLoss
+from carlt.ranges import Count, checked
+
+KEY = "carlt/gradient_shares"
+
+
+class GradientShares(Callback):
+    """Logs how the regularizer's gradient compares with the loss's, both with respect to the logits, each epoch.
+
+    With g_q and h_q the gradients of loss and penalty at the logits of sample q, over the measured batches:
+
+    gradient/loss_<group>    = sum of ||g_q|| over the group's samples / sum of ||g_q||
+    gradient/penalty_<group> = the same of h
+    gradient/ratio           = sum of ||h_q|| / sum of ||g_q||
+    gradient/alignment       = sum of <g_q, h_q> / sqrt(sum of ||g_q||^2 * sum of ||h_q||^2), in [-1, 1]
+
+    A mixed image belongs to the group of its first label. Nothing is logged for ``reg=none``, or for a loss that runs
+    the network itself. A resumed epoch continues its sums.
+
+    Args:
+        every_n_steps: batches between two that are measured.
+    """
+
+    sums: Tensor  # (3, 3): ||g_q|| and ||h_q|| by group; then <g, h>, ||g||^2 and ||h||^2
+
+    @checked
+    def __init__(self, every_n_steps: Count = 10):
+        self.every_n_steps = every_n_steps
+
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        if not hasattr(self, "sums"):
+            self._reset(module)
+        self.sums = self.sums.to(module.device)
+        groups = class_groups(module.class_counts).values()
+        self.group = torch.stack(list(groups)).int().argmax(0).to(module.device)
+        self.hooks, self.of_loss, self.due = [], None, False
+        if not isinstance(module.loss, NetworkLoss):
+            self.hooks = [
+                module.loss.register_forward_hook(self._after_loss),
+                module.reg.register_forward_hook(self._after_penalty),
+            ]
+
+    def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: Any) -> None:
+        self._reset(module)  # Lightning skips this hook where it resumes within an epoch
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+        self.due, self.labels = batch_idx % self.every_n_steps == 0, batch[1]
+
+    def _after_loss(self, _: Any, given: tuple[Tensor, Tensor], loss: Tensor) -> None:
+        self.of_loss = _gradient(loss, given[0]) if self.due else None
+
+    def _after_penalty(self, _: Any, given: tuple[Tensor, Tensor], penalty: Tensor) -> None:
+        if self.of_loss is None or not penalty.requires_grad:
+            return
+        loss, penalty = self.of_loss, _gradient(penalty, given[0])
+        group = self.group[self.labels.to(self.group.device)]
+        for row, gradient in enumerate((loss, penalty)):
+            self.sums[row].index_add_(0, group, torch.linalg.vector_norm(gradient, dim=1))
+        self.sums[2] += torch.stack([(loss * penalty).sum(), loss.square().sum(), penalty.square().sum()])
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
+        loss, penalty, (inner, loss_square, penalty_square) = self._over_ranks(trainer).cpu()
+        if not loss_square * penalty_square > 0:  # nothing was measured, or the penalty is zero
+            return
+        shown = {"ratio": penalty.sum() / loss.sum(), "alignment": inner / (loss_square * penalty_square).sqrt()}
+        for place, name in enumerate(class_groups(module.class_counts)):
+            shown[f"loss_{name}"] = loss[place] / loss.sum()
+            shown[f"penalty_{name}"] = penalty[place] / penalty.sum()
+        module.log_dict({f"gradient/{name}": float(value) for name, value in shown.items()})
+
+    def on_save_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint[KEY] = self._over_ranks(trainer).cpu()
+
+    def on_load_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+        if KEY in checkpoint:  # one rank continues the sum over all ranks
+            self.sums = checkpoint[KEY] * int(trainer.is_global_zero)
+
+    def _reset(self, module: Any) -> None:
+        self.sums = torch.zeros(3, 3, dtype=torch.float32, device=module.device)
+
+    def _over_ranks(self, trainer: L.Trainer) -> Tensor:
+        return trainer.strategy.reduce(self.sums.clone(), reduce_op="sum")
+
+
+def _gradient(value: Tensor, logits: Tensor) -> Tensor:
+    """d value / d logits in float32 or better; the graph stays for the training step."""
+    (gradient,) = torch.autograd.grad(value, logits, retain_graph=True)
+    return gradient.to(torch.promote_types(gradient.dtype, torch.float32))
