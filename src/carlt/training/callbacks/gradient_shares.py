@@ -43,7 +43,8 @@ class GradientShares(Callback):
         self.sums = self.sums.to(module.device)
         groups = class_groups(module.class_counts).values()
         self.group = torch.stack(list(groups)).int().argmax(0).to(module.device)
-        self.hooks, self.of_loss, self.due = [], None, False
+        self.hooks, self.due = [], False
+        self.of_loss: Tensor | None = None
         if not isinstance(module.loss, NetworkLoss):
             self.hooks = [
                 module.loss.register_forward_hook(self._after_loss),
