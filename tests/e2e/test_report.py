@@ -15,6 +15,7 @@ from carlt.runs import paths
 from carlt.runs.record import read_result
 
 FILES = ("report.html", "tables.md", "tables.tex", "tables.csv")
+NUMBERS = ("seeds.csv", "classes.csv")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_a_report_of_real_runs(runs: Path, tmp_path: Path, monkeypatch: pytest.M
     command(monkeypatch, runs, f"out={tmp_path}/out", f"figure={tmp_path}/classes.png")
     out, err = capsys.readouterr()
     assert err == f"left out: {runs / 'killed'} (not finished)\n"
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES + NUMBERS)
     assert out.startswith((tmp_path / "out" / "tables.md").read_text())
     assert out.splitlines()[-1].startswith(f"Page: {tmp_path}/out/report.html")
     assert (tmp_path / "classes.png").read_bytes().startswith(b"\x89PNG")
@@ -50,6 +51,25 @@ def test_a_report_of_real_runs(runs: Path, tmp_path: Path, monkeypatch: pytest.M
                  "The worst class in training and on test", "Left out", "digit 9", str(runs / "reg=car")):  # fmt: skip
         assert part in page
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*")} == before  # the records are read, no more
+
+
+def test_metrics_and_differences_of_the_latex_table(runs: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    words = (runs, f"out={tmp_path}", "metrics=few,ece", "differences=true", "baseline=reg=none")
+    command(monkeypatch, *words)
+    latex = (tmp_path / "tables.tex").read_text()
+    assert " & n & few & ECE" in latex
+    assert "minus" in latex
+
+
+def test_in_a_terminal_the_tables_are_drawn(runs: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(report, "drawings", lambda *_: {})
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    command(monkeypatch, runs, f"out={tmp_path}")
+    shown = capsys.readouterr().out
+    assert "───" in shown
+    assert "|---" not in shown
+    assert "|---" in (tmp_path / "tables.md").read_text()
 
 
 def test_the_numbers_are_those_of_the_records(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,11 +138,12 @@ def test_published_numbers_and_a_baseline(runs: Path, tmp_path: Path, monkeypatc
         (["nowhere"], "no such folder: nowhere"),
         (
             ["{runs}", "baselin=x"],
-            "'baselin=x' is none of out=, baseline=, published=, figure=; did",
+            "'baselin=x' is none of out=, baseline=, published=, metrics=, differences=, figure=; did",
         ),
         (["{runs}", "--published"], "published= has no value"),
         (["{runs}", "published=maybe"], "published=maybe: choose from true, false"),
         (["{runs}", "out="], "out= has no value"),
+        (["{runs}", "metrics=top1"], "metrics=top1: no such metric among many, medium, few"),
         (["{runs}", "baseline=reg=ride"], "baseline=reg=ride: no such label among"),
         (["{runs}/killed"], "no finished run"),
         (["{runs}", "out={runs}/reg=car/result.json"], "{runs}/reg=car/result.json"),

@@ -34,6 +34,9 @@ const copy = document.querySelector("details.text button"); copy.click();
 found.copies = document.querySelectorAll("details.text button").length;
 found.page = document.body.scrollWidth; found.window = document.documentElement.getBoundingClientRect().width;
 found.sticky = getComputedStyle(table.rows[1].cells[0]).position;
+const focus = [...document.querySelectorAll("th button, input, .wide, summary")].filter((e) => e.offsetParent);
+found.keyboard = focus.length > 20 && focus.every((e) => { e.focus(); return document.activeElement === e; });
+found.captions = Math.max(...[...document.querySelectorAll(".wide caption span")].map((e) => e.offsetWidth));
 found.hover = document.querySelectorAll("svg title").length;
 document.body.append(Object.assign(document.createElement("output"), { textContent: JSON.stringify(found) }));
 </script>"""
@@ -84,23 +87,45 @@ def test_tables_sort_filter_and_copy(html: str, tmp_path: Path) -> None:
     assert found["hover"] > 10
 
 
+def screenshot(html: str, tmp_path: Path, *options: str) -> Image.Image:
+    path, picture = tmp_path / "report.html", tmp_path / "page.png"
+    path.write_text(html)
+    done = chromium(
+        f"--user-data-dir={tmp_path / 'profile'}", "--window-size=900,3000", f"--screenshot={picture}", *options,
+        path.as_uri(),
+    )  # fmt: skip
+    assert "CONSOLE" not in done.stderr
+    return Image.open(picture).convert("L")
+
+
+def contrasts(image: Image.Image) -> list[bool]:
+    """Whether each part of the page shows something."""
+    bands = [image.crop((0, top, 900, top + 500)).getextrema() for top in range(0, 3000, 500)]
+    return [high - low > 100 for low, high in bands]
+
+
 @pytest.mark.parametrize("width", [400, 1600])
 def test_only_tables_and_plots_scroll_sideways(html: str, tmp_path: Path, width: int) -> None:
     found = used(html, tmp_path, width)
     assert found["page"] <= found["window"] == width
+    assert found["captions"] < width
+    assert found["keyboard"]
+
+
+def test_without_script_everything_is_there_to_read(html: str, tmp_path: Path) -> None:
+    # This script would hide everything, if it ran.
+    image = screenshot(
+        html.replace("</body>", "<script>document.body.remove()</script></body>"), tmp_path,
+        "--blink-settings=scriptEnabled=false",
+    )  # fmt: skip
+    assert image.size == (900, 3000)
+    assert all(contrasts(image))
 
 
 def test_a_screenshot_has_the_size_of_the_window_and_holds_the_page(html: str, tmp_path: Path) -> None:
-    path, picture = tmp_path / "report.html", tmp_path / "page.png"
-    path.write_text(html)
-    done = chromium(
-        f"--user-data-dir={tmp_path / 'profile'}", "--window-size=900,3000", f"--screenshot={picture}", path.as_uri()
-    )
-    assert "CONSOLE" not in done.stderr
-    image = Image.open(picture).convert("L")
+    image = screenshot(html, tmp_path)
     assert image.size == (900, 3000)
-    bands = [image.crop((0, top, 900, top + 500)).getextrema() for top in range(0, 3000, 500)]
-    assert all(high - low > 100 for low, high in bands)  # no part of the page is empty
+    assert all(contrasts(image))
 
 
 def test_the_page_prints_on_several_sheets(html: str, tmp_path: Path) -> None:

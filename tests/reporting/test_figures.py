@@ -253,3 +253,15 @@ def test_the_end_of_the_sorted_line_is_the_worst_class_of_the_table(make_run, tm
     assert sorted_accuracy(group) == pytest.approx([90, 90, 0])
     assert sorted_accuracy(group)[-1] == 100 * group.mean("test/worst_class")
     assert "worst 0 %, zero in every seed at 1 ranks" in one(found(tmp_path), "classes from best to worst").alt
+
+
+@pytest.mark.parametrize("name", ["reliability", "training curves", "class frequency", "sensitivity to reg.weight"])
+def test_a_regularizer_is_dashed_in_every_plot(name: str, make_run, tmp_path: Path) -> None:
+    make_run("runs/none", 0, 0.5)
+    without = one(found(tmp_path / "runs"), name).svg if "reg" not in name else ""
+    make_run("runs/car", 0, 0.7, "car", weight=1.0)
+    make_run("runs/more", 0, 0.8, "car", weight=2.0)
+    dashed = re.compile(r"stroke-dasharray: [\d. ,]+; stroke-dashoffset: 0; stroke: (#\w+)")
+    hue = style.COLOURS[0]  # one loss, one hue
+    assert hue not in dashed.findall(without)
+    assert hue in dashed.findall(one(found(tmp_path / "runs"), name).svg)

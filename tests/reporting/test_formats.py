@@ -1,5 +1,3 @@
-import csv
-import io
 import math
 import re
 from pathlib import Path
@@ -118,32 +116,6 @@ def test_latex_of_chosen_metrics_with_short_labels(table: Table) -> None:
     assert " & n & few" in formats.latex(table, ["few"])
     with pytest.raises(CarltError, match="metrics=top1: no such metric among many, medium, few"):
         formats.latex(table, ["few", "top1"])
-
-
-def test_csv_gives_back_every_number(table: Table) -> None:
-    rows = list(csv.DictReader(io.StringIO(formats.as_csv([table]))))
-    measured = {(row["configuration"], row["metric"]): row for row in rows if row["kind"] == "measured"}
-    for row in table.rows:
-        for i, column in enumerate(table.columns):
-            read = measured[row.label, column.metric]
-            for name, value in (("mean", row.estimates[i].mean), ("sd", row.estimates[i].deviation)):
-                assert math.isnan(value) if read[name] == "" else float(read[name]) == value
-            assert (int(read["n"]), int(read["best"])) == (row.estimates[i].n, row.best[i])
-            if row.differences and row.differences[i].n > 1:
-                mean, half, n = row.differences[i]
-                assert [float(read[k]) for k in ("difference", "ci95_low", "ci95_high")] == [
-                    mean,
-                    mean - half,
-                    mean + half,
-                ]
-                assert (int(read["pairs"]), read["baseline"]) == (n, "reg=none")
-    (known, ratio) = (row for row in rows if row["kind"] == "published")
-    assert (known["published"], known["mean"], known["source"], ratio["published"]) == (
-        "38.3-38.5",
-        "",
-        "a table",
-        "0.19",
-    )
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.04, "0.0"), (-0.04, "0.0"), (0.06, "+0.1"), (-3.0, "-3.0")])

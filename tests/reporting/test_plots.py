@@ -2,8 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 
-from carlt.reporting import plots
+from carlt.reporting import fonts, plots
 from carlt.runs.record import write_confusion, write_per_class
 
 
@@ -69,3 +71,29 @@ def test_names_with_dollars_and_control_characters_are_drawn_as_they_are(tmp_pat
     (tmp_path / "metrics.csv").write_text("epoch,step,train/loss\n0,5,2.5\n")
     assert len(plots.draw_run(tmp_path)) == 3
     plots.compare_classes({"$x^{2$": [tmp_path]}, tmp_path / "x.png")
+
+
+def test_compared_classes_have_the_hue_and_the_hatch_of_a_report(tmp_path: Path, monkeypatch) -> None:
+    folder = made(tmp_path, ["a", "b", "c"], [4, 0, 2])
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kwargs: figures.append(self))
+    look = {"plain": {"color": "#0072b2", "ls": "-"}, "car": {"color": "#0072b2", "ls": (0, (4, 1.5))}}
+    plots.compare_classes({"plain": [folder], "car": [folder]}, tmp_path / "x.png", look)
+    bars = figures[0].axes[0].patches
+    assert [bool(bar.get_hatch()) for bar in bars] == [False] * 3 + [True] * 3
+    assert {bar.get_edgecolor() for bar in bars} == {to_rgba("#0072b2")}
+    marks = [line for line in figures[0].axes[0].lines if line.get_marker() == "x"]
+    assert [len(line.get_xdata()) for line in marks] == [1, 1]  # class b is at zero in both
+
+
+def test_a_class_without_test_images_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_per_class(tmp_path, ["a", "b"], [5, 2], [4, 0], [4, 0])
+    axes = drawn(tmp_path, monkeypatch, plots.per_class)[0]
+    assert [text.get_text() for text in axes.texts] == ["no test images"]
+
+
+def test_fonts_for_other_letters_follow_matplotlibs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("matplotlib.font_manager.fontManager.get_font_names", lambda: ["Unifont", "Noto Sans CJK JP"])
+    fonts.families.cache_clear()
+    assert fonts.families() == ["DejaVu Sans", "Noto Sans CJK JP", "Unifont"]
+    fonts.families.cache_clear()

@@ -1,6 +1,7 @@
 """The sheet shows views, patches and mixed images with their soft labels."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torchvision.transforms import v2
 
 from carlt.aug import Remix
 from carlt.commands import prepare
+from carlt.data import DigitsLT
 from carlt.training.augmentation_grid import partners
 
 
@@ -25,8 +27,8 @@ def drawn(tmp_path, monkeypatch, capsys):
     def drawn(*overrides):
         monkeypatch.setattr(sys, "argv", ["prepare", "data=digits_lt", "show=augmentations", *overrides])
         prepare.main()
-        assert (tmp_path / "digits_lt_augmentations.png").stat().st_size > 10_000
-        assert "digits_lt_augmentations.png" in capsys.readouterr().out
+        path = Path(capsys.readouterr().out.removeprefix("drawn in ").strip())
+        assert path.stat().st_size > 10_000
         return figures[-1]
 
     return drawn
@@ -81,3 +83,17 @@ def test_patches_that_never_come(drawn, capsys):
         drawn("aug=cmo", "aug.paste.probability=0")
     assert end.value.code == 2
     assert "aug.paste mixed none of 64 batches" in capsys.readouterr().err
+
+
+def test_no_sheet_is_written_over_another(drawn, tmp_path):
+    for words in (["aug=mixup"], ["aug=cutmix"], ["aug=cutmix", "aug.mix.alpha=0.1"], ["aug=mixup"]):
+        drawn(*words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "digits_lt_cutmix_augmentations.png", "digits_lt_cutmix_augmentations_2.png",
+        "digits_lt_mixup_augmentations.png",
+    ]  # fmt: skip
+
+
+def test_class_names_of_any_language(drawn, monkeypatch):
+    monkeypatch.setattr(DigitsLT, "class_names", [f"数字{digit}" for digit in range(10)])
+    drawn("aug=mixup")

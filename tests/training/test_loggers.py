@@ -9,7 +9,7 @@ from PIL import Image
 
 from carlt.errors import CarltError
 from carlt.reg import CAR
-from carlt.runs.record import write_result
+from carlt.runs.record import write_per_class, write_result
 from carlt.training import loggers
 from carlt.training.callbacks.metrics_csv import write_rows
 
@@ -70,6 +70,7 @@ def test_tensorboard_keeps_the_curves_and_lists_the_hyperparameters(tmp_path: Pa
     loggers.log_config([logger], config)
     for epoch in range(3):
         logger.log_metrics({"val/few": 0.1 * epoch}, 5 * (epoch + 1))
+    write_per_class(tmp_path, ["a", "b", "c"], [5, 90, 30], [10, 10, 0], [1, 9, 0])
     write_result(tmp_path, {"metrics": {}, "best": {"epoch": 1, "metrics": {"test/few": 0.4}}})
     metrics = {"val/few": 0.2, "test/few": 0.3, "test/many": float("nan"), "train/few": 0.9}
     loggers.log_results([logger], tmp_path, metrics, {"x": picture})
@@ -81,6 +82,8 @@ def test_tensorboard_keeps_the_curves_and_lists_the_hyperparameters(tmp_path: Pa
     assert [events.Scalars(name)[-1].value for name in ("train_evaluation/few", "best/test/few", "best/epoch")] == [
         pytest.approx(0.9), pytest.approx(0.4), 2,
     ]  # fmt: skip
+    ranks = [(event.step, round(event.value, 2)) for event in events.Scalars("classes/test_accuracy")]
+    assert ranks == [(1, 0.9), (3, 0.1)]  # by training images; the second class has no test images
     (image,) = events.Images("plots/x")
     assert (image.step, image.width, image.height) == (15, 4, 3)
     start = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content

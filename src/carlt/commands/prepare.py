@@ -1,8 +1,11 @@
 """``python -m carlt.prepare data=<set>``: fetch, check and picture a data set."""
 
+import itertools
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from carlt.commands.arguments import Parser, command
@@ -61,8 +64,7 @@ def prepare(data: "LongTailDataModule", verify: "Verify" = "files", out: Path = 
         print("every image of these splits decodes")
     picture = out / f"{data.name}_profile.png"
     with write_errors(picture, "choose another out=<folder>"):
-        out.mkdir(parents=True, exist_ok=True)
-        overview.draw_profile(data.name, splits, picture)
+        picture = _draw(picture, lambda path: overview.draw_profile(data.name, splits, path))
     print(f"profile drawn in {picture}")
     if isinstance(data, ImageFolder):
         _inspect(data, out)
@@ -78,20 +80,34 @@ def _inspect(data: "ImageFolder", out: Path) -> None:
     print(inspection.describe(found, data.listed, data.image_size))
     picture = out / f"{data.name}_files.png"
     with write_errors(picture, "choose another out=<folder>"):
-        draw_files(data.name, found, data.listed, data.image_size, picture)
+        picture = _draw(picture, lambda path: draw_files(data.name, found, data.listed, data.image_size, path))
     print(f"files drawn in {picture}")
 
 
-def show_augmentations(data: "LongTailDataModule", module: "LongTailClassifier", out: Path = Path()) -> Path:
-    """Draw the views that training uses as ``<name>_augmentations.png`` in ``out``."""
+def show_augmentations(
+    data: "LongTailDataModule", module: "LongTailClassifier", out: Path = Path(), aug: str = "training"
+) -> Path:
+    """Draw the views that training uses as ``<name>_<aug>_augmentations.png`` in ``out``."""
     from carlt.training import augmentation_grid
 
-    path = out / f"{data.name}_augmentations.png"
+    path = out / f"{data.name}_{aug}_augmentations.png"
     with write_errors(path, "choose another out=<folder>"):
-        out.mkdir(parents=True, exist_ok=True)
-        augmentation_grid.draw(data, module, path)
+        path = _draw(path, lambda place: augmentation_grid.draw(data, module, place))
     print(f"drawn in {path}")
     return path
+
+
+def _draw(path: Path, draw: Callable[[Path], None]) -> Path:
+    """Draw at ``path``, or at the next number where another picture lies: a name may stand for several settings."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=".carlt_") as folder:
+        new = Path(folder) / path.name
+        draw(new)
+        numbered = (path.with_stem(f"{path.stem}_{k}") for k in itertools.count(2))
+        for place in itertools.chain([path], numbered):
+            if not place.exists() or place.read_bytes() == new.read_bytes():
+                return new.replace(place)
+    raise AssertionError("numbers do not end")
 
 
 def _obtain(download: Any) -> None:
@@ -111,6 +127,7 @@ def main() -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s")
     with command(NAME):
         arguments = parser().parse_words(sys.argv[1:])
+        from carlt.config.choices import named_choices
         from carlt.config.overrides import check_single, compose_checked
 
         check_single(arguments.words)
@@ -121,7 +138,8 @@ def main() -> None:
         if arguments.show == "profile":
             prepare(data, arguments.verify, Path(arguments.out))
         else:
-            show_augmentations(data, build_module(config, data), Path(arguments.out))
+            aug = named_choices(config, config.hydra)["aug"]
+            show_augmentations(data, build_module(config, data), Path(arguments.out), aug)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from carlt.commands.arguments import Parser, command
 from carlt.errors import CarltError
-from carlt.reporting import formats, plots, wandb_workspace
+from carlt.reporting import csv_files, formats, plots, table, wandb_workspace
 from carlt.reporting.figures import drawings
+from carlt.reporting.figures.style import looks
 from carlt.reporting.groups import DataSet, Group, drop_repeats, group_by_data_set
 from carlt.reporting.page import Section, page
 from carlt.reporting.published import published
@@ -42,13 +43,17 @@ page is one file: it opens without a network and prints.""",
   python -m carlt.report runs/car runs/other out=paper baseline=reg=none published=true""",
     )
     found.add_key("out", "<folder>", type=_path, default=Path("report"), help="where report.html, tables.md, "
-                  "tables.tex and tables.csv go; default: report")  # fmt: skip
+                  "tables.tex, and tables.csv, seeds.csv and classes.csv go; default: report")  # fmt: skip
     found.add_key("baseline", "<label>", type=_text, help="the row that others are compared with, as the table names "
                   "it, or a part of its name that no other has; default: reg=none (with loss=ce, if there is one), "
                   "else the first row. A named "
                   "baseline is compared with rows of any number of epochs and any batch size")  # fmt: skip
     found.add_key("published", choices=("true", "false"), default="false", help="also show the numbers that others "
                   "published for the data set and imbalance factor of the runs, labelled as such")  # fmt: skip
+    found.add_key("metrics", "<metric>,...", type=_names, default=formats.PAPER, help="the columns of tables.tex, of "
+                  "the test split; default: " + ",".join(formats.PAPER))  # fmt: skip
+    found.add_key("differences", choices=("true", "false"), default="false", help="whether tables.tex also has the "
+                  "differences to the baseline")  # fmt: skip
     found.add_key("figure", "<file.png>", type=_path, help="also draw the accuracy of each class under every "
                   "configuration, for one data set of few classes")  # fmt: skip
     return found
@@ -91,22 +96,29 @@ def report(arguments: argparse.Namespace) -> None:
         for each, baseline in zip(data, baselines, strict=True)
     ]
     everything = [table for tables_of in found for table in tables_of]
-    text = "\n".join(map(formats.markdown, everything)) + f"\n{formats.NOTE}\n"
-    print(text, end="", flush=True)
-    write_text_atomic(arguments.out / "tables.md", text)
-    write_text_atomic(arguments.out / "tables.tex", "\n".join(map(formats.latex, everything)))
-    write_text_atomic(arguments.out / "tables.csv", formats.as_csv(everything))
+    differences = arguments.differences == "true"
+    latex = [formats.latex(each, arguments.metrics, differences=differences) for each in everything]
+    shown = "\n".join(map(table.summary, everything)) + f"\n{formats.NOTE}\n"
+    # Written before anything is printed, which nobody may read to its end.
+    texts = {"tables.md": "\n".join(map(formats.markdown, everything)) + f"\n{formats.NOTE}\n",
+             "tables.tex": "\n".join(latex), "tables.csv": csv_files.tables_csv(everything),
+             "seeds.csv": csv_files.seeds_csv(data), "classes.csv": csv_files.classes_csv(data)}  # fmt: skip
+    for name, text in texts.items():
+        write_text_atomic(arguments.out / name, text)
     if arguments.figure:
         if len(data) > 1:
             raise CarltError(f"figure= draws one data set, not {len(data)}: {'; '.join(d.title for d in data)}")
+        groups, look = data[0].groups, looks(data[0].groups)
         plots.compare_classes(
-            {g.label: [run.folder for run in g.runs.values()] for g in data[0].groups}, arguments.figure
+            {g.label: [run.folder for run in g.runs.values()] for g in groups},
+            arguments.figure,
+            {g.label: look(g) for g in groups},
         )
     sections = _sections(data, baselines, found)
     written = f"Written on {datetime.now():%Y-%m-%d %H:%M} from {len(runs)} runs in {', '.join(map(str, folders))}."
     path = arguments.out / "report.html"
     write_text_atomic(path, page(sections, left_out, written))
-    print(f"\nPage: {path} (beside it tables.md, tables.tex, tables.csv)")
+    print(f"{shown}\nPage: {path} (beside it {', '.join(texts)})")
 
 
 def _sections(data: Sequence[DataSet], baselines: Sequence[Group], found: Sequence[Sequence]) -> list[Section]:
@@ -145,6 +157,10 @@ def _baselines(data: Sequence[DataSet], wanted: str | None) -> list[Group]:
     if problems and len(problems) == len(data):
         raise problems[0]
     return found
+
+
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(_text(value).split(","))
 
 
 def _text(value: str) -> str:

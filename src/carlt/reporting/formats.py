@@ -1,7 +1,5 @@
-"""A table as text: Markdown, LaTeX and CSV."""
+"""A table as text: Markdown and LaTeX."""
 
-import csv
-import io
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +9,6 @@ from carlt.errors import CarltError
 from carlt.reporting.published import READING
 from carlt.reporting.statistics import Difference, MeanAndStd
 from carlt.reporting.summary import Column, Table
-from carlt.runs.text import spreadsheet_cell
 
 NONE = "-"
 NOTE = (
@@ -152,6 +149,7 @@ def _short(label: str) -> str:
     return ", ".join(part.partition("=")[2] if part.startswith(CHOICES) else part for part in parts)
 
 
+<<<<<<< HEAD
 def as_csv(tables: Sequence[Table]) -> str:
     """All tables with one line per configuration and metric: full precision, all metrics."""
     text = io.StringIO()
@@ -183,6 +181,8 @@ def as_csv(tables: Sequence[Table]) -> str:
     return text.getvalue()
 
 
+=======
+>>>>>>> c5aa0e2 (Reports: a column per setting, a file per seed and per class; dash is the regularizer in every plot; letters of any language; no sheet written over another)
 def notes(table: Table) -> list[str]:
     """The sentences below a table: rows that are not compared and why, and the sources of published rows."""
     return [
@@ -206,10 +206,6 @@ def _latex_number(text: str) -> str:
     """A number with a typographic minus sign, and en dashes for ranges."""
     sign, rest = ("$-$", text[1:]) if text.startswith("-") and text != NONE else ("", text)
     return sign + _latex(rest).replace("-", "--").replace("*", "$^{*}$")
-
-
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else repr(value)
 
 
 def _bar(cells: Sequence[str]) -> str:

@@ -14,6 +14,8 @@ from carlt.runs.reading import LeftOut, Run
 CHECKSUM = "data checksum"
 OF_STAGE = ("choices.loss", "choices.sampler", "choices.optim")
 """Choices that the name of a second stage already implies."""
+OF_ALL = ("choices.data", "choices.family", "choices.recipe", "choices.trainer", "choices.callbacks")
+"""Choices that are the same for all configurations of a data set, or implied by others."""
 BUDGET = ("trainer.max_epochs", "data.batch_size")
 """Keys whose values must agree before two first-stage configurations are compared by default."""
 
@@ -25,6 +27,14 @@ class Group:
     label: str
     config: Mapping[str, str]
     runs: Mapping[int, Run]
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The values that tell configurations apart in a spreadsheet: the options first, without checksums and what
+        other values imply."""
+        found = {n: v for n, v in self.config.items() if not (_implied(n) or n in OF_ALL or n.endswith("._target_"))}
+        names = sorted(found, key=lambda name: not name.startswith("choices."))
+        return {name.removeprefix("choices."): found[name] for name in names}
 
     def values(self, metric: str, best: bool = False) -> dict[int, float]:
         """The metric of the last (or best) epoch by seed, without seeds that lack it."""
@@ -101,6 +111,13 @@ class DataSet:
             return _is_first_stage(config), *plain, same_budget
 
         return max(self.groups, key=plainness)  # the first of equals
+
+
+def settings(groups: Sequence[Group]) -> list[str]:
+    """The names of the settings that differ among ``groups``, and of all their options, options first."""
+    names = list(dict.fromkeys(name for group in groups for name in group.settings))
+    options = {name.removeprefix("choices.") for group in groups for name in group.config if "choices." in name}
+    return [name for name in names if name in options or len({group.settings.get(name) for group in groups}) > 1]
 
 
 def drop_repeats(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
@@ -196,7 +213,7 @@ def _label(config: Mapping[str, str], names: Sequence[str]) -> str:
 def _differs(name: str, config: Mapping[str, str], configs: Sequence[Mapping[str, str]]) -> bool:
     """Whether a value of ``config`` differs among the configurations of its stage with the same option of its group."""
     group = name.split(".")[0]
-    if group == "recipe" or name == CHECKSUM:  # other values imply it
+    if _implied(name):
         return False
     choice = f"choices.{group}"
     peers = [other for other in configs if _stage(other) == _stage(config)]
@@ -205,6 +222,11 @@ def _differs(name: str, config: Mapping[str, str], configs: Sequence[Mapping[str
     if name.endswith("._target_"):  # another choice may bring this class, as a contrastive loss brings its views
         peers = [other for other in peers if _choices(other) == _choices(config)]
     return len({other.get(name) for other in peers if other.get(choice) == config.get(choice)}) > 1
+
+
+def _implied(name: str) -> bool:
+    """Whether other values imply the value of this key."""
+    return name.split(".")[0] == "recipe" or name == CHECKSUM
 
 
 def _choices(config: Mapping[str, str]) -> dict[str, str]:

@@ -37,7 +37,7 @@ def summary_table(table: Table) -> str:
     notes = "".join(f'<p class="quiet">{escape(source)}</p>' for source in formats.notes(table))
     epoch = table.epoch[0].upper() + table.epoch[1:]
     caption = f"<strong>{escape(epoch)}.</strong> Baseline: {escape(table.baseline)}."
-    inside = f"<caption>{caption}</caption>{_head(headings)}{body}"
+    inside = f"<caption><span>{caption}</span></caption>{_head(headings)}{body}"
     texts = {"LaTeX": formats.latex(table), "Markdown": formats.markdown(table)}
     copies = "".join(
         f'<details class="text"><summary>{name}</summary><pre>{escape_html(text)}</pre></details>'
@@ -82,8 +82,8 @@ def class_table(data: DataSet) -> str:
     )
     limit = f" The {MOST_CLASSES:,} rarest of {len(rows):,} classes." if len(rows) > len(shown) else ""
     caption = (
-        f"<caption>Test accuracy in %, last epoch, mean over the seeds; gain: with the regularizer minus without it, "
-        f"in points.{limit}</caption>"
+        "<caption><span>Test accuracy in %, last epoch, mean over the seeds; gain: with the regularizer minus without "
+        f"it, in points.{limit}</span></caption>"
     )
     table = f'<table class="data">{caption}{_head(head)}<tbody>{body}</tbody></table>'
     return (
@@ -98,4 +98,6 @@ def _number(value: float, style: str) -> str:
 def listing(found: Listing) -> str:
     """A small table below a plot."""
     rows = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in found.rows)
-    return f"<table><caption>{escape(found.title)}</caption>{_head(found.head)}<tbody>{rows}</tbody></table>"
+    return (
+        f"<table><caption><span>{escape(found.title)}</span></caption>{_head(found.head)}<tbody>{rows}</tbody></table>"
+    )

@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from carlt.reporting import sheets
+from carlt.reporting.fonts import families
 from carlt.runs import paths
 from carlt.runs.examples import read_examples
 from carlt.runs.record import ClassResult, read_per_class
@@ -44,7 +45,8 @@ def without_math(draw: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         import matplotlib as mpl
 
-        with mpl.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        rc: Any = {"text.parse_math": False, "font.family": "sans-serif", "font.sans-serif": families()}
+        with mpl.rc_context(rc), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing")
             return draw(*args, **kwargs)
 
@@ -66,6 +68,8 @@ def per_class(run_dir: Path) -> Path:
         if len(rows) <= BARS:
             axes.bar(x, heights, 0.85, **style)
             axes.plot(x[heights == 0], heights[heights == 0], "x", color=colour, ms=5, clip_on=False)
+            for place in x[np.isnan(heights)]:
+                axes.text(place, 1, "no test images", rotation=90, ha="center", va="bottom", fontsize=8, color=colour)
         else:
             axes.plot(x, heights, ".", ms=4 if len(rows) <= 2000 else 2, alpha=0.7, mew=0, clip_on=False, **style)
             axes.hlines(
@@ -91,10 +95,13 @@ def per_class(run_dir: Path) -> Path:
 
 
 @without_math
-def compare_classes(methods: Mapping[str, Sequence[Path]], path: Path) -> Path:
+def compare_classes(
+    methods: Mapping[str, Sequence[Path]], path: Path, look: Mapping[str, Mapping[str, Any]] | None = None
+) -> Path:
     """Test accuracy of each class under several methods, mean over their run folders with the range as a whisker.
 
-    The labels are the keys of ``methods``, so no two methods share a bar.
+    The labels are the keys of ``methods``, so no two methods share a bar. ``look`` has the colour and the line style of
+    each, as in the other plots of a report: bars of broken lines are hatched.
     """
     figure, axes = _figure(10, 4)
     first = read_per_class(next(iter(methods.values()))[0])
@@ -105,13 +112,17 @@ def compare_classes(methods: Mapping[str, Sequence[Path]], path: Path) -> Path:
         mean = accuracy.mean(0)
         whisker = np.abs(np.stack([accuracy.min(0), accuracy.max(0)]) - mean)
         x = np.arange(len(order)) + (k - (len(methods) - 1) / 2) * width
+        style = look[label] if look else {"color": f"C{k}", "ls": "-"}
+        colour, whole = style["color"], style["ls"] == "-"
         text = f"{printable(label)} (n = {len(folders)})"
         if len(order) <= BARS:
-            axes.bar(x, mean, width, yerr=whisker, capsize=2, error_kw={"lw": 0.8}, label=text)
+            axes.bar(x, mean, width, yerr=whisker, capsize=2, error_kw={"lw": 0.8}, label=text, ec=colour,
+                     fc=colour if whole else "none", hatch=None if whole else "//////", lw=0.8)  # fmt: skip
+            axes.plot(x[mean == 0], mean[mean == 0], "x", color=colour, ms=5, clip_on=False)
         else:
-            axes.plot(x, mean, ".", ms=4, alpha=0.7, mew=0, clip_on=False, label=text)
+            axes.plot(x, mean, "o" if whole else "x", ms=3, alpha=0.6, color=colour, clip_on=False, label=text)
     axes.set(
-        ylim=(-2 if len(order) > BARS else 0, 105),
+        ylim=(-2, 105),
         ylabel="test accuracy (%)",
         xlabel="class, most training images first",
     )

@@ -1,10 +1,10 @@
 """The tables of a report as numbers: one row per configuration, its difference to a baseline, published numbers."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from carlt.reporting.groups import DataSet, Group
+from carlt.reporting.groups import DataSet, Group, settings
 from carlt.reporting.published import Published
 from carlt.reporting.statistics import Difference, MeanAndStd, mean_and_std, paired_difference
 from carlt.reporting.twins import find_twins, verdicts
@@ -63,6 +63,8 @@ class Row:
     """Empty in the baseline's own row, and where ``not_compared`` has a reason."""
     not_compared: str = ""
     """How the epochs or the batch size differ from the baseline's, if that rules out a comparison."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """The options, and the values that differ from those of other rows."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ def _table(
     estimates = [[mean_and_std(list(cell.values())) for cell in row] for row in values]
     base, base_group = next(found for found in zip(values, groups, strict=True) if found[1].label == baseline)
     reasons = ["" if any_budget else group.budget_difference(base_group) for group in groups]
+    names = settings(groups)
     rows = [
         Row(
             group.label,
@@ -133,6 +136,7 @@ def _table(
             if group.label == baseline or reasons[k]
             else [paired_difference(*pair) for pair in zip(values[k], base, strict=True)],
             reasons[k],
+            {name: group.settings[name] for name in names if name in group.settings},
         )
         for k, group in enumerate(groups)
     ]

@@ -13,6 +13,7 @@ from carlt.data import LongTailDataModule
 from carlt.data.batch import Batch
 from carlt.data.images import ArrayImages, Images
 from carlt.errors import CarltError
+from carlt.reporting.plots import without_math
 from carlt.runs.text import printable
 from carlt.training.module import LongTailClassifier, Mix
 
@@ -24,6 +25,7 @@ PROBE = 16  # pixels a side
 TRIES = 64  # batches to search for a mixed one
 
 
+@without_math
 def draw(data: LongTailDataModule, module: LongTailClassifier, path: Path) -> None:
     """Draw a PNG at ``path``: one row per image with the original, its views, its partner and the mixed image with its
     soft label.
@@ -115,7 +117,7 @@ def _soft_label(row: Tensor, class_names: list[str]) -> str:
 
 def _short(name: str) -> str:
     """At most 18 letters, without the WordNet number that ImageNet's names begin with."""
-    name = printable(re.sub(r"^n\d{8} ", "", name)).replace("$", r"\$")  # $ begins a formula in matplotlib
+    name = printable(re.sub(r"^n\d{8} ", "", name))
     return name if len(name) <= 18 else name[:17] + "…"
 
 

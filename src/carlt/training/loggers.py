@@ -26,7 +26,7 @@ __all__ = ["tensorboard_logger", "wandb_logger"]
 HPARAM_METRICS = ("test/accuracy", "test/balanced_accuracy", "test/few", "test/worst_class")
 """The columns of TensorBoard's table of hyperparameters."""
 POINTS = 200
-"""At most so many classes are points of W&B's curve over the classes."""
+"""At most so many classes are points of the curve over the classes."""
 EXPERIMENT = ("data", "model", "aug", "loss", "reg", "sampler", "stage", "init")
 
 
@@ -150,11 +150,16 @@ def _results_to_wandb(logger: WandbLogger, run_dir: Path, final: Mapping[str, An
     )
     # A curve over the rank of the class by its training images: W&B draws those of several runs into one plot.
     logger.experiment.define_metric("classes/*", step_metric="classes/rank")
-    ranked = sorted(classes, key=lambda row: -row.train_count)
-    for rank in sorted({round(k * (len(ranked) - 1) / max(POINTS - 1, 1)) for k in range(POINTS)}):
-        row = ranked[rank]
+    for rank, row in _ranked(run_dir):
         known = {} if row.accuracy != row.accuracy else {"classes/test_accuracy": row.accuracy}
-        logger.experiment.log({"classes/rank": rank + 1, "classes/training_images": row.train_count, **known})
+        logger.experiment.log({"classes/rank": rank, "classes/training_images": row.train_count, **known})
+
+
+def _ranked(run_dir: Path) -> list[tuple[int, ClassResult]]:
+    """Up to ``POINTS`` classes, evenly spaced, with their rank by training images from 1."""
+    ranked = sorted(read_per_class(run_dir), key=lambda row: -row.train_count)
+    ranks = sorted({round(k * (len(ranked) - 1) / max(POINTS - 1, 1)) for k in range(POINTS)})
+    return [(rank + 1, ranked[rank]) for rank in ranks]
 
 
 def _results_to_tensorboard(
@@ -169,6 +174,12 @@ def _results_to_tensorboard(
     finite = {name: value for name, value in finite.items() if name not in last}
     logger.log_metrics(finite, step)
     logger.log_hyperparams(dict(logger.hparams), {n: finite[n] for n in HPARAM_METRICS if n in finite}, step)
+    # Curves over the rank of the class by its training images, in place of the step: those of several runs in one plot.
+    for row_rank, row in _ranked(run_dir):
+        shown = {"classes/test_accuracy": row.accuracy, "classes/training_images": float(row.train_count)}
+        for name, value in shown.items():
+            if math.isfinite(value):
+                logger.experiment.add_scalar(name, value, row_rank)
     for name, path in images.items():
         logger.experiment.add_image(f"plots/{name}", imread(path)[..., :3], step, dataformats="HWC")
 

@@ -41,5 +41,5 @@ def drawings(
     plots |= {name: partial(draw, shown, f"{prefix} {name}") for name, draw in PLOTS.items()}
     for name, lines in sensitivity.sweeps(data.groups).items():
         title = f"sensitivity to {name}"
-        plots[title] = partial(sensitivity.sensitivity, name, lines, baseline, f"{prefix} {title}")
+        plots[title] = partial(sensitivity.sensitivity, name, lines, baseline, look, f"{prefix} {title}")
     return plots

@@ -20,12 +20,12 @@ def reliability(shown: Shown, name: str) -> Figure | None:
             axis.plot([0, 100], [0, 100], color=INK, lw=0.8, alpha=0.5)
             train = _bins(group, "train")
             if train is not None:
-                axis.plot(*_points(train), color=style["color"], lw=1, ls=":", marker="o", ms=2.5, mfc="none")
+                axis.plot(*_points(train), color=style["color"], ls="", marker="o", ms=3, mew=0.7, mfc="none")
             confidence, accuracy = _points(test)
-            axis.plot(confidence, accuracy, color=style["color"], lw=1.6)
+            axis.plot(confidence, accuracy, lw=1.6, **style)
             share = test["images"][test["images"] > 0] / test["images"].sum()
             axis.scatter(confidence, accuracy, s=8 + 160 * share, color=style["color"], alpha=0.75, lw=0)
-            axis.set(xlim=(0, 102), ylim=(0, 102), xlabel="confidence (%)", aspect="equal")
+            axis.set(xlim=(-2, 102), ylim=(-2, 102), xlabel="confidence (%)", aspect="equal")
             axis.set_title(f"{wrapped(group.label, 24)}\nECE {100 * group.mean('test/ece'):.1f} %", fontsize=8.5)
             axis.set_ylabel("accuracy (%)")
         drawn = svg(figure, name)
@@ -34,7 +34,7 @@ def reliability(shown: Shown, name: str) -> Figure | None:
     return Figure(
         "Reliability",
         "Images by the confidence of their prediction, all seeds together. Below the diagonal a method is "
-        "overconfident. Filled: test split, larger where more images are; dotted: training split. "
+        "overconfident. Filled: test split, larger where more images are; hollow: training split. "
         f"ECE is the mean distance from the diagonal. {shown.note}{note}",
         "Reliability diagrams: "
         + "; ".join(f"{group.label}: ECE {100 * group.mean('test/ece'):.1f} %" for group, *_ in found),

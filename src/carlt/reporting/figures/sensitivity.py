@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from carlt.reporting.figures.style import COLOURS, INK, Figure, canvas, svg, wrapped
+from carlt.reporting.figures.style import INK, Figure, Look, canvas, svg, wrapped
 from carlt.reporting.groups import CHECKSUM, Group
 from carlt.reporting.statistics import mean_and_std
 
@@ -42,8 +42,9 @@ def sweeps(groups: Sequence[Group]) -> dict[str, list[Sweep]]:
     return found
 
 
-def sensitivity(parameter: str, lines: Sequence[Sweep], baseline: Group, name: str) -> Figure:
-    """Accuracy over the values of a parameter, mean and standard deviation over the seeds."""
+def sensitivity(parameter: str, lines: Sequence[Sweep], baseline: Group, look: Look, name: str) -> Figure:
+    """Accuracy over the values of a parameter, mean and standard deviation over the seeds; a line looks as its first
+    group does in other plots."""
     shown = lines[:LINES]
     values = _ordered({value for line in shown for value in line.groups})
     numbers = _numbers(values)
@@ -51,7 +52,8 @@ def sensitivity(parameter: str, lines: Sequence[Sweep], baseline: Group, name: s
     inside = any(baseline is group for line in shown for group in line.groups.values())
     with canvas(9, 2.9, len(PANELS)) as (figure, axes):
         for axis, (metric, title) in zip(axes, PANELS.items(), strict=True):
-            for line, colour in zip(shown, COLOURS, strict=False):
+            for line in shown:
+                style = look(next(iter(line.groups.values())))
                 points = [
                     (place[value], *mean_and_std([100 * v for v in group.values(metric).values()]))
                     for value, group in sorted(line.groups.items(), key=lambda item: place[item[0]])
@@ -59,9 +61,10 @@ def sensitivity(parameter: str, lines: Sequence[Sweep], baseline: Group, name: s
                 x, mean, deviation, _ = np.array(points, dtype=float).T
                 # A value that the record lacks is drawn between the others.
                 first = int(DEFAULT in line.groups)
-                axis.plot(x[first:], mean[first:], color=colour)
-                axis.errorbar(x, mean, np.nan_to_num(deviation), color=colour, marker="o", ms=4, capsize=2.5, ls="",
-                              elinewidth=1, label=line.label)  # fmt: skip
+                axis.plot(x[first:], mean[first:], **style)
+                axis.plot([], [], marker="o", ms=4, label=line.label, **style)
+                axis.errorbar(x, mean, np.nan_to_num(deviation), color=style["color"], marker="o", ms=4, capsize=2.5,
+                              ls="", elinewidth=1)  # fmt: skip
             reference = 100 * baseline.mean(metric)
             if not inside and not math.isnan(reference):
                 axis.axhline(reference, color="#808080", ls=(0, (2, 1)), lw=1.2, label=f"baseline: {baseline.label}")

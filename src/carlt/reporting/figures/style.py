@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from carlt.reporting.fonts import families
 from carlt.reporting.groups import Group
 from carlt.reporting.twins import is_plain, without_regularizer
 from carlt.runs.text import printable
@@ -29,7 +30,6 @@ HOVER = "hover: "
 _RC: Any = {
     "svg.fonttype": "none",  # text stays text: small, and readable to machines
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.spines.top": False,
@@ -118,7 +118,7 @@ def canvas(width: float, height: float, panels: int = 1, columns: int = 6) -> It
     import matplotlib as mpl
     from matplotlib.figure import Figure as Canvas  # not pyplot: no global state, no screen
 
-    with mpl.rc_context(_RC), warnings.catch_warnings():
+    with mpl.rc_context(_RC | {"font.sans-serif": families()}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's browser has it
         figure = Canvas(figsize=(width, height), layout="constrained")
         columns = min(panels, columns)
@@ -175,8 +175,8 @@ def wrapped(text: str, width: int = 30) -> str:
 
 
 def percent_axis(axes: Any, label: str = "test accuracy (%)") -> None:
-    """0 to 100 with quiet lines to read values by."""
-    axes.set(ylim=(0, 102), ylabel=label)
+    """0 to 100 with quiet lines to read values by; values at 0 are seen whole."""
+    axes.set(ylim=(-2, 102), ylabel=label)
     axes.grid(axis="y", color=INK, alpha=0.12, lw=0.6)
 
 

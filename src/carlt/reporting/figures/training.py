@@ -82,7 +82,7 @@ def _draw(shown: Shown, panels: Panels, name: str, title: str, reading: str) -> 
                     )
             axis.set_title(text)
             axis.set_xlabel("epoch")
-            axis.set_ylim(bottom=0, top=102 if scale == 100 else None)
+            axis.set_ylim(bottom=-2 if scale == 100 else 0, top=102 if scale == 100 else None)
             axis.set_xlim(0.5, last + 0.5)
             axis.xaxis.get_major_locator().set_params(integer=True, nbins=5)
         legend(figure, axes[0])

@@ -32,8 +32,10 @@ def forest(pairs: Sequence[Twins], look: Look, name: str) -> Figure:
                     continue
                 colour = look(pair.regularized)["color"]
                 half = difference.half if difference.n > 2 else np.nan
-                axis.errorbar(difference.mean, k, xerr=None if np.isnan(half) else half, color=colour, marker="o", ms=6,
-                              capsize=3, mfc=colour if difference.excludes_zero else "none")  # fmt: skip
+                bar = axis.errorbar(difference.mean, k, xerr=None if np.isnan(half) else half, color=colour, marker="o",
+                                    ms=6, capsize=3, mfc=colour if difference.excludes_zero else "none")  # fmt: skip
+                for whisker in bar.lines[2]:
+                    whisker.set_linestyle(look(pair.regularized)["ls"])
                 hover(axis, [difference.mean], [k], [f"{pair.label}\n{title}: {in_words(difference)}"])
             axis.set(title=title, xlabel="points", ylim=(len(shown) - 0.5, -0.5), yticks=range(len(shown)))
             axis.set_yticklabels([wrapped(p.label, 34) for p in shown] if axis is axes[0] else [""] * len(shown))
@@ -78,7 +80,7 @@ def class_gains(pairs: Sequence[Twins], look: Look, name: str) -> Figure:
                 ]
                 hover(axis, x, y, texts)
             if many:
-                axis.plot(*binned(x, y), marker="o", ms=3.5, color=colour)
+                axis.plot(*binned(x, y), marker="o", ms=3.5, **look(pair.regularized))
             if len(known):
                 count_axis_of_classes(axis)
             axis.set_ylim(-reach, reach)
