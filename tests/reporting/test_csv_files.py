@@ -13,7 +13,8 @@ from carlt.reporting.published import Published
 from carlt.reporting.summary import Table, summarize
 from carlt.runs.reading import read_runs
 
-KNOWN = Published("R&D_1", "ViT", "a table", {"test/accuracy": "38.3-38.5", "test/worst_ratio": "0.19"})
+VALUES = {"test/accuracy": "38.3-38.5", "test/worst_ratio": "0.19"}
+KNOWN = Published("R&D_1", "ViT", VALUES, dict.fromkeys(VALUES, "a table"))
 
 
 @pytest.fixture

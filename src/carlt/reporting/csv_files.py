@@ -55,7 +55,7 @@ def _lines(table: Table, names: Sequence[str]) -> Iterable[Sequence[object]]:
     for known in table.published:
         for metric, number in known.values.items():
             place = [title, "", "published", f"{known.method} ({known.setting})", *[""] * len(names)]
-            yield [*place, metric, *[""] * 9, number, known.source]
+            yield [*place, metric, *[""] * 9, number, known.sources[metric]]
 
 
 def _settings(data: Sequence[DataSet]) -> list[str]:

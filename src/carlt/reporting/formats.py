@@ -149,40 +149,6 @@ def _short(label: str) -> str:
     return ", ".join(part.partition("=")[2] if part.startswith(CHOICES) else part for part in parts)
 
 
-<<<<<<< HEAD
-def as_csv(tables: Sequence[Table]) -> str:
-    """All tables with one line per configuration and metric: full precision, all metrics."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["data", "epoch", "kind", "configuration", "metric", "n", "mean", "sd", "best", "baseline", "pairs",
-                     "difference", "ci95_low", "ci95_high", "published", "source"])  # fmt: skip
-    for table in tables:
-        title, baseline = spreadsheet_cell(table.title), spreadsheet_cell(table.baseline)
-        for row in table.rows:
-            for i, column in enumerate(table.columns):
-                value, difference = row.estimates[i], row.differences[i] if row.differences else None
-                compared = ["", "", "", "", ""]
-                if difference is not None:
-                    mean, half, pairs = difference
-                    compared = [
-                        baseline,
-                        str(pairs),
-                        _number(mean),
-                        _number(mean - half),
-                        _number(mean + half),
-                    ]
-                writer.writerow([title, table.epoch, "measured", spreadsheet_cell(row.label), column.metric, value.n,
-                                 _number(value.mean), _number(value.deviation), int(row.best[i]), *compared,
-                                 "", ""])  # fmt: skip
-        for known in table.published:
-            for metric, number in known.values.items():
-                writer.writerow([title, "", "published", f"{known.method} ({known.setting})", metric,
-                                 *[""] * 9, number, known.sources[metric]])  # fmt: skip
-    return text.getvalue()
-
-
-=======
->>>>>>> c5aa0e2 (Reports: a column per setting, a file per seed and per class; dash is the regularizer in every plot; letters of any language; no sheet written over another)
 def notes(table: Table) -> list[str]:
     """The sentences below a table: rows that are not compared and why, and the sources of published rows."""
     return [

@@ -98,6 +98,5 @@ def _number(value: float, style: str) -> str:
 def listing(found: Listing) -> str:
     """A small table below a plot."""
     rows = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in found.rows)
-    return (
-        f"<table><caption><span>{escape(found.title)}</span></caption>{_head(found.head)}<tbody>{rows}</tbody></table>"
-    )
+    caption = f"<caption><span>{escape(found.title)}</span></caption>"
+    return scrolled(f"<table>{caption}{_head(found.head)}<tbody>{rows}</tbody></table>", found.title)
