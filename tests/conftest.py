@@ -59,6 +59,16 @@ def finished(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
     """``make_run(name, seed, accuracy, reg, ...)``: the folder ``tmp_path / name`` of a finished run."""
+    return _maker(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def make_runs_in() -> Callable[[Path], MakeRun]:
+    """``make_runs_in(folder)``: as ``make_run``, with folders in ``folder``."""
+    return _maker
+
+
+def _maker(root: Path) -> MakeRun:
 
     def make(
         name: str,
@@ -78,7 +88,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         run_hash_of_result: str | None = None,
         **values: Any,
     ) -> Path:
-        folder = tmp_path / name
+        folder = root / name
         folder.mkdir(parents=True)
         written = {
             "seed": seed,

@@ -54,6 +54,7 @@ def test_a_report_of_real_runs(runs: Path, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_metrics_and_differences_of_the_latex_table(runs: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(report, "drawings", lambda *_: {})
     words = (runs, f"out={tmp_path}", "metrics=few,ece", "differences=true", "baseline=reg=none")
     command(monkeypatch, *words)
     latex = (tmp_path / "tables.tex").read_text()
@@ -73,6 +74,7 @@ def test_in_a_terminal_the_tables_are_drawn(runs: Path, tmp_path: Path, monkeypa
 
 
 def test_the_numbers_are_those_of_the_records(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "drawings", lambda *_: {})
     command(monkeypatch, runs, f"out={tmp_path}")
     scales = {column.metric: column.scale for column in COLUMNS}
     with open(tmp_path / "tables.csv", newline="") as file:

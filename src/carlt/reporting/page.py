@@ -129,11 +129,9 @@ def _runs(data: DataSet, anchor: str) -> str:
         for seed, run in group.runs.items()
     )
     head = "".join(f'<th scope="col">{text}</th>' for text in ("configuration", "seed", "commit", "machine", "folder"))
-    return (
-        f'<details id="{anchor}r"><summary>{_count([len(data.runs)], "run")}: seed, commit, machine, folder</summary>'
-        '<div class="wide listings">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details>"
-    )
+    table = scrolled(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>", "runs")
+    summary = f"{_count([len(data.runs)], 'run')}: seed, commit, machine, folder"
+    return f'<details id="{anchor}r"><summary>{summary}</summary><div class="listings">{table}</div></details>'
 
 
 def _machine(result: dict) -> str:
