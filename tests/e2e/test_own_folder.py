@@ -124,10 +124,10 @@ def test_964_classes_of_20_greyscale_drawings_train(tmp_path: Path, monkeypatch:
             save(Image.fromarray(drawing).convert("1"), place / f"{i:02}.png")
     folder = tmp_path / "run"
     words = ("data=image_folder", f"data.root={tmp_path / 'omniglot'}", "data.class_depth=2", "data.image_size=32",
-             "data.in_memory=true", "data.imbalance_factor=5", "model=resnet8", "reg=car", "optim.lr=0.1",
-             "trainer.max_epochs=4", "trainer.accelerator=cpu", f"hydra.run.dir={folder}")  # fmt: skip
+             "data.in_memory=true", "data.imbalance_factor=5", "model=resnet8", "aug=none", "reg=car", "optim.lr=0.1",
+             "trainer.max_epochs=6", "trainer.accelerator=cpu", f"hydra.run.dir={folder}")  # fmt: skip
     assert call(train, monkeypatch, *words) == 0
     result = read_result(folder)
     assert result["num_classes"] == 964
     assert (max(result["class_counts"]), min(result["class_counts"])) == (14, 2)
-    assert result["metrics"]["train/accuracy"] > 20 / 964
+    assert result["metrics"]["test/accuracy"] > 20 / 964  # twenty times chance

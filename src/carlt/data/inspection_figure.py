@@ -67,7 +67,7 @@ def _draw_rarest(axes: Axes, splits: Splits) -> None:
     axes.set(xlabel="images", title=f"the {len(order)} rarest classes")
     axes.set_xlim(0, 1.3 * max(left.max(initial=1), 1))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.legend(fontsize=8, frameon=False, loc="upper right")
+    axes.legend(fontsize=8, frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.15))
 
 
 def _draw_copies(axes: Axes, found: Found) -> None:

@@ -61,6 +61,12 @@ def test_sixteen_bits_keep_their_contrast(tmp_path):
     assert (decoded.min(), decoded.max(), len(decoded.unique())) == (0, 255, 64)
 
 
+def test_floating_point_pixels_are_refused(tmp_path):
+    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(CarltError, match=r"a.tif cannot be decoded .*unknown range; save it with 8 or 16 bits"):
+        decode(tmp_path / "a.tif")
+
+
 def test_transparent_is_white(tmp_path):
     Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "a.png")
     assert (decode(tmp_path / "a.png") == 255).all()

@@ -75,7 +75,9 @@ def _orientation(image: Image.Image) -> int:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """``image`` of any mode as 8-bit RGB."""
+    """``image`` of any mode as 8-bit RGB; ValueError for pixels without a known range."""
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         # convert() would clip every 16-bit value above 255 to white.
         return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
