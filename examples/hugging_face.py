@@ -2,8 +2,8 @@
 
     python examples/hugging_face.py --bf16 --accumulate 2 --compile inductor
 
-Needs carlt (torch alone), transformers, accelerate and scikit-learn: ``pip install 'carlt[examples]'``. The lines with CAR
-are numbered. Nothing is downloaded.
+Needs carlt (torch alone), transformers, accelerate and scikit-learn: ``pip install 'carlt[examples]'``. The lines with
+CAR are numbered. Nothing is downloaded.
 """
 
 import argparse
@@ -92,10 +92,10 @@ def make_trainer(
         intermediate_size=64, num_labels=len(class_counts),
     )  # fmt: skip
     arguments = TrainingArguments(
-        use_cpu=not torch.cuda.is_available(), output_dir=str(folder), num_train_epochs=epochs, per_device_train_batch_size=batch_size,
-        per_device_eval_batch_size=500, gradient_accumulation_steps=accumulate, bf16=bf16, torch_compile=bool(compile),
-        torch_compile_backend=compile, learning_rate=3e-3, save_strategy="epoch", save_total_limit=1, report_to="none",
-        disable_tqdm=True,
+        output_dir=str(folder), use_cpu=not torch.cuda.is_available(), bf16=bf16, gradient_accumulation_steps=accumulate,
+        torch_compile=bool(compile), torch_compile_backend=compile, num_train_epochs=epochs, learning_rate=3e-3,
+        per_device_train_batch_size=batch_size, per_device_eval_batch_size=500, save_strategy="epoch",
+        save_total_limit=1, report_to="none", disable_tqdm=True,
     )  # fmt: skip
     return CARTrainer(
         model=ViTForImageClassification(config), args=arguments, train_dataset=Rows(train_set),

@@ -67,8 +67,8 @@ def train(
     train_set, test_set, class_counts = long_tailed_digits()
     module = Classifier(class_counts, weight, compile)
     trainer = L.Trainer(
-        max_epochs=epochs, precision=precision, accumulate_grad_batches=accumulate, default_root_dir=folder, logger=False,
-        enable_progress_bar=False, enable_model_summary=False,
+        max_epochs=epochs, precision=precision, accumulate_grad_batches=accumulate, default_root_dir=folder,
+        logger=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(module, DataLoader(train_set, batch_size, shuffle=True))
     trainer.test(module, DataLoader(test_set, 500), verbose=False)

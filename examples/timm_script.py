@@ -3,8 +3,8 @@ of the weights, a schedule by epochs, and torch.compile.
 
     python examples/timm_script.py --model resnet18 --amp --grad-accum-steps 2 --torchcompile inductor
 
-Needs carlt (torch alone), timm and scikit-learn. The lines with CAR are numbered. In timm's own train.py the same lines go
-to where ``train_loss_fn`` is made and to where it is called.
+Needs carlt (torch alone), timm and scikit-learn. The lines with CAR are numbered. In timm's own train.py the same lines
+go to where ``train_loss_fn`` is made and to where it is called.
 """
 
 import argparse
