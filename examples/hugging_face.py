@@ -92,10 +92,10 @@ def make_trainer(
         intermediate_size=64, num_labels=len(class_counts),
     )  # fmt: skip
     arguments = TrainingArguments(
-        output_dir=str(folder), use_cpu=not torch.cuda.is_available(), bf16=bf16, gradient_accumulation_steps=accumulate,
-        torch_compile=bool(compile), torch_compile_backend=compile, num_train_epochs=epochs, learning_rate=3e-3,
-        per_device_train_batch_size=batch_size, per_device_eval_batch_size=500, save_strategy="epoch",
-        save_total_limit=1, report_to="none", disable_tqdm=True,
+        output_dir=str(folder), use_cpu=not torch.cuda.is_available(), bf16=bf16,
+        gradient_accumulation_steps=accumulate, torch_compile=bool(compile), torch_compile_backend=compile,
+        num_train_epochs=epochs, learning_rate=3e-3, per_device_train_batch_size=batch_size,
+        per_device_eval_batch_size=500, save_strategy="epoch", save_total_limit=1, report_to="none", disable_tqdm=True,
     )  # fmt: skip
     return CARTrainer(
         model=ViTForImageClassification(config), args=arguments, train_dataset=Rows(train_set),
