@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from carlt.commands.arguments import Parser, command
-from carlt.runs.faults import write_errors
+from carlt.errors import CarltError
+from carlt.runs.faults import check_place, write_errors
 
 if TYPE_CHECKING:
     from carlt.data import ImageFolder, LongTailDataModule
@@ -131,6 +132,9 @@ def main() -> None:
         from carlt.config.overrides import check_single, compose_checked
 
         check_single(arguments.words)
+        if not arguments.out:
+            raise CarltError("out= has no value: give a folder for the pictures")
+        check_place("out", Path(arguments.out))
         config = compose_checked("prepare", arguments.words)
         from carlt.training.build import build_data, build_module
 

@@ -15,12 +15,13 @@ from carlt.reporting.groups import DataSet, Group, drop_repeats, group_by_data_s
 from carlt.reporting.page import Section, page
 from carlt.reporting.published import published
 from carlt.reporting.summary import summarize
-from carlt.runs.faults import write_errors
+from carlt.runs.faults import check_place, write_errors
 from carlt.runs.paths import write_text_atomic
 from carlt.runs.reading import read_runs
 from carlt.runs.text import printable
 
 NAME = "carlt.report"
+FIGURES = (".png", ".pdf", ".svg")
 
 
 def parser() -> Parser:
@@ -72,8 +73,20 @@ def main() -> None:
                 options.refuse(word)
         if not arguments.words:
             raise CarltError("no folder given; python -m carlt.report --help shows the usage")
+        check_place("out", arguments.out)
+        if arguments.figure:
+            check_figure(arguments.figure)
         with write_errors(arguments.out, "choose another out=<folder>"):
             report(arguments)
+
+
+def check_figure(path: Path) -> None:
+    """CarltError if ``figure=path`` cannot be a picture."""
+    if path.suffix.lower() not in FIGURES:
+        raise CarltError(f"figure={path}: choose a file name that ends in {', '.join(FIGURES)}")
+    check_place("figure", path.parent)
+    if path.is_dir():
+        raise CarltError(f"figure={path} is a folder; choose another file name")
 
 
 def report(arguments: argparse.Namespace) -> None:

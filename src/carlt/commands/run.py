@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from carlt.config import second_stage
 from carlt.config.choices import named_choices
@@ -100,7 +101,7 @@ def _run(
 
     from carlt.evaluation.result import evaluate_and_record
     from carlt.runs import provenance
-    from carlt.training import build, loggers
+    from carlt.training import build, checks, loggers
 
     last = paths.checkpoint(folder, "last")
     resumes = bool(config.resume) and build.has_begun(folder)
@@ -110,6 +111,7 @@ def _run(
         done = build.check_resumable(last, module, config, data)
         _date_changes(config, done)
     run_loggers = build.build_loggers(config, folder, position)
+    checks.check_run(config, module, data)
     trainer = build.build_trainer(config, folder, run_loggers, position)
     build.compile_network(module, config)
     with open_dict(config):
@@ -188,6 +190,8 @@ def _hydra_folder(composed: DictConfig) -> Path:
     try:
         holder.set_config(composed)
         return Path(str(composed.hydra.run.dir))
+    except OmegaConfBaseException as error:
+        raise CarltError(f"hydra.run.dir: {str(error).splitlines()[0]}; give hydra.run.dir=<folder>") from None
     finally:
         holder.cfg = before  # Lightning takes a process with Hydra's config for one that Hydra started
 

@@ -17,7 +17,7 @@ from carlt.config.choices import named_choices
 from carlt.config.compose import add_config_dir, conf_dir, search_path_override
 from carlt.config.stored import load_config, resumed_config
 from carlt.errors import CarltError, exit_with
-from carlt.runs.faults import write_errors
+from carlt.runs.faults import check_place, write_errors
 from carlt.sweeps import plan
 
 NAME = "carlt.train"
@@ -113,6 +113,8 @@ def _resume(arguments: argparse.Namespace) -> None:
         raise CarltError("resume= goes on with one run: leave -m out; a sweep goes on by the command it began with")
     values = [text for text in arguments.overrides if not text.startswith(("resume=", "hydra."))]
     overrides.check_single(values)
+    if moved := [text for text in arguments.overrides if text.startswith("hydra.run.dir=")]:
+        raise CarltError(f"{moved[0]}: a resumed run stays in its folder; leave this out")
     folder = Path(arguments.resume.strip("'\"")).absolute()
     run(resumed_config(folder, values, trust=arguments.trust), folder)
 
@@ -124,6 +126,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     else:
         checked = overrides.sweep_overrides("train", arguments.overrides)
     sweep, complete = plan.plan(checked)
+    check_place("hydra.sweep.dir", sweep.folder)
     with write_errors(sweep.folder, "mend that, then give the same command again"):
         return _run_jobs(sweep, complete, arguments.trust)
 

@@ -6,7 +6,7 @@ Every mistake is found before anything runs, and all of them are in one error.
 import difflib
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, ValueType
@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from carlt.config import plain_keys
 from carlt.config.compose import compose_config, is_group, options
 from carlt.config.recipes import family_problems, implied_recipe, optimizer_problems
 from carlt.config.schema import (
@@ -25,16 +26,13 @@ from carlt.config.schema import (
 )
 from carlt.config.targets import settable
 from carlt.errors import CarltError
-from carlt.ranges import Seed, describe_type, matches, value_problem
+from carlt.ranges import describe_type, matches, value_problem
 
 COMBINABLE = ("aug", "logger", "reg")
 """Groups whose options may be combined, as in aug=[randaugment,mixup]."""
 
 NAMED = ("reg",)
 """Those of COMBINABLE whose combined options have their values under their names: reg.car.weight."""
-
-PLAIN: dict[str, Any] = {"seed": Seed, "channels_last": bool | Literal["auto"]}
-"""The ranges of keys that no constructor declares."""
 
 OPTIONAL = ("preset", "stage")
 """Groups of which a run need not have an option."""
@@ -78,6 +76,7 @@ def apply_values(config: DictConfig, overrides: Sequence[str]) -> None:
     checked = _check_values(config, parsed, problems)
     _set_values(config, checked)
     problems += [problem for place, node in _touched_nodes(config, parsed) for problem in node_problems(node, place)]
+    problems = problems or plain_keys.interpolation_problems(config)
     if problems:
         raise joined_error(problems)
 
@@ -92,8 +91,11 @@ def list_presets() -> str:
 
 
 def check_single(overrides: Sequence[str]) -> None:
-    """CarltError if a key has several values, which only a sweep can have."""
+    """CarltError if a key has several values, or is one that only a sweep can have."""
     parsed = [override for text in overrides if (override := parse(text, []))]
+    for override in parsed:
+        if override.key_or_group in ("launcher", "sweep") and override.value() not in ("basic", "grid"):
+            raise CarltError(f"{text_of(override)}: only a sweep has it; add -m, as in python -m carlt.train -m ...")
     if several := [o.key_or_group for o in parsed if o.is_sweep_override()]:
         raise CarltError(
             f"{', '.join(several)}: several values make a sweep; add -m, as in python -m carlt.train -m ..."
@@ -106,12 +108,26 @@ def parse(text: str, problems: list[str]) -> Override | None:
         override = OverridesParser.create().parse_override(text)
         if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
             return _expand_glob(override, problems)
+        if problem := _empty_sweep(override):
+            problems.append(problem)
+            return None
         if override.key_or_group:
             return override
     except HydraException:
         pass
     problems.append(f"{text!r} is not of the form key=value" + _quoting_hint(text))
     return None
+
+
+def _empty_sweep(override: Override) -> str | None:
+    """The problem of several values that are none, or of an interval whose ends are in the wrong order."""
+    if not override.is_sweep_override():
+        return None
+    if override.is_discrete_sweep():
+        return None if list(override.sweep_iterator()) else f"{text_of(override)}: no value lies in it; give some"
+    interval: Any = override.value()
+    wrong = not interval.start < interval.end
+    return f"{text_of(override)}: the first end of an interval is the smaller one; exchange them" if wrong else None
 
 
 def parse_all(overrides: Sequence[str], problems: list[str]) -> list[Override]:
@@ -162,16 +178,22 @@ def _checked(config_name: str, overrides: Sequence[str]) -> tuple[DictConfig, li
     problems += family_problems(given)
     sound = [first(o) for o in groups if not wrong[id(o)]]
     recipe = implied_recipe(given)
+    problems += plain_keys.conflicts(groups)
+    for override in of_hydra:
+        if override.key_or_group in plain_keys.KINDS:
+            problems += plain_keys.kind_problems(override, choices(override))
     config = _compose(config_name, [*sound, *recipe, *(text_of(o) for o in of_hydra)], problems)
     checked = _check_values(config, values, problems) if config is not None else []
     if config is not None:
         problems += optimizer_problems(config_name, given, [*sound, *recipe])
         with open_dict(config):
+            config.setdefault("logger", {})  # logger=[] leaves it out
             _set_values(config, checked)
         problems += _adapter_problems(config)
         # With a mistake found already, only what the command line touches: other nodes may be wrong because of it.
         nodes = _touched_nodes(config, values) if problems else target_nodes(config)
         problems += [problem for place, node in nodes for problem in node_problems(node, place)]
+        problems = problems or plain_keys.interpolation_problems(config)
     if problems:
         raise joined_error(problems)
     assert config is not None
@@ -266,6 +288,8 @@ def _check_values(config: DictConfig, overrides: Sequence[Override], problems: l
         if not isinstance(node, DictConfig):
             place = next(p for p in _prefixes(parent) if not isinstance(OmegaConf.select(config, p), DictConfig))
             problems.append(f"{key}: there is no group of values {place!r}; {suggest(place, _names(config))}")
+        elif problem := plain_keys.removal_problem(override):
+            problems.append(problem)
         elif override.is_delete():
             if name in node:
                 checked.append(override)
@@ -297,13 +321,22 @@ def _names(node: DictConfig) -> list[str]:
 
 def _kind_problems(node: DictConfig, name: str, override: Override) -> Iterator[str]:
     """A plain key, which no constructor declares, keeps the type of its present value; null may become anything."""
-    present = OmegaConf.select(node, name, throw_on_missing=False)
-    kind = PLAIN.get(override.key_or_group, type(present))
-    for value in choices(override):
-        reference = isinstance(value, str) and "${" in value
-        if isinstance(present, bool | int | float | str) and not reference and not matches(value, kind):
+    present, given = OmegaConf.select(node, name, throw_on_missing=False), choices(override)
+    references = [value for value in given if isinstance(value, str) and "${" in value]
+    if override.key_or_group in plain_keys.KINDS and not references:
+        yield from plain_keys.kind_problems(override, given)
+        return
+    if override.key_or_group == "objective":
+        yield from plain_keys.objective_problems(given)
+        return
+    for value in given:
+        if (
+            isinstance(present, bool | int | float | str)
+            and value not in references
+            and not matches(value, type(present))
+        ):
             key = override.key_or_group
-            yield f"{key}={value}: expected {describe_type(kind)}, as in {key}={present}"
+            yield f"{key}={value}: expected {describe_type(type(present))}, as in {key}={present}"
 
 
 def _touched_nodes(config: DictConfig, overrides: Sequence[Override]) -> Iterator[tuple[str, DictConfig]]:
@@ -327,7 +360,8 @@ def _compose(config_name: str, overrides: list[str], problems: list[str]) -> Dic
         return compose_config(config_name, overrides, with_hydra=True)
     except (HydraException, OmegaConfBaseException) as error:
         if not problems:
-            problems.append(str(error).strip().splitlines()[0])
+            lines = [str(each).strip().splitlines()[0] for each in (error, error.__cause__) if each and str(each)]
+            problems.append(": ".join(dict.fromkeys(line.rstrip(".") for line in lines)) + "; --hydra-help lists keys")
         return None
 
 

@@ -37,6 +37,9 @@ INJECTED = frozenset(
 )
 """Constructor parameters that ``carlt.training.build`` fills in from other parts, so a config need not."""
 
+OBJECTS = INJECTED - {"num_classes", "in_channels", "image_size", "seed"}
+"""Those of them that no plain value can be."""
+
 
 def joined_error(problems: Sequence[str]) -> CarltError:
     """Join problems into one error, one line per problem, without repetitions."""
@@ -76,6 +79,8 @@ def node_problems(node: DictConfig, place: str) -> Iterator[str]:
             yield f"{place}.{key}: {place} ({target}) takes no {key!r}; " + suggest(
                 key, sorted(set(parameters) - INJECTED)
             )
+        elif key in OBJECTS:
+            yield f"{place}.{key}={value!r}: carlt gives this value itself; leave it out"
         elif problem := value_problem(f"{place}.{key}", value, parameters[key].annotation):
             yield problem
     for key, parameter in parameters.items():

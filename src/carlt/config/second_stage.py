@@ -130,7 +130,7 @@ def _split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
         for o in others
         if o.key_or_group in FIXED
     ]
-    if "stage" not in keys:
+    if "stage" not in keys or any(o.key_or_group == "stage" and o.value() is None for o in others):
         problems.append(f"init_run= is for a stage: add stage=..., one of {', '.join(options('stage'))}")
     if "init_run" not in keys:
         problems.append("a stage trains the classifier of a run once more: give init_run=<run folder>")

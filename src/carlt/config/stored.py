@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from carlt.config import trainer
+from carlt.config import foreign
 from carlt.config.overrides import apply_values, parse
 from carlt.config.schema import joined_error
 from carlt.errors import CarltError
@@ -147,7 +147,9 @@ def _foreign(plain: dict[str, Any], folder: Path) -> Iterator[str]:
                 f"{folder / paths.CONFIG}: {place} names {target!r}, which is not a part of carlt; loading it would "
                 "run its code. If the folder and the code are your own, add trust=true"
             )
-        elif place == "trainer" and (objects := [key for key in parent if key not in ("_target_", *trainer.VALUES)]):
+        elif place == "trainer" and (
+            objects := [key for key in parent if key not in ("_target_", *foreign.TRAINER_VALUES)]
+        ):
             yield f"{folder / paths.CONFIG}: trainer.{objects[0]} is not a value that a run folder may set"
 
 

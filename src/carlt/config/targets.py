@@ -4,7 +4,7 @@ import importlib
 import inspect
 from collections.abc import Callable
 
-from carlt.config import trainer
+from carlt.config import foreign
 from carlt.errors import CarltError
 from carlt.ranges import parameters
 
@@ -24,8 +24,8 @@ def parameters_of(target: str) -> dict[str, inspect.Parameter]:
 
 
 def settable(target: str) -> dict[str, inspect.Parameter]:
-    """The parameters that a config may set; of Lightning's Trainer those of ``carlt.config.trainer``."""
-    if target != trainer.TARGET:
-        return parameters_of(target)
+    """The parameters that a config may set, with their ranges; of other packages' classes see ``foreign``."""
     keyword = inspect.Parameter.KEYWORD_ONLY
-    return {name: inspect.Parameter(name, keyword, default=None, annotation=t) for name, t in trainer.VALUES.items()}
+    bounded = foreign.TRAINER_VALUES if target == foreign.TRAINER else foreign.RANGES.get(target, {})
+    ranges = {name: inspect.Parameter(name, keyword, default=None, annotation=kind) for name, kind in bounded.items()}
+    return ranges if target == foreign.TRAINER else parameters_of(target) | ranges

@@ -170,6 +170,8 @@ def load(run_dir: Path, config: Any, which: str) -> tuple[LongTailClassifier, Lo
     """The network of a checkpoint, its data, the checkpoint's path and its epoch."""
     build.quiet_libraries()
     path = paths.checkpoint(run_dir, which) if which in ("last", "best") else Path(which)
+    if not path.is_file():
+        raise CarltError(f"which={which}: there is no checkpoint {path}; choose last, best or a file")
     checkpoint = read_checkpoint(path)
     data = build.build_data(config)
     module = build.build_module(without_initial_weights(config), data)

@@ -49,6 +49,9 @@ class NetworkLoss(nn.Module, ABC):
     has_centres: ClassVar[bool] = False
     """Whether ``compute_loss`` gives ``step.relabel`` class centres of its own."""
 
+    def check_run(self, network: nn.Module, batch_size: int) -> None:
+        """CarltError if this loss cannot train ``network`` in batches of ``batch_size`` images."""
+
     @abstractmethod
     def compute_loss(self, network: nn.Module, step: StepInput) -> StepOutput:
         """Run ``network`` on a step's images. The regularizer and the metrics take logits and targets of the result."""

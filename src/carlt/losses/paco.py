@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from carlt.distributed import gather_ragged
+from carlt.errors import CarltError
 from carlt.functional.contrastive import parametric_contrastive
 from carlt.functional.prior import logit_adjustment
 from carlt.losses.base import NetworkLoss
@@ -75,6 +76,11 @@ class PaCo(NetworkLoss):
         self.register_buffer("queue", torch.zeros(queue, dim))
         self.register_buffer("queue_labels", torch.full((queue,), -1))
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
+
+    def check_run(self, network: nn.Module, batch_size: int) -> None:
+        """CarltError for batches of one image, which batch normalisation cannot train on."""
+        if batch_size < 2:
+            raise CarltError(f"data.batch_size={batch_size}: PaCo's projector normalises batches; give at least 2")
 
     def compute_loss(self, network: nn.Module, step: StepInput) -> StepOutput:
         """A pass through the network, and one without gradient through the momentum encoder."""

@@ -63,11 +63,15 @@ class RIDE(NetworkLoss):
         """Set the share of the training that is done, in [0, 1)."""
         self.margins.set_progress(progress)
 
+    def check_run(self, network: nn.Module, batch_size: int) -> None:
+        """CarltError for a network without experts."""
+        if not isinstance(get_classifier(network), ExpertHeads):
+            raise CarltError("RIDE needs a network with experts: give model.experts=3, as loss=ride does")
+
     def compute_loss(self, network: nn.Module, step: StepInput) -> StepOutput:
         """Every expert's logits for the loss, their mean for everything else."""
         head = get_classifier(network)
-        if not isinstance(head, ExpertHeads):
-            raise CarltError("RIDE needs a network with experts: give model.experts=3, as loss=ride does")
+        assert isinstance(head, ExpertHeads)
         features = extract_features(network, step.images)
         logits = head.each(features)
         targets = step.targets if step.relabel is None else step.relabel(features, None)

@@ -116,3 +116,10 @@ def _cells(parts: list[Tensor]) -> Tensor:
     """Each cell once, and how often it was there (2, K)."""
     cells = dim_zero_cat(parts) if len(parts) else torch.zeros(0, dtype=torch.int64)
     return torch.stack(cells.unique(return_counts=True))
+
+
+def metric_names() -> list[str]:
+    """The names of ``Evaluation.summary``, sorted."""
+    counts = ConfusionCounts(num_classes=2)
+    counts.update(torch.eye(2), torch.tensor([0, 1]))
+    return sorted(counts.evaluation().summary(torch.tensor([1, 1])))

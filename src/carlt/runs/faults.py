@@ -11,6 +11,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 
 
+def check_place(option: str, folder: Path) -> None:
+    """CarltError if ``option=folder`` cannot be a folder, because it or one above it is a file."""
+    if files := [path for path in (folder, *folder.parents) if path.is_file()]:
+        raise CarltError(f"{option}={folder}: {files[0]} is a file; choose another folder")
+
+
 @contextmanager
 def write_errors(folder: Path, remedy: str) -> Iterator[None]:
     """Turn the operating system's refusal to write in the block into a CarltError that ends in ``remedy``.

@@ -64,8 +64,9 @@ def claim_folder(folder: Path, *, new: bool) -> Iterator[None]:
     Raises:
         CarltError: another process runs there, the folder holds a run, or it cannot be made or written.
     """
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    missing: list[Path] = []
     try:
+        missing += [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CarltError(f"{folder} cannot be made ({error.strerror}); choose another hydra.run.dir") from None

@@ -23,6 +23,7 @@ from carlt.models.classifier import feature_dim
 from carlt.models.weights import AVERAGE, normalisation, set_normalisation
 from carlt.runs import paths
 from carlt.stages import Stage
+from carlt.training import checks
 from carlt.training.callbacks import AtomicCheckpointIO, MetricsCsv, read_checkpoint
 from carlt.training.callbacks.progress import SweepPosition
 from carlt.training.module import LongTailClassifier
@@ -211,17 +212,14 @@ def build_trainer(
     config: DictConfig, run_dir: Path, loggers: list[Logger], position: SweepPosition | None = None
 ) -> L.Trainer:
     """Lightning's trainer with carlt's callbacks; metrics.csv is written for every config."""
-    epochs = config.trainer.max_epochs
-    if not (isinstance(epochs, int) and epochs >= 1):
-        raise CarltError(f"trainer.max_epochs={epochs}: schedules need a number of epochs, at least 1")
-    for name in ("check_val_every_n_epoch", "limit_train_batches"):
-        if (given := config.trainer.get(name)) is not None and given <= 0:
-            raise CarltError(f"trainer.{name}={given} is out of range: it is more than 0")
-    callbacks = [build(config, f"callbacks.{name}", run_dir=run_dir, position=position) for name in config.callbacks]
+    given = [name for name, node in config.callbacks.items() if node is not None]
+    callbacks = [build(config, f"callbacks.{name}", run_dir=run_dir, position=position) for name in given]
     callbacks.append(MetricsCsv(run_dir))
-    return _trainer(
+    trainer = _trainer(
         config, callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO()], default_root_dir=run_dir
     )
+    checks.check_devices(trainer)
+    return trainer
 
 
 def evaluate_trainer(config: DictConfig, run_dir: Path) -> L.Trainer:

@@ -44,7 +44,7 @@ class DigitsLT(LongTailDataModule):
         if largest_class + test_per_class + val_per_class > SMALLEST_CLASS:
             raise CarltError(
                 f"digits_lt has {SMALLEST_CLASS} images in its smallest class: data.largest_class ({largest_class}) + "
-                f"data.test_per_class ({test_per_class}) + data.val_per_class ({val_per_class}) is more"
+                f"data.test_per_class ({test_per_class}) + data.val_per_class ({val_per_class}) is more: lower one"
             )
         self.counts = PROFILES[profile](largest_class, 10, imbalance_factor).tolist()
         self.test_per_class, self.val_per_class, self.subset_seed = test_per_class, val_per_class, subset_seed

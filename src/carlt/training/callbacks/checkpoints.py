@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from carlt.errors import CarltError
+from carlt.metrics import metric_names
 from carlt.ranges import CountOrZero, checked
 from carlt.runs import paths
 
@@ -27,6 +28,9 @@ class Checkpoints(Checkpoint):
 
     @checked
     def __init__(self, run_dir: Path, monitor: str = "val/balanced_accuracy", every_n_steps: CountOrZero = 500):
+        known = [f"val/{name}" for name in metric_names()]
+        if monitor not in known:
+            raise CarltError(f"monitor={monitor} is not measured; choose from {', '.join(known)}")
         self.run_dir, self.monitor, self.every_n_steps = run_dir, monitor, every_n_steps
         self.best_value, self.best_epoch = -torch.inf, -1
         self.begun = False
@@ -69,9 +73,6 @@ class Checkpoints(Checkpoint):
         self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
 
     def _monitored(self, trainer: L.Trainer) -> float:
-        if self.monitor not in trainer.callback_metrics:
-            known = ", ".join(sorted(name for name in trainer.callback_metrics if name.startswith("val/")))
-            raise CarltError(f"callbacks.checkpoints.monitor={self.monitor} is not logged; choose from {known}")
         return float(trainer.callback_metrics[self.monitor])
 
     def _save(self, trainer: L.Trainer, which: str) -> None:

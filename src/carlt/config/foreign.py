@@ -1,11 +1,11 @@
-"""The values of Lightning's Trainer that a config may set, with their ranges."""
+"""Parameters of other packages' classes: which a config may set, and their ranges."""
 
 from typing import Any, Literal
 
-from carlt.ranges import Count, CountOrZero, NonNegative, PositiveShare
+from carlt.ranges import Count, CountOrZero, NonNegative, Positive, PositiveShare, Share
 
-TARGET = "lightning.Trainer"
-VALUES: dict[str, Any] = {
+TRAINER = "lightning.Trainer"
+TRAINER_VALUES: dict[str, Any] = {
     "max_epochs": Count,
     "accelerator": str,
     "devices": Count | str | list[CountOrZero] | Literal[-1],
@@ -32,3 +32,11 @@ VALUES: dict[str, Any] = {
 }
 """Left out is what carlt gives itself (callbacks, loggers, folders), what schedules cannot follow (``max_steps``,
 ``max_time``), and what would make a record of part of the test images (``limit_test_batches``, ``fast_dev_run``)."""
+
+RANGES: dict[str, dict[str, Any]] = {
+    "torchvision.transforms.v2.MixUp": {"alpha": Positive},
+    "torchvision.transforms.v2.CutMix": {"alpha": Positive},
+    "torchvision.transforms.v2.RandAugment": {"num_ops": Count, "magnitude": CountOrZero},
+    "torchvision.transforms.v2.RandomErasing": {"p": Share},
+}
+"""Ranges that the classes do not write into their annotations."""

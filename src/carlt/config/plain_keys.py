@@ -1,0 +1,87 @@
+"""Keys that no constructor declares: their ranges, and what a command line must leave in its place."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import yaml
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from carlt.config.compose import option_file, options
+from carlt.ranges import Count, Seed, value_problem
+
+KINDS: dict[str, Any] = {
+    "seed": Seed,
+    "channels_last": bool | Literal["auto"],
+    "hydra.verbose": bool | str | list[str],
+    "hydra.sweeper.n_trials": Count,
+    "hydra.launcher.n_jobs": Count | Literal[-1],
+}
+"""The kinds of plain keys; any other keeps the type of its present value."""
+
+NEEDED = ("trainer.max_epochs", "callbacks.checkpoints")
+"""Keys besides those at the root without which a run cannot be made, resumed or evaluated."""
+
+SINGLE = ("mix", "paste", "second", "relabel", "view")
+"""The parts of ``aug`` of which a run has one."""
+
+
+def kind_problems(override: Override, values: Sequence[Any]) -> Iterator[str]:
+    """The values of an override outside the kind that ``KINDS`` gives its key."""
+    for value in values:
+        if problem := value_problem(override.key_or_group, value, KINDS[override.key_or_group]):
+            yield problem
+
+
+def objective_problems(values: Sequence[Any]) -> Iterator[str]:
+    """Objectives of a search that no run measures."""
+    from carlt.metrics import metric_names
+
+    known = [f"val/{name}" for name in metric_names()]
+    for value in values:
+        for name in value if isinstance(value, list) else [value]:
+            if name not in known:
+                yield f"objective={name}: a search maximises a metric of the validation split; " + _choose(known)
+
+
+def removal_problem(override: Override) -> str | None:
+    """The problem of ``~key`` or ``key=null`` where a run needs the key."""
+    key = override.key_or_group
+    removed = override.is_delete() or (key in NEEDED and not override.is_sweep_override() and override.value() is None)
+    if removed and ("." not in key or key in NEEDED):
+        return f"{'~' if override.is_delete() else ''}{key}: every run needs it; give it another value instead"
+    return None
+
+
+def conflicts(overrides: Sequence[Override]) -> Iterator[str]:
+    """Combined augmentations of which only the last would act, because they set the same part."""
+    for override in overrides:
+        names = override.value() if override.key_or_group == "aug" and not override.is_sweep_override() else None
+        setters: dict[str, list[str]] = {}
+        for name in names if isinstance(names, list) else ():
+            if str(name) in options("aug"):
+                content = yaml.safe_load(option_file("aug", str(name)).read_text()) or {}
+                for part in SINGLE:
+                    if content.get(part):
+                        setters.setdefault(part, []).append(str(name))
+        for part, both in setters.items():
+            if len(both) > 1:
+                yield f"aug={'+'.join(both)}: each sets aug.{part}, so only the last would act; leave one out"
+
+
+def interpolation_problems(config: DictConfig) -> list[str]:
+    """The first interpolation (``${...}``) that does not resolve, outside Hydra's node."""
+    own = config.copy()
+    OmegaConf.set_readonly(own, False)
+    OmegaConf.set_struct(own, False)
+    own.pop("hydra", None)
+    try:
+        OmegaConf.to_container(own, resolve=True, throw_on_missing=False)
+    except OmegaConfBaseException as error:
+        return [f"{error.full_key}: {str(error).splitlines()[0]}; give {error.full_key} a value"]
+    return []
+
+
+def _choose(known: Sequence[str]) -> str:
+    return f"choose from {', '.join(known)}"

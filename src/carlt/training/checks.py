@@ -1,0 +1,65 @@
+"""What the parts of a run must fit: the network its images, the length its batches, the devices this machine."""
+
+import os
+
+import lightning as L
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from carlt.data import LongTailDataModule
+from carlt.errors import CarltError
+from carlt.losses.base import NetworkLoss
+from carlt.training.module import LongTailClassifier
+
+SURELY_LARGE_ENOUGH = 8
+"""Images of so many pixels leave something for every layer of carlt's own networks."""
+
+
+def check_run(config: DictConfig, module: LongTailClassifier, data: LongTailDataModule) -> None:
+    """CarltError if the run could not train: too small images, batches that its loss cannot take, too short a run."""
+    check_image_size(module.model, data)
+    if isinstance(module.loss, NetworkLoss):
+        module.loss.check_run(module.model, data.batch_size)
+    check_length(config, data)
+
+
+def check_image_size(model: nn.Module, data: LongTailDataModule) -> None:
+    """CarltError if the images are so small that the network's layers leave nothing of them."""
+    if data.image_size >= SURELY_LARGE_ENOUGH:
+        return
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, data.channels, data.image_size, data.image_size))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise CarltError(
+            f"data.image_size={data.image_size} is too small for {type(model).__name__}: "
+            f"{str(error).splitlines()[0]}; give a larger one"
+        ) from None
+    finally:
+        model.train(training)
+
+
+def check_length(config: DictConfig, data: LongTailDataModule) -> None:
+    """CarltError if the trainer's values leave no batch to train on, or no epoch that is validated."""
+    share, batches = config.trainer.get("limit_train_batches"), len(data.schedule())
+    if isinstance(share, float) and int(share * batches) < 1:
+        raise CarltError(
+            f"trainer.limit_train_batches={share:g} of {batches} batches is less than one; give a number of batches"
+        )
+    every, epochs = config.trainer.get("check_val_every_n_epoch") or 1, config.trainer.max_epochs
+    if every > epochs and data.val_split is not None:
+        raise CarltError(
+            f"trainer.check_val_every_n_epoch={every} validates none of trainer.max_epochs={epochs} epochs; lower it, "
+            "or add data.validation=none"
+        )
+
+
+def check_devices(trainer: L.Trainer) -> None:
+    """CarltError for more processes on the CPU than it has cores."""
+    cores = os.cpu_count() or 1
+    if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cores:
+        raise CarltError(
+            f"trainer.devices={trainer.num_devices}: this machine has {cores} CPU cores; give at most so many"
+        )

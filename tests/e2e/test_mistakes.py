@@ -1,0 +1,71 @@
+"""Every mistake on a command line: exit code 2, one message with value, place and remedy, nothing created or changed."""
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+TABLE = [
+    line.split(" -> ")
+    for line in Path(__file__).with_name("mistakes.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+]
+REMEDY = re.compile(
+    "expected|choose|did you mean|give|add|leave|go on|start|point it|--help|needs|lower|run `|belong|only|exchange|"
+    "combine|is none of|is no|takes no|is not|is missing|is out of|holds|set|another|is 6n|near it|no such"
+)
+
+
+def test_the_table_is_long_and_names_each_command() -> None:
+    assert len(TABLE) >= 150
+    assert {line.split()[0] for line, _ in TABLE} == {"train", "evaluate", "prepare", "report", "predict", "export"}
+    assert len({line for line, _ in TABLE}) == len(TABLE)
+
+
+@pytest.fixture(scope="module")
+def places(run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What the table's names in braces stand for."""
+    top = tmp_path_factory.mktemp("mistakes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("carlt.reporting.plots.draw_run", lambda run_dir: {})
+        run(top / "run", "reg=none", "trainer.max_epochs=1")
+    (top / "empty").mkdir()
+    (top / "file").write_text("text")
+    return {name: top / name for name in ("run", "empty", "file")} | {"long": top / ("a" * 300)}
+
+
+def times(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("line", "said"), TABLE, ids=[line for line, _ in TABLE])
+def test_a_mistake(
+    line: str, said: str, places: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    command, *words = (word.format(**places) for word in line.split())
+    if command == "train" and not any("resume=" in word for word in words):
+        words += [
+            text for text in ("trainer.accelerator=cpu", "trainer.max_epochs=1") if text.split("=")[0] not in line
+        ]
+    before = times(places["run"])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [f"carlt.{command}", *words])
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(f"carlt.commands.{command}").main()
+    shown = capsys.readouterr()
+    assert (end.value.code, shown.out) == (2, "")
+    first, *rest = shown.err.splitlines()
+    assert first.startswith(f"carlt.{command}: error: "), shown.err
+    indent = " " * len(f"carlt.{command}: error: ")
+    assert all(text.startswith(indent) for text in rest), shown.err
+    assert "Traceback" not in shown.err
+    parts = said.format(**places).split(" & ")
+    assert all(part in shown.err for part in parts), shown.err
+    if len(parts) > 1:
+        assert len(parts) == 1 + len(rest), shown.err
+    assert all(REMEDY.search(text) for text in (first, *rest)), shown.err
+    assert not list(tmp_path.iterdir())
+    assert times(places["run"]) == before
