@@ -158,7 +158,8 @@ def describe_type(kind: Any) -> str:
     if origin is Annotated:
         return describe_type(arguments[0]) + "".join(str(each) for each in arguments[1:] if isinstance(each, Range))
     if origin is Literal:
-        return "one of " + ", ".join(map(str, arguments))
+        choices = dict.fromkeys(map(str, arguments))
+        return f"{'one of ' * (len(choices) > 1)}{', '.join(choices)}"
     if origin in (typing.Union, types.UnionType):
         return " or ".join(map(describe_type, arguments))
     if origin in (list, tuple, Sequence):

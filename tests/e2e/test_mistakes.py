@@ -2,10 +2,15 @@
 
 import importlib
 import re
+import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from carlt.runs import paths
 
 TABLE = [
     line.split(" -> ")
@@ -13,8 +18,8 @@ TABLE = [
     if line and not line.startswith("#")
 ]
 REMEDY = re.compile(
-    "expected|choose|did you mean|give|add|leave|go on|start|point it|--help|needs|lower|run `|belong|only|exchange|"
-    "combine|is none of|is no|takes no|is not|is missing|is out of|holds|set|another|is 6n|near it|no such"
+    "expected|choose|did you mean|give|add|leave|go on|start|point it|--help|-help lists|lower|run `|take|exchange|"
+    "combine|name a|at most|near it|Available|must be"
 )
 
 
@@ -25,19 +30,23 @@ def test_the_table_is_long_and_names_each_command() -> None:
 
 
 @pytest.fixture(scope="module")
-def places(run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def places(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
     """What the table's names in braces stand for."""
     top = tmp_path_factory.mktemp("mistakes")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("carlt.reporting.plots.draw_run", lambda run_dir: {})
-        run(top / "run", "reg=none", "trainer.max_epochs=1")
+    shutil.copytree(finished, top / "run")
+    shutil.copytree(finished, top / "busy")
     (top / "empty").mkdir()
     (top / "file").write_text("text")
-    return {name: top / name for name in ("run", "empty", "file")} | {"long": top / ("a" * 300)}
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held'); sys.stdin.read()"
+    command = [sys.executable, "-uc", hold, top / "busy" / paths.LOCK]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout and holder.stdout.readline() == b"held\n"
+        yield {name: top / name for name in ("run", "busy", "empty", "file")} | {"long": top / ("a" * 300)}
+        holder.communicate()
 
 
-def times(folder: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+def times(top: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in top.rglob("*")}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -50,7 +59,7 @@ def test_a_mistake(
         words += [
             text for text in ("trainer.accelerator=cpu", "trainer.max_epochs=1") if text.split("=")[0] not in line
         ]
-    before = times(places["run"])
+    before = times(places["run"].parent)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [f"carlt.{command}", *words])
     with pytest.raises(SystemExit) as end:
@@ -68,4 +77,4 @@ def test_a_mistake(
         assert len(parts) == 1 + len(rest), shown.err
     assert all(REMEDY.search(text) for text in (first, *rest)), shown.err
     assert not list(tmp_path.iterdir())
-    assert times(places["run"]) == before
+    assert times(places["run"].parent) == before

@@ -45,11 +45,11 @@ def main() -> None:
             if not word.startswith("data."):
                 options.refuse(word)
         if not arguments.run:
-            raise CarltError("run=<run folder> is missing")
+            raise CarltError("run=<run folder> is missing; --help shows the usage")
         folder, trust = Path(arguments.run), arguments.trust == "true"
         tau = None if arguments.tau is None else _number(arguments.tau)
         if tau is not None and arguments.posthoc == "none":
-            raise CarltError(f"tau={arguments.tau}: only with posthoc=")
+            raise CarltError(f"tau={arguments.tau}: only with posthoc=; add posthoc=tau_norm or posthoc=logit_adjusted")
         from carlt.evaluation.evaluate import evaluate, evaluate_posthoc
 
         if arguments.posthoc != "none":

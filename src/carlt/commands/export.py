@@ -50,7 +50,7 @@ def main() -> None:
         for word in arguments.words:
             options.refuse(word)
         if not arguments.run:
-            raise CarltError("run=<run folder> is missing")
+            raise CarltError("run=<run folder> is missing; --help shows the usage")
         if not arguments.format:
             raise CarltError(f"format= is missing: choose from {', '.join(FORMATS)}")
         folder = Path(arguments.run)

@@ -65,10 +65,10 @@ def main() -> None:
             if "=" in word and not Path(word).exists():
                 options.refuse(word)
         if not arguments.run:
-            raise CarltError("run=<run folder> is missing")
+            raise CarltError("run=<run folder> is missing; --help shows the usage")
         images = [*([arguments.images] if arguments.images else []), *arguments.words]
         if not images:
-            raise CarltError("images=<file, folder, pattern or list.txt> is missing")
+            raise CarltError("images=<file, folder, pattern or list.txt> is missing; --help shows the usage")
         try:
             failed = predict(arguments, images)
         except KeyboardInterrupt:

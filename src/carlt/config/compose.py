@@ -25,7 +25,7 @@ def add_config_dir(folder: Path | str) -> None:
     """
     path = Path(str(folder).removeprefix("file://")).absolute()
     if not path.is_dir():
-        raise CarltError(f"config folder {folder} does not exist")
+        raise CarltError(f"config folder {folder} does not exist; give the path of one that does")
     if path not in _user_dirs:
         _user_dirs.append(path)
 

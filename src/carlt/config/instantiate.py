@@ -31,7 +31,9 @@ def build(config: DictConfig, place: str, /, **context: Any) -> Any:
         # Libraries refuse values in many ways; Lightning's own class is no ValueError.
         refused = isinstance(error, TypeError | ValueError | ImportError | OverflowError | RuntimeError | MemoryError)
         if refused or type(error).__name__ == "MisconfigurationException":
-            raise CarltError(f"{place} ({target}): {str(error).splitlines()[0]}") from error
+            too_large = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+            reason = "too large for this machine's memory; lower its sizes" if too_large else str(error).splitlines()[0]
+            raise CarltError(f"{place} ({target}): {reason}") from error
         raise
 
 

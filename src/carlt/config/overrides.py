@@ -69,14 +69,15 @@ def apply_values(config: DictConfig, overrides: Sequence[str]) -> None:
     problems: list[str] = []
     parsed = [override for text in overrides if (override := parse(text, problems))]
     problems += [
-        f"{override.key_or_group}: the parts of a finished or interrupted run are fixed; only values can change"
+        f"{override.key_or_group}: the parts of a finished or interrupted run are fixed; leave this out, only values can change"
         for override in parsed
         if isinstance(OmegaConf.select(config, override.key_or_group), DictConfig)
     ]
     checked = _check_values(config, parsed, problems)
     _set_values(config, checked)
+    if broken := plain_keys.interpolation_problems(config):
+        raise joined_error(problems or broken)
     problems += [problem for place, node in _touched_nodes(config, parsed) for problem in node_problems(node, place)]
-    problems = problems or plain_keys.interpolation_problems(config)
     if problems:
         raise joined_error(problems)
 
@@ -136,7 +137,7 @@ def parse_all(overrides: Sequence[str], problems: list[str]) -> list[Override]:
     for override in parsed:
         names = override.value() if override.key_or_group in COMBINABLE and not override.is_sweep_override() else None
         if isinstance(names, list) and (twice := sorted({str(name) for name in names if names.count(name) > 1})):
-            problems.append(f"{text_of(override)}: {', '.join(twice)} stands there twice")
+            problems.append(f"{text_of(override)}: {', '.join(twice)} stands there twice; leave one out")
     return [part for override in parsed for part in _split_combined(override)]
 
 
@@ -189,11 +190,12 @@ def _checked(config_name: str, overrides: Sequence[str]) -> tuple[DictConfig, li
         with open_dict(config):
             config.setdefault("logger", {})  # logger=[] leaves it out
             _set_values(config, checked)
+        if broken := plain_keys.interpolation_problems(config):
+            raise joined_error(problems or broken)
         problems += _adapter_problems(config)
         # With a mistake found already, only what the command line touches: other nodes may be wrong because of it.
         nodes = _touched_nodes(config, values) if problems else target_nodes(config)
         problems += [problem for place, node in nodes for problem in node_problems(node, place)]
-        problems = problems or plain_keys.interpolation_problems(config)
     if problems:
         raise joined_error(problems)
     assert config is not None
@@ -288,13 +290,12 @@ def _check_values(config: DictConfig, overrides: Sequence[Override], problems: l
         if not isinstance(node, DictConfig):
             place = next(p for p in _prefixes(parent) if not isinstance(OmegaConf.select(config, p), DictConfig))
             problems.append(f"{key}: there is no group of values {place!r}; {suggest(place, _names(config))}")
+        elif override.is_delete() and name not in node:
+            problems.append(f"~{key}: there is no {name!r} to delete; {suggest(name, _names(node))}")
         elif problem := plain_keys.removal_problem(override):
             problems.append(problem)
         elif override.is_delete():
-            if name in node:
-                checked.append(override)
-            else:
-                problems.append(f"~{key}: there is no {name!r} to delete; {suggest(name, _names(node))}")
+            checked.append(override)
         elif "_target_" in node:
             parameters = settable(node["_target_"])
             if override.is_sweep_override() and name in parameters:
@@ -368,7 +369,11 @@ def _compose(config_name: str, overrides: list[str], problems: list[str]) -> Dic
 def _quoting_hint(text: str) -> str:
     """A remedy for values with characters of Hydra's grammar, such as = or a comma in a path."""
     key, equals, value = text.partition("=")
+    try:
+        OverridesParser.create().parse_override(f"{key}=1")
+    except HydraException:
+        value = ""
     if not (equals and key and value):
-        return ""
+        return "; give it as in seed=1"
     quoted = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"; a value with special characters needs quotes: \"{key}='{quoted}'\""

@@ -85,7 +85,7 @@ def node_problems(node: DictConfig, place: str) -> Iterator[str]:
             yield problem
     for key, parameter in parameters.items():
         if parameter.default is parameter.empty and key not in values and key not in INJECTED:
-            yield f"{place}.{key} is required by {target}"
+            yield f"{place}.{key} is required by {target}: give {place}.{key}=<value>"
 
 
 def target_nodes(node: Any, place: str = "") -> Iterator[tuple[str, DictConfig]]:

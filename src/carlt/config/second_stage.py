@@ -125,8 +125,8 @@ def _split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     others = [o for o in parsed if o not in values]
     keys = {o.key_or_group for o in others}
     problems += [
-        f"{text_of(o)}: a second stage has the {o.key_or_group} of its first run; only values change, "
-        "e.g. data.root=<folder>"
+        f"{text_of(o)}: a second stage has the {o.key_or_group} of its first run; leave it out, only "
+        "values change, e.g. data.root=<folder>"
         for o in others
         if o.key_or_group in FIXED
     ]
@@ -146,7 +146,7 @@ def _is_value(key: str) -> bool:
 def _first_run(folder: Path, trust: bool) -> DictConfig:
     stored = load_config(folder, trust=trust, word="init_run")
     if not paths.checkpoint(folder, "last").is_file():
-        raise CarltError(f"init_run={folder} is no run folder: it has no {paths.CHECKPOINTS}/last.ckpt")
+        raise CarltError(f"init_run={folder} is no run folder: it has no {paths.CHECKPOINTS}/last.ckpt; give the folder of a run")
     if stored.get("stage"):
         raise CarltError(
             f"init_run={folder} is a second stage itself; a stage begins with its first: {stored.init_run}"

@@ -58,7 +58,7 @@ def load_config(folder: Path, *, trust: bool = False, word: str = "run") -> Dict
         CarltError: no run folder, a damaged config, or a ``_target_`` that is not carlt's own without ``trust``.
     """
     if not (folder / paths.CONFIG).is_file():
-        raise CarltError(f"{word}={folder} is no run folder: it has no {paths.CONFIG}")
+        raise CarltError(f"{word}={folder} is no run folder: it has no {paths.CONFIG}; give the folder of a run")
     plain = with_old_defaults(_modern(read_config(folder)))
     if lacking := [key for key in ("data", "model", "aug", "loss", "reg", "optim", "trainer") if key not in plain]:
         raise CarltError(f"{folder / paths.CONFIG} lacks {', '.join(lacking)}: it is damaged, or of another program")

@@ -48,7 +48,7 @@ def _find(item: Path | str) -> list[Path | str]:
         matches = sorted(glob.glob(str(item), recursive=True))
         found += [name for name in matches if is_image(os.path.basename(name)) and os.path.isfile(name)]
     else:
-        raise CarltError(f"images={item} does not exist")
+        raise CarltError(f"images={item} does not exist; give a file, a folder, a pattern or a list of files")
     if not found:
         raise CarltError(f"images={item} has no images; images end in {' '.join(sorted(EXTENSIONS))}")
     return found

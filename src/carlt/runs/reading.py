@@ -101,7 +101,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
         CarltError: a folder does not exist, or no folder holds a finished run.
     """
     if missing := [str(folder) for folder in folders if not folder.is_dir()]:
-        raise CarltError(f"no such folder: {', '.join(missing)}")
+        raise CarltError(f"no such folder: {', '.join(missing)}; give run folders or folders of them")
     runs, left_out = [], []
     for folder in sorted({found.resolve(): found for top in folders for found in _walk(top)}.values(), key=_natural):
         try:
@@ -110,7 +110,9 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
             left_out.append(LeftOut(folder, printable(str(error))))
     if not runs:
         rest = f"; left out: {'; '.join(f'{folder} ({reason})' for folder, reason in left_out)}" if left_out else ""
-        raise CarltError(f"no finished run (no {paths.RESULT}) in {', '.join(map(str, folders))}{rest}")
+        raise CarltError(
+            f"no finished run (no {paths.RESULT}) in {', '.join(map(str, folders))}{rest}; give folders that hold some"
+        )
     empty = [LeftOut(top, "no run in it") for top in folders if not any(_walk(top))]
     return runs, left_out + empty
 

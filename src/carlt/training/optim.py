@@ -71,7 +71,7 @@ class Optim:
         ema_decay: ShareBelowOne | None = None,
     ):
         if min_lr > lr:
-            raise CarltError(f"min_lr={min_lr} is more than lr={lr}: the schedule ends at min_lr")
+            raise CarltError(f"min_lr={min_lr} is more than lr={lr}: the schedule ends at min_lr; lower it")
         self.layer_decay, self.ema_decay = layer_decay, ema_decay
         self.lr, self.weight_decay, self.decay_all = lr, weight_decay, decay_all
         self.schedule, self.warmup_epochs, self.milestones, self.min_lr = schedule, warmup_epochs, milestones, min_lr
@@ -110,7 +110,7 @@ class SGD(Optim):
     def __init__(self, lr: Positive, momentum: ShareBelowOne = 0.9, nesterov: bool = False, **common: Any):
         super().__init__(lr, **common)
         if nesterov and momentum == 0:
-            raise CarltError("nesterov=true needs a momentum above 0, not momentum=0")
+            raise CarltError("nesterov=true needs a momentum above 0, not momentum=0: give optim.momentum=0.9")
         self.momentum, self.nesterov = momentum, nesterov
 
     def optimizer(self, groups: list[dict[str, Any]]) -> optim.Optimizer:
