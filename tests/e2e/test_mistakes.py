@@ -1,4 +1,4 @@
-"""Every mistake on a command line: exit code 2, one message with value, place and remedy, nothing created or changed."""
+"""Mistakes on a command line: exit code 2, one message with value, place and remedy, nothing created or changed."""
 
 import importlib
 import re
@@ -37,10 +37,13 @@ def places(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     shutil.copytree(finished, top / "busy")
     (top / "empty").mkdir()
     (top / "file").write_text("text")
-    hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held'); sys.stdin.read()"
+    hold = (
+        "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held'); sys.stdin.read()"
+    )
     command = [sys.executable, "-uc", hold, top / "busy" / paths.LOCK]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout and holder.stdout.readline() == b"held\n"
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
         yield {name: top / name for name in ("run", "busy", "empty", "file")} | {"long": top / ("a" * 300)}
         holder.communicate()
 

@@ -161,7 +161,10 @@ def test_evaluate_prints_metrics_as_json(
         (["run=nowhere"], "run=nowhere is no run folder"),
         (["which=last"], "run=<run folder> is missing"),
         (["rum=x"], "'rum=x' is none of run=, which=, posthoc=, tau="),
-        (["run={finished}", "which=nowhere.ckpt"], "no checkpoint at nowhere.ckpt"),
+        (
+            ["run={finished}", "which=nowhere.ckpt"],
+            "which=nowhere.ckpt: there is no checkpoint nowhere.ckpt; choose last, best or a file",
+        ),
     ],
 )
 def test_evaluate_s_mistakes(

@@ -148,7 +148,7 @@ def test_published_numbers_and_a_baseline(runs: Path, tmp_path: Path, monkeypatc
         (["{runs}", "metrics=top1"], "metrics=top1: no such metric among many, medium, few"),
         (["{runs}", "baseline=reg=ride"], "baseline=reg=ride: no such label among"),
         (["{runs}/killed"], "no finished run"),
-        (["{runs}", "out={runs}/reg=car/result.json"], "{runs}/reg=car/result.json"),
+        (["{runs}", "out={runs}/reg=car/result.json"], "out={runs}/reg=car/result.json: "),
     ],
 )
 def test_mistakes_end_in_one_line(

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -11,7 +9,7 @@ from carlt.data.images import ArrayImages, Split, Splits
 from carlt.errors import CarltError
 from carlt.models.class_means import RunningClassMeans
 from carlt.training import build as building
-from carlt.training.build import build_data, build_module, build_trainer
+from carlt.training.build import build_data, build_module
 
 
 @pytest.mark.parametrize(
@@ -24,9 +22,9 @@ from carlt.training.build import build_data, build_module, build_trainer
         "++trainer.limit_train_batches=0",
     ],
 )
-def test_a_run_needs_epochs_with_steps_in_them(override: str, tmp_path: Path) -> None:
+def test_a_run_needs_epochs_with_steps_in_them(override: str) -> None:
     with pytest.raises(CarltError, match=override.lstrip("+").split("=")[0]):
-        build_trainer(compose_config("train", [override]), tmp_path, [])
+        compose_checked("train", [override])
 
 
 @pytest.mark.parametrize(

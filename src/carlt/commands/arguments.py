@@ -100,7 +100,9 @@ class Parser(argparse.ArgumentParser):
         name = word.partition("=")[0].lstrip("-")
         near = difflib.get_close_matches(name, self.keys, 1)
         known = ", ".join(f"{key}=" for key in self.keys)
-        raise CarltError(f"{word!r} is none of {known}" + (f"; did you mean {near[0]}=?" if near else "; --help shows the usage"))
+        raise CarltError(
+            f"{word!r} is none of {known}" + (f"; did you mean {near[0]}=?" if near else "; --help shows the usage")
+        )
 
     def error(self, message: str) -> NoReturn:
         text = plain(message)

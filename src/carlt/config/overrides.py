@@ -69,7 +69,8 @@ def apply_values(config: DictConfig, overrides: Sequence[str]) -> None:
     problems: list[str] = []
     parsed = [override for text in overrides if (override := parse(text, problems))]
     problems += [
-        f"{override.key_or_group}: the parts of a finished or interrupted run are fixed; leave this out, only values can change"
+        f"{override.key_or_group}: the parts of a finished or interrupted run are fixed; leave this out, only values "
+        "can change"
         for override in parsed
         if isinstance(OmegaConf.select(config, override.key_or_group), DictConfig)
     ]

@@ -146,7 +146,9 @@ def _is_value(key: str) -> bool:
 def _first_run(folder: Path, trust: bool) -> DictConfig:
     stored = load_config(folder, trust=trust, word="init_run")
     if not paths.checkpoint(folder, "last").is_file():
-        raise CarltError(f"init_run={folder} is no run folder: it has no {paths.CHECKPOINTS}/last.ckpt; give the folder of a run")
+        raise CarltError(
+            f"init_run={folder} is no run folder: it has no {paths.CHECKPOINTS}/last.ckpt; give the folder of a run"
+        )
     if stored.get("stage"):
         raise CarltError(
             f"init_run={folder} is a second stage itself; a stage begins with its first: {stored.init_run}"

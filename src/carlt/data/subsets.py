@@ -43,6 +43,20 @@ def rank_images(targets: Tensor, num_classes: int, rule: Rule | int) -> list[Ten
     return [torch.from_numpy(order) for order in orders]
 
 
+def class_sizes(profile: str, largest: int, num_classes: int, imbalance_factor: float) -> list[int]:
+    """The images that each class keeps.
+
+    Raises:
+        CarltError: the smallest class would keep less than one.
+    """
+    if imbalance_factor > largest:
+        raise CarltError(
+            f"data.imbalance_factor={imbalance_factor:g} leaves less than one of {largest} images for the smallest "
+            "class; lower it"
+        )
+    return PROFILES[profile](largest, num_classes, imbalance_factor).tolist()
+
+
 def make_long_tailed(
     targets: Tensor,
     num_classes: int,
@@ -68,7 +82,7 @@ def make_long_tailed(
         raise CarltError(f"data.profile is one of {', '.join(PROFILES)}, not {profile!r}")
     orders = rank_images(targets, num_classes, rule)
     available = [len(order) for order in orders]
-    keep = PROFILES[profile](largest or min(available), num_classes, imbalance_factor).tolist()
+    keep = class_sizes(profile, largest or min(available), num_classes, imbalance_factor)
     for label, (kept, there) in enumerate(zip(keep, available, strict=True)):
         if kept > there:
             raise CarltError(f"class {label} has {there} images, the profile needs {kept}; lower data.largest_class")

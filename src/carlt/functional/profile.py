@@ -43,10 +43,5 @@ PROFILES = {"exponential": exponential_profile, "step": step_profile, "pareto": 
 def _check(largest: int, num_classes: int, imbalance_factor: float) -> None:
     if not imbalance_factor >= 1:
         raise CarltError(f"imbalance_factor is n_max / n_min and must be at least 1, not {imbalance_factor}")
-    if imbalance_factor > largest:
-        raise CarltError(
-            f"imbalance_factor={imbalance_factor:g} leaves less than one of {largest} images for the smallest class: "
-            "lower it"
-        )
     if largest < 1 or num_classes < 1:
         raise CarltError(f"a profile needs at least one class and one image, not {num_classes} and {largest}")

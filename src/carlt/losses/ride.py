@@ -70,6 +70,7 @@ class RIDE(NetworkLoss):
 
     def compute_loss(self, network: nn.Module, step: StepInput) -> StepOutput:
         """Every expert's logits for the loss, their mean for everything else."""
+        self.check_run(network, len(step.images))
         head = get_classifier(network)
         assert isinstance(head, ExpertHeads)
         features = extract_features(network, step.images)

@@ -100,7 +100,8 @@ class DataSet:
             if len(found) != 1:
                 labels = "; ".join(group.label for group in found or self.groups)
                 raise CarltError(
-                    f"baseline={wanted}: {'several labels contain it' if found else 'no such label'} among {labels}; choose one"
+                    f"baseline={wanted}: {'several labels contain it' if found else 'no such label'} among {labels}; "
+                    "choose one"
                 )
             return found[0]
 

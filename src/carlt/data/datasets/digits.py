@@ -6,9 +6,8 @@ import torch
 
 from carlt.data.images import ArrayImages, Split, Splits
 from carlt.data.module import LongTailDataModule
-from carlt.data.subsets import hold_out, indices_by_class
+from carlt.data.subsets import class_sizes, hold_out, indices_by_class
 from carlt.errors import CarltError
-from carlt.functional.profile import PROFILES
 from carlt.ranges import AtLeastOne, Count, CountOrZero, Seed, checked
 
 SMALLEST_CLASS = 174  # of the 1,797 images
@@ -46,7 +45,7 @@ class DigitsLT(LongTailDataModule):
                 f"digits_lt has {SMALLEST_CLASS} images in its smallest class: data.largest_class ({largest_class}) + "
                 f"data.test_per_class ({test_per_class}) + data.val_per_class ({val_per_class}) is more: lower one"
             )
-        self.counts = PROFILES[profile](largest_class, 10, imbalance_factor).tolist()
+        self.counts = class_sizes(profile, largest_class, 10, imbalance_factor)
         self.test_per_class, self.val_per_class, self.subset_seed = test_per_class, val_per_class, subset_seed
 
     def load(self) -> Splits:

@@ -103,5 +103,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # the unpickler and the zip reader have many kinds of error
         reason = type(error).__name__
     if reason:
-        raise CarltError(f"{path} is damaged or no carlt checkpoint ({reason}); nothing of it was run; take another one")
+        raise CarltError(
+            f"{path} is damaged or no carlt checkpoint ({reason}); nothing of it was run; take another one"
+        )
     return content
