@@ -70,7 +70,7 @@ def test_the_profile_names_its_groups_and_thresholds(loading, tmp_path, monkeypa
     splits = DigitsLT(**loading).splits
     overview.draw_profile("digits_lt", splits, tmp_path / "profile.png")
     (axes,) = figures[0].axes
-    assert {text.get_text() for text in axes.texts} == {"100 images", "20 images"}
+    assert {text.get_text() for text in axes.texts} == {"many-shot: > 100", "few-shot: < 20"}
     heights = {bar.get_facecolor(): [] for bar in axes.patches}
     for bar in axes.patches:
         heights[bar.get_facecolor()].append(bar.get_height())
@@ -100,3 +100,9 @@ def test_mistakes_are_one_line(monkeypatch, capsys, arguments, complaint):
     assert said.startswith("carlt.prepare: error: ")
     assert complaint in said
     assert "Traceback" not in said
+
+
+def test_the_next_command_is_told(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["carlt.prepare", "data=digits_lt", "data.val_per_class=5", f"out={tmp_path}"])
+    prepare.main()
+    assert capsys.readouterr().out.endswith("Next: python -m carlt.train data=digits_lt data.val_per_class=5\n")

@@ -155,6 +155,17 @@ def test_evaluate_prints_metrics_as_json(
     assert json.loads(rest) == best["metrics"]
 
 
+def test_evaluate_prints_percent_in_a_terminal(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    command(monkeypatch, f"run={finished}")
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    metrics = read_result(finished)["metrics"]
+    assert f"overall {100 * metrics['test/accuracy']:.1f} %" in lines
+    assert f"classes at 0 {metrics['test/classes_at_zero']:.1f}" in lines
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

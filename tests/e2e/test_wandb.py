@@ -32,6 +32,7 @@ def call(home: Path, *command: str, **more: str) -> str:
         timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "wandb:" not in done.stdout + done.stderr
     return done.stdout
 
 

@@ -211,6 +211,8 @@ def test_published_worst_classes_stand_beside_ours(make_run, tmp_path: Path) -> 
     assert "worst class, training split 90.0 %, worst class, test split 12.5 %" in figure.alt
     assert "SAFA (ViT), published: worst class, test split 10.0 %, overall, test split 55.5 %" in figure.alt
     assert "ResNet" not in figure.alt
+    assert style.COLOURS[0] in figure.svg
+    assert "<pattern" not in figure.svg  # hatched with a regularizer alone
     assert "not measured here" in figure.caption
 
 
@@ -265,3 +267,11 @@ def test_a_regularizer_is_dashed_in_every_plot(name: str, make_run, tmp_path: Pa
     hue = style.COLOURS[0]  # one loss, one hue
     assert hue not in dashed.findall(without)
     assert hue in dashed.findall(one(found(tmp_path / "runs"), name).svg)
+
+
+def test_bars_have_the_hue_of_their_loss_and_are_hatched_with_a_regularizer(make_run, tmp_path: Path) -> None:
+    for k, reg in enumerate(("none", "car")):
+        make_run(str(k), accuracy=0.5, reg=reg)
+    drawn = one(found(tmp_path), "worst class in training and on test").svg
+    assert "<pattern" in drawn
+    assert not [colour for colour in style.COLOURS[1:] if colour in drawn]

@@ -97,3 +97,10 @@ def test_fonts_for_other_letters_follow_matplotlibs_own(monkeypatch: pytest.Monk
     fonts.families.cache_clear()
     assert fonts.families() == ["DejaVu Sans", "Noto Sans CJK JP", "Unifont"]
     fonts.families.cache_clear()
+
+
+def test_shares_have_the_whole_axis_and_other_curves_begin_at_zero(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "metrics.csv").write_text("epoch,step,train/loss,val/few\n0,5,2.5,0.4\n1,10,2.0,0.5\n")
+    loss, val = drawn(tmp_path, monkeypatch, plots.curves)
+    assert loss.get_ylim()[0] == 0
+    assert val.get_ylim() == (-2, 102)

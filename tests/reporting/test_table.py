@@ -61,17 +61,31 @@ def test_the_best_epoch_is_labelled_by_what_chose_it(split: str) -> None:
     assert f"Best epoch (5, by val/balanced_accuracy on the {split} split): test 50.0 %, worst class 10.0 %." in text
 
 
-@pytest.mark.parametrize(("terminal", "width"), [(True, 160), (True, 60), (False, 160)])
-def test_a_terminal_that_is_wide_enough_draws_the_table(terminal: bool, width: int, make_run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("width", "kept"),
+    [(160, ["many", "medium", "few", "overall", "worst class", "WR", "worst 10 %", "classes at 0", "ECE"]),
+     (80, ["few", "overall", "worst class", "worst 10 %"]), (50, ["few", "overall"])],
+)  # fmt: skip
+def test_a_terminal_draws_the_columns_that_fit(width: int, kept: list[str], make_run, tmp_path: Path) -> None:
     make_run("1", accuracy=0.2)
     make_run("2", accuracy=0.4, reg="[red]car")
     (data,) = group_by_data_set(read_runs([tmp_path])[0])
     table = summarize(data, data.baseline())[0]
-    text = summary(table, Console(file=io.StringIO(), force_terminal=terminal, width=width, color_system=None))
-    if terminal and width == 160:
-        (row,) = [line.split() for line in text.splitlines() if line.strip().startswith("reg=[red]car  ")]
-        assert row[:3] == ["reg=[red]car", "1", "40.0"]
-        assert "+20.0" in text
-        assert "proves nothing" in text
-    else:
-        assert text == formats.markdown(table)
+    text = summary(table, Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None))
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    head = next(line for line in lines if "configuration" in line)
+    assert head.split() == ["configuration", "n", *" ".join(kept).split()]
+    ours, difference = (line.split() for line in lines if line.strip().startswith("reg=[red]car  "))
+    place = 2 + kept.index("overall")
+    assert (ours[:2], ours[place]) == (["reg=[red]car", "1"], "40.0")
+    assert difference[place] == "+20.0"
+    assert "proves nothing" in " ".join(text.split())
+    assert ("too narrow for: " in text) == (len(kept) < 9)
+
+
+def test_elsewhere_a_table_is_markdown(make_run, tmp_path: Path) -> None:
+    make_run("1")
+    (data,) = group_by_data_set(read_runs([tmp_path])[0])
+    table = summarize(data, data.baseline())[0]
+    assert summary(table, Console(file=io.StringIO(), width=160)) == formats.markdown(table)

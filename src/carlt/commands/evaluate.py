@@ -9,6 +9,7 @@ from typing import Any
 from carlt.commands.arguments import Parser, command
 from carlt.errors import CarltError
 from carlt.runs.faults import write_errors
+from carlt.runs.heartbeat import heartbeat
 
 NAME = "carlt.evaluate"
 POSTHOC = ("none", "tau_norm", "logit_adjusted")
@@ -38,7 +39,7 @@ def parser() -> Parser:
 
 def main() -> None:
     """The command."""
-    with command(NAME):
+    with command(NAME), heartbeat():
         options = parser()
         arguments = options.parse_words(sys.argv[1:])
         for word in arguments.words:
@@ -62,8 +63,7 @@ def main() -> None:
         print(f"{outcome['checkpoint']} (epoch {outcome['epoch'] + 1}{label})")
         if not outcome["same_images"]:
             print("note: these are other images than those of the run's result.json", file=sys.stderr)
-        finite = {name: value if math.isfinite(value) else None for name, value in outcome["metrics"].items()}
-        print(json.dumps(finite, indent=2))
+        _print_metrics(outcome["metrics"])
 
 
 def _number(text: str) -> float:
@@ -74,6 +74,19 @@ def _number(text: str) -> float:
     if not 0 <= tau < math.inf:
         raise CarltError(f"tau={text}: expected a number, at least 0")
     return tau
+
+
+def _print_metrics(metrics: dict[str, float]) -> None:
+    """A table in % in a terminal; JSON, with fractions, where a program reads."""
+    from rich.console import Console
+
+    from carlt.reporting import table
+
+    console = Console()
+    if console.is_terminal:
+        table.print_metrics(metrics, console)
+        return
+    print(json.dumps({name: value if math.isfinite(value) else None for name, value in metrics.items()}, indent=2))
 
 
 def _print_posthoc(result: dict[str, Any], folder: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from carlt.commands.arguments import Parser, command
 from carlt.errors import CarltError
 from carlt.runs.faults import check_place, write_errors
+from carlt.runs.heartbeat import heartbeat
 
 if TYPE_CHECKING:
     from carlt.data import ImageFolder, LongTailDataModule
@@ -126,7 +128,7 @@ def _obtain(download: Any) -> None:
 def main() -> None:
     """The command."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    with command(NAME):
+    with command(NAME), heartbeat():
         arguments = parser().parse_words(sys.argv[1:])
         from carlt.config.choices import named_choices
         from carlt.config.overrides import check_single, compose_checked
@@ -141,6 +143,7 @@ def main() -> None:
         data = build_data(config)
         if arguments.show == "profile":
             prepare(data, arguments.verify, Path(arguments.out))
+            print(f"Next: python -m carlt.train {shlex.join(arguments.words)}")
         else:
             aug = named_choices(config, config.hydra)["aug"]
             show_augmentations(data, build_module(config, data), Path(arguments.out), aug)

@@ -16,6 +16,7 @@ from carlt.reporting.page import Section, page
 from carlt.reporting.published import published
 from carlt.reporting.summary import summarize
 from carlt.runs.faults import check_place, write_errors
+from carlt.runs.heartbeat import heartbeat
 from carlt.runs.paths import write_text_atomic
 from carlt.runs.reading import read_runs
 from carlt.runs.text import printable
@@ -62,7 +63,7 @@ page is one file: it opens without a network and prints.""",
 
 def main() -> None:
     """The command."""
-    with command(NAME):
+    with command(NAME), heartbeat():
         if sys.argv[1:2] == ["dashboard"]:
             wandb_workspace.main(sys.argv[2:])
             return

@@ -20,6 +20,7 @@ from carlt.errors import CarltError
 from carlt.runs import defaults, paths
 from carlt.runs.faults import write_errors
 from carlt.runs.hash import run_hash
+from carlt.runs.heartbeat import heartbeat
 from carlt.runs.locks import claim_folder
 
 if TYPE_CHECKING:
@@ -75,6 +76,18 @@ def run(
     Raises:
         CarltError: a mistake in the config, data that cannot be had, or a folder that is in use or holds a run.
     """
+    with heartbeat() if is_first_process() else nullcontext():
+        return _checked_run(config, folder, data, position, hash_in_name, validated)
+
+
+def _checked_run(
+    config: DictConfig,
+    folder: Path,
+    data: "LongTailDataModule | None",
+    position: "SweepPosition | None",
+    hash_in_name: bool,
+    validated: bool,
+) -> dict[str, Any]:
     if not validated:
         validate(config)
     # Imported after the check: torch and Lightning take seconds to import.

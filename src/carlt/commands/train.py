@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from carlt.config.compose import add_config_dir, conf_dir, search_path_override
 from carlt.config.stored import load_config, resumed_config
 from carlt.errors import CarltError, exit_with
 from carlt.runs.faults import check_place, write_errors
+from carlt.runs.heartbeat import heartbeat
 from carlt.sweeps import plan
 
 NAME = "carlt.train"
@@ -148,7 +150,9 @@ def _run_jobs(sweep: plan.Sweep, overrides: Sequence[str], trust: bool) -> int:
             config = config_of_run(composed, hydra)
         except CarltError as error:  # the first run of a stage is missing, or does not fit this job
             exit_with(NAME, error)
-        return run_job(plan.current(), config, objective, is_first_process(), run)
+        name = f"job {hydra.job.num + 1}  "
+        with heartbeat(name) if is_first_process() else nullcontext():
+            return run_job(plan.current(), config, objective, is_first_process(), run)
 
     code, failed = _outcome(lambda: _hydra_command(["--multirun", *overrides, search_path_override()], job))
     if failed:  # Hydra did not reach the end of the sweep

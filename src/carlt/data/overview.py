@@ -53,11 +53,12 @@ def draw_profile(name: str, splits: Splits, path: Path) -> None:
     for group in GROUPS:
         (places,) = np.nonzero(groups == group)
         if len(places):
-            label = f"{group}-shot: {len(places):,} classes, {counts[places].sum():,} images"
+            classes = "1 class" if len(places) == 1 else f"{len(places):,} classes"
+            label = f"{group}-shot: {classes}, {counts[places].sum():,} images"
             axes.bar(places + 1, counts[places], width=1, color=GROUP_COLOURS[group], label=label)
-    for threshold in (MANY_ABOVE, FEW_BELOW):
+    for threshold, text in ((MANY_ABOVE, f"many-shot: > {MANY_ABOVE}"), (FEW_BELOW, f"few-shot: < {FEW_BELOW}")):
         axes.axhline(threshold, color="black", linewidth=0.8, linestyle="--")
-        axes.annotate(f"{threshold} images", (1, threshold), (3, 2), xycoords=("axes fraction", "data"), va="center",
+        axes.annotate(text, (1, threshold), (3, 2), xycoords=("axes fraction", "data"), va="center",
                       textcoords="offset points", fontsize=8, annotation_clip=False)  # fmt: skip
     axes.set(
         yscale="log",

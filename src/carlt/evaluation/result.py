@@ -3,6 +3,7 @@
 import math
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def evaluate_and_record(
 
     Returns the content of ``result.json``. On several ranks all take part and the first one writes.
     """
+    began = time.monotonic()
     evaluations = evaluate_splits(trainer, module, data, ("test", "val", "train"))
     metrics = summaries(evaluations, module)
     metrics["test/worst_ratio"] = _ratio(metrics["test/worst_class"], metrics["train/worst_class"])
@@ -65,6 +67,7 @@ def evaluate_and_record(
         metrics |= {name: value for name, value in last_epoch.items() if name.startswith("car/")}
         write_confusions(run_dir, evaluations, data)
         write_examples(run_dir, find_examples(module, data, evaluations["test"]))
+        result["timings"]["evaluation_s"] = round(time.monotonic() - began, 2)
         record.write_result(run_dir, result)
     return result
 

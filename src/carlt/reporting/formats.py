@@ -43,9 +43,9 @@ class Line(NamedTuple):
     cells: Sequence[tuple[str, bool]]
 
 
-def headings(table: Table) -> list[str]:
-    """The texts of the first line."""
-    return ["configuration", "n", *(table.columns[i].heading for i in table.shown())]
+def headings(table: Table, shown: Sequence[int] | None = None) -> list[str]:
+    """The texts of the first line; ``shown`` as in :func:`lines`."""
+    return ["configuration", "n", *(table.columns[i].heading for i in (table.shown() if shown is None else shown))]
 
 
 def lines(table: Table, shown: Sequence[int] | None = None) -> Iterator[Line]:

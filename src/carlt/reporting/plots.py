@@ -202,6 +202,7 @@ def curves(run_dir: Path) -> Path:
                 scale = 100 if "%" in title else 1
                 axis.plot(x, [scale * value for value in y], marker="." if len(x) < 15 else None, label=label, lw=1.5)
         axis.set(title=title, xlabel="epoch")
+        axis.set_ylim(*((-2, 102) if "%" in title else (0, None)))
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.legend(fontsize=8, frameon=False)
     return _save(figure, run_dir, "curves.png")

@@ -1,6 +1,7 @@
 """Tables in a terminal: of one run, and of several."""
 
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from carlt.reporting import formats
+from carlt.reporting.summary import COLUMNS, Column
 from carlt.reporting.summary import Table as Summary
 from carlt.runs.text import format_duration, printable
 
 GROUPS = ("accuracy", "many", "medium", "few", "worst_class", "worst_10pct")
+IMPORTANT = ("accuracy", "few", "worst_class", "worst_10pct", "many", "medium")
+"""Columns that a narrow terminal keeps, the first ones longest."""
+LABEL = 22
+"""Letters of a configuration's name in a line, at least."""
 HEADINGS = ("overall", "many", "medium", "few", "worst class", "worst 10 %")
 
 
@@ -45,36 +51,78 @@ def print_result(result: dict[str, Any], run_dir: Path, console: Console | None 
             highlight=False,
             markup=False,
         )
-    if seconds := (result.get("timings") or {}).get("fit_s"):
-        console.print(f"Training took {format_duration(seconds)}.", highlight=False, markup=False)
+    timings = result.get("timings") or {}
+    if seconds := timings.get("fit_s"):
+        more = timings.get("evaluation_s", 0)
+        rest = f", its evaluation {format_duration(more)}; {format_duration(seconds + more)} in all" if more else ""
+        console.print(f"Training took {format_duration(seconds)}{rest}.", highlight=False, markup=False)
     # markup=False: folders may have [brackets] in their names.
     console.print(printable(f"Run folder: {run_dir}"), highlight=False, markup=False, soft_wrap=True)
     command = f"Next: python -m carlt.report {shlex.quote(str(run_dir))}"
     console.print(printable(command), highlight=False, markup=False, soft_wrap=True)
 
 
+def print_metrics(metrics: Mapping[str, float], console: Console) -> None:
+    """All metrics of an evaluation, shares in %."""
+    known = {column.metric: column for column in COLUMNS}
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for name, value in metrics.items():
+        column = known.get(name, Column(name, name))
+        text = f"{column.scale * value:.{column.digits}f}{' %' if column.scale == 100 else ''}"
+        table.add_row(column.heading, text if value == value else formats.NONE)
+    console.print(table)
+
+
 def summary(table: Summary, console: Console | None = None) -> str:
-    """A table of configurations: drawn for a terminal that is wide enough, otherwise Markdown."""
+    """A table of configurations: in a terminal as many columns as fit, the most important ones; otherwise Markdown."""
     console = console or Console()
     if not console.is_terminal:
         return formats.markdown(table)
+    shown = list(table.shown())
+    left_out: list[str] = []
+    while _width(drawn := _drawn(table, shown), console) > console.width and len(shown) > 1:
+        last = max(shown, key=lambda i: (_importance(table.columns[i].metric), i))
+        shown.remove(last)
+        left_out.insert(0, table.columns[last].heading)
+    said = [f"The terminal is too narrow for: {', '.join(left_out)}."] * bool(left_out)
+    with console.capture() as text:
+        console.print(drawn)
+        for sentence in [*said, *table.verdicts, *formats.notes(table)]:
+            console.print(Text(printable(sentence)))
+    return text.get()
+
+
+def _drawn(table: Summary, shown: Sequence[int]) -> Table:
     drawn = Table(box=box.SIMPLE_HEAD, title=f"{table.title}: {table.epoch}", title_justify="left")
-    for k, heading in enumerate(formats.headings(table)):
-        drawn.add_column(heading, justify="right" if k else "left", no_wrap=k > 0)
+    lines = list(formats.lines(table, shown))
+    texts = zip(*([line.n, *(cell for cell, _ in line.cells)] for line in lines), strict=True)
+    label, *headings = formats.headings(table, shown)
+    drawn.add_column(label, min_width=LABEL, overflow="fold")
+    for heading, column in zip(headings, texts, strict=True):
+        drawn.add_column(heading, justify="right", min_width=max(map(len, [heading, *column])))
     part = "measured"
-    for line in formats.lines(table):
+    for line in lines:
         if line.part != part:
             part = line.part
             drawn.add_section()
+            if part == "difference":
+                drawn.add_row(Text(f"difference to {printable(table.baseline)}", style="italic"))
         cells = [Text(cell, style="bold" if best else "") for cell, best in line.cells]
-        drawn.add_row(Text(printable(line.label)), line.n, *cells)
-    if console.measure(drawn, options=console.options.update(width=1000)).minimum > console.width:
-        return formats.markdown(table)  # cut numbers would mislead
-    with console.capture() as text:
-        console.print(drawn)
-        for sentence in [*table.verdicts, *formats.notes(table)]:
-            console.print(Text(printable(sentence)))
-    return text.get()
+        label = line.label.removesuffix(f" minus {table.baseline}") if part == "difference" else line.label
+        drawn.add_row(Text(printable(label)), line.n, *cells)
+    return drawn
+
+
+def _width(drawn: Table, console: Console) -> int:
+    """The least width at which no number is cut."""
+    return console.measure(drawn, options=console.options.update(width=1000)).minimum
+
+
+def _importance(metric: str) -> int:
+    name = metric.removeprefix("test/")
+    return IMPORTANT.index(name) if name in IMPORTANT else len(IMPORTANT)
 
 
 def percent(value: float | None) -> str:

@@ -1,6 +1,7 @@
 """Build the parts of a run from a validated config. The parts take plain values, no DictConfig."""
 
 import logging
+import os
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -249,7 +250,8 @@ def compile_network(module: LongTailClassifier, config: DictConfig) -> None:
 
 
 def quiet_libraries() -> None:
-    """Silence Lightning's notes about itself."""
+    """Silence the notes of Lightning and W&B about themselves."""
+    os.environ.setdefault("WANDB_SILENT", "true")  # read before W&B's own settings are
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     for hint in (

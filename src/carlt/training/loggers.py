@@ -37,6 +37,10 @@ class StepwiseWandb(WandbLogger):
     would then claim the same steps.
     """
 
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self._wandb_init.pop("anonymous", None)  # W&B warns of it, whatever its value
+
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         known = {} if step is None else {"trainer/global_step": step}

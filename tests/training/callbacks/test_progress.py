@@ -168,7 +168,8 @@ def test_what_runs_is_shown_before_it_starts(run, tmp_path: Path, capsys: pytest
                  "precision 32-true", str(tmp_path)):  # fmt: skip
         assert part in header, part
     assert f"Next: python -m carlt.report {tmp_path}" in shown
-    assert "Training took about" in shown
+    assert "Training took about 1 s, its evaluation about " in shown
+    assert " in all.\n" in shown
 
 
 def test_classes_without_test_images_are_named_before_the_training() -> None:
@@ -186,7 +187,13 @@ def test_hints_fit_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     module = SimpleNamespace(model=torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1)), layout=torch.contiguous_format)
     gpu = torch.device("cuda")
     assert [hint.split()[-2] for hint in hints(gpu, "32-true", module)] == ["is", "with"]
-    assert list(hints(torch.device("cpu"), "32-true", module)) == []
+    cpu = torch.device("cpu")
+    monkeypatch.setattr("carlt.training.callbacks.run_header.native_bfloat16", lambda device: True)
+    module.parameters = lambda: [torch.empty(1_000_000)]
+    assert [hint.split()[-4] for hint in hints(cpu, "32-true", module)] == ["channels_last=auto"]
+    assert list(hints(cpu, "bf16-mixed", module)) == []
+    module.parameters = lambda: [torch.empty(999_999)]
+    assert list(hints(cpu, "32-true", module)) == []
     module.layout = torch.channels_last
     assert list(hints(gpu, "bf16-mixed", module)) == []
 

@@ -26,7 +26,7 @@ def reliability(shown: Shown, name: str) -> Figure | None:
             share = test["images"][test["images"] > 0] / test["images"].sum()
             axis.scatter(confidence, accuracy, s=8 + 160 * share, color=style["color"], alpha=0.75, lw=0)
             axis.set(xlim=(-2, 102), ylim=(-2, 102), xlabel="confidence (%)", aspect="equal")
-            axis.set_title(f"{wrapped(group.label, 24)}\nECE {100 * group.mean('test/ece'):.1f} %", fontsize=8.5)
+            axis.set_title(f"{wrapped(group.label, 28)}\nECE {100 * group.mean('test/ece'):.1f} %", fontsize=8.5)
             axis.set_ylabel("accuracy (%)")
         drawn = svg(figure, name)
     lacking = len(shown.groups) - len(found)

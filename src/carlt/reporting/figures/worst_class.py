@@ -5,16 +5,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from carlt.reporting.figures.style import COLOURS, INK, Figure, Shown, canvas, hover, svg, wrapped
+from carlt.reporting.figures.style import DASHES, INK, Figure, Shown, canvas, hover, svg, wrapped
 from carlt.reporting.published import Published
 from carlt.reporting.statistics import mean_and_std
 
 BARS = {
-    "train/worst_class": ("worst class, training split", COLOURS[5]),
-    "test/worst_class": ("worst class, test split", COLOURS[1]),
-    "test/accuracy": ("overall, test split", COLOURS[0]),
+    "train/worst_class": ("worst class, training split", "train", 0.35),
+    "test/worst_class": ("worst class, test split", "test", 1.0),
+    "test/accuracy": ("overall, test split", "overall", 0.65),
 }
-"""From top to bottom."""
+"""From top to bottom: the name, a short name, and how opaque the bar is."""
+PUBLISHED = {"color": "#808080", "ls": DASHES[1]}
 HEIGHT = 0.26
 
 
@@ -24,39 +25,38 @@ def worst_class(shown: Shown, published: Sequence[Published], name: str) -> Figu
     if not any(group.values(metric) for group in shown.groups for metric in ("train/worst_class", "test/worst_class")):
         return None
     rows = [
-        (group.label, {m: mean_and_std([100 * v for v in group.values(m).values()])[:2] for m in BARS}, True)
-        for group in shown.groups
+        (group.label, {m: mean_and_std([100 * v for v in group.values(m).values()])[:2] for m in BARS}, look)
+        for group, look in shown.styles()
     ] + [
-        (f"{row.method} ({row.setting}), published", {m: (row.number(m), math.nan) for m in BARS}, False)
+        (f"{row.method} ({row.setting}), published", {m: (row.number(m), math.nan) for m in BARS}, PUBLISHED)
         for row in theirs
     ]
     with canvas(9.2, 1.0 + 0.62 * len(rows)) as (figure, (axis,)):
-        for at, (label, values, measured) in enumerate(rows):
-            for k, (metric, (text, colour)) in enumerate(BARS.items()):
+        for at, (label, values, look) in enumerate(rows):
+            for k, (metric, (text, short, opacity)) in enumerate(BARS.items()):
                 mean, deviation = values[metric]
                 y = at + HEIGHT * (k - 1)
                 if np.isnan(mean):
                     continue
-                axis.barh(y, mean, 0.9 * HEIGHT, ec=colour, fc=colour if measured else "none", lw=1.2,
-                          hatch=None if measured else "////", label=text if at == 0 else None)  # fmt: skip
+                colour, whole = (look["color"], opacity), look["ls"] == DASHES[0]
+                axis.barh(y, mean, 0.9 * HEIGHT, ec=colour, fc=colour if whole else "none", lw=1.2,
+                          hatch=None if whole or look is PUBLISHED else "//////")  # fmt: skip
                 spread = f" ± {deviation:.1f}" if not np.isnan(deviation) else ""
-                axis.annotate(f"{mean:.1f}{spread}", (mean, y), (3, 0), textcoords="offset points", va="center",
+                axis.annotate(f"{short} {mean:.1f}{spread}", (mean, y), (3, 0), textcoords="offset points", va="center",
                               fontsize=7.5)  # fmt: skip
                 hover(axis, [mean], [y], [f"{label}: {text} {mean:.1f} %"])
         axis.set_yticks(range(len(rows)), [wrapped(label, 34) for label, *_ in rows], fontsize=8.5)
-        axis.set(ylim=(len(rows) - 0.45, -0.55), xlim=(0, 108), xlabel="accuracy (%)")
+        axis.set(ylim=(len(rows) - 0.45, -0.55), xlim=(0, 118), xlabel="accuracy (%)")
         axis.set_xticks(range(0, 101, 20))
         axis.grid(axis="x", color=INK, alpha=0.12, lw=0.6)
-        handles, labels = axis.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8.5)
         drawn = svg(figure, name)
-    hatched = "Hatched: published by others, not measured here; their sources are below the tables. " if theirs else ""
+    grey = "Grey: published by others, not measured here; their sources are below the tables. " if theirs else ""
     return Figure(
         "The worst class in training and on test",
-        "Accuracy of the worst class on the training split (evaluated without augmentation) and on the test split, and "
-        "of all test images; means over the seeds ± standard deviation. Of each split its own worst class. A worst "
-        "class that is right in training and wrong on test is fitted, not learned: the gap of the paper's figures 1 "
-        f"and 4. {hatched}{shown.note}",
+        "Pale: accuracy of the worst class on the training split (evaluated without augmentation); full: on the test "
+        "split; between: accuracy of all test images. Filled without, hatched with a regularizer; means over the seeds "
+        "± standard deviation. Of each split its own worst class. A worst class that is right in training and wrong on "
+        f"test is fitted, not learned: the gap of the paper's figures 1 and 4. {grey}{shown.note}",
         "Bars: " + "; ".join(f"{label}: {_sentence(values)}" for label, values, _ in rows),
         drawn,
     )

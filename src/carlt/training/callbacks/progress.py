@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from carlt.ranges import NonNegative, checked
+from carlt.runs.heartbeat import say
 from carlt.runs.text import format_duration, printable
 from carlt.training.callbacks.run_header import run_header
 
@@ -169,6 +170,7 @@ class Progress(Callback):
             TimeRemainingColumn(),
             TextColumn("{task.fields[metrics]}"),
             console=self.console,
+            transient=what != "epoch",  # a run evaluates several splits
         )
         self.bar.add_task(what, total=total, completed=done, metrics="")
         self.bar.start()
@@ -182,7 +184,7 @@ class Progress(Callback):
 
     def _line(self, text: str) -> None:
         self.last_line = time.monotonic()
-        print(f"{self._job()}{text.rstrip()}", flush=True)
+        say(f"{self._job()}{text.rstrip()}")
 
     @property
     def narrow(self) -> bool:

@@ -10,6 +10,10 @@ from lightning.pytorch.loggers import WandbLogger
 from torch import nn
 
 from carlt.runs.text import printable
+from carlt.training.compute import native_bfloat16
+
+LARGE = 1_000_000
+"""Weights from which the arithmetic of a network takes most of its time on a processor."""
 
 
 def run_header(trainer: L.Trainer, module: Any, run_dir: Path | None = None) -> Iterator[str]:
@@ -44,7 +48,11 @@ def run_header(trainer: L.Trainer, module: Any, run_dir: Path | None = None) -> 
 
 def hints(device: torch.device, precision: str, module: Any) -> Iterator[str]:
     """Settings that are faster on this device, as far as it has what they need."""
-    if device.type != "cuda":  # on a CPU it depends: trainer.precision=auto measures it
+    if device.type == "cpu":  # it depends on the network, so it is measured
+        weights = sum(parameter.numel() for parameter in module.parameters())
+        if precision.startswith("32") and weights >= LARGE and native_bfloat16("cpu"):
+            yield "hint     this processor has bfloat16: trainer.precision=auto channels_last=auto may be faster"
+    if device.type != "cuda":
         return
     if precision.startswith("32") and torch.cuda.is_bf16_supported():
         yield "hint     this GPU computes in bfloat16: trainer.precision=bf16-mixed is faster"
