@@ -1,4 +1,5 @@
 """``python -m carlt.report``; see ``carlt.commands.report``."""
+# PYTHON_ARGCOMPLETE_OK: a shell may ask this command for completions.
 
 from carlt.commands import run_command
 

@@ -1,4 +1,5 @@
 """``python -m carlt.train`` (``carlt.commands.train``), and ``carlt.train(...)`` in Python (``carlt.commands.run``)."""
+# PYTHON_ARGCOMPLETE_OK: a shell may ask this command for completions.
 
 import sys
 from types import ModuleType

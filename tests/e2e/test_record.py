@@ -16,6 +16,7 @@ from carlt.config.schema import validate
 from carlt.errors import CarltError
 from carlt.evaluation.evaluate import evaluate as evaluate_checkpoint
 from carlt.runs import paths
+from carlt.runs.hash import run_hash
 from carlt.runs.record import read_result
 
 COUNTS = [104, 69, 45, 30, 20, 13, 8, 5, 3, 2]
@@ -127,6 +128,7 @@ def test_the_config_is_complete_and_plain(finished: Path) -> None:
     config = OmegaConf.create(text)
     validate(config)
     assert (config.trainer.max_epochs, config.reg._target_, config.seed) == (3, "carlt.reg.CAR", 0)
+    assert config.run_hash == read_result(finished)["run_hash"] == run_hash(config, config.data_sha256)
 
 
 @pytest.mark.parametrize("which", ["last", "best"])

@@ -15,8 +15,13 @@ from typing import Any
 import pytest
 import torch
 
+from carlt.config.stored import load_config
 from carlt.errors import CarltError
+from carlt.reporting.groups import drop_repeats, group_by_data_set
 from carlt.runs import paths
+from carlt.runs.config_file import read_config
+from carlt.runs.hash import run_hash
+from carlt.runs.reading import read_runs
 from carlt.runs.record import read_result
 from carlt.training.callbacks import Progress, read_rows
 
@@ -164,6 +169,33 @@ def test_a_finished_run_goes_on_with_more_epochs(finished: Path, resume, tmp_pat
     result = resume(folder, "trainer.max_epochs=4")
     assert result["epochs"] == 4
     assert [row["epoch"] for row in read_rows(folder / paths.METRICS)] == [0, 1, 2, 3]
+
+
+def test_a_longer_training_is_no_run_that_was_so_long_from_the_start(
+    finished: Path, run, resume, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs" / "longer"
+    shutil.copytree(finished, folder)
+    longer = resume(folder, "trainer.max_epochs=4", "data.num_workers=0")
+    run(tmp_path / "runs" / "whole", "reg=car", "trainer.max_epochs=4")
+    config = read_config(folder)
+    change = {"from_epoch": 3, "values": {"trainer.max_epochs": 4, "data.num_workers": 0}}
+    assert (config["resumed"], config["run_hash"]) == ([change], longer["run_hash"])
+    runs, left_out = read_runs([tmp_path / "runs"])
+    runs, repeats = drop_repeats(runs)
+    assert (left_out, repeats) == ([], [])
+    (data,) = group_by_data_set(runs)
+    assert sorted(group.label for group in data.groups) == ["plain", "resumed=trainer.max_epochs=4 after epoch 3"]
+
+
+def test_a_change_before_the_first_checkpoint_holds_from_the_start(finished: Path, resume, tmp_path: Path) -> None:
+    (tmp_path / "killed").mkdir()
+    shutil.copy(finished / paths.CONFIG, tmp_path / "killed")
+    short = resume(tmp_path / "killed", "trainer.max_epochs=1")
+    assert "resumed" not in read_config(tmp_path / "killed")
+    config = load_config(finished)
+    config.trainer.max_epochs = 1
+    assert short["run_hash"] == run_hash(config, config.data_sha256)
 
 
 def test_a_finished_run_is_not_resumed_without_more_epochs(finished: Path, resume, tmp_path: Path) -> None:

@@ -3,7 +3,10 @@ import os
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from carlt.commands.run import config_of_run
+from carlt.config.overrides import compose_checked
 from carlt.errors import CarltError
 from carlt.reporting.formats import markdown
 from carlt.reporting.groups import DataSet, drop_repeats, group_by_data_set
@@ -142,6 +145,16 @@ def test_a_metric_that_is_null_is_no_value(make_run, tmp_path: Path) -> None:
     (data,) = found(tmp_path)
     assert data.groups[0].values("test/few") == {1: 0.25}
     assert data.groups[0].values("test/unheard") == {}
+
+
+@pytest.mark.parametrize(
+    ("group", "first", "second"), [("aug", "randaugment", "mixup"), ("reg", "car", "confidence_penalty")]
+)
+def test_combined_options_are_named(group: str, first: str, second: str, make_run, tmp_path: Path) -> None:
+    for option in (first, second, f"[{first},{second}]"):
+        composed = compose_checked("train", [f"{group}={option}"])
+        make_run(option, config=OmegaConf.to_container(config_of_run(composed, composed.hydra), resolve=True))
+    assert sorted(labels(tmp_path)) == sorted([f"{group}={first}", f"{group}={first}+{second}", f"{group}={second}"])
 
 
 def test_combined_augmentations_of_old_records_are_named(make_run, tmp_path: Path) -> None:

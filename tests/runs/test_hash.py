@@ -45,7 +45,8 @@ def test_where_the_images_lie_changes_no_hash() -> None:
 @pytest.mark.parametrize(
     "override",
     ["seed=1", "reg.weight=0.4", "reg=none", "recipe.lr=0.2", "data.imbalance_factor=41", "trainer.max_epochs=61",
-     "callbacks.checkpoints.monitor=val/few", "sampler=class_balanced", "channels_last=true"],
+     "callbacks.checkpoints.monitor=val/few", "sampler=class_balanced", "channels_last=true", "optim.lr=0.2",
+     "aug=mixup"],
 )  # fmt: skip
 def test_what_changes_a_number_changes_the_hash(override: str, plain: str) -> None:
     assert identity(override) != plain

@@ -66,6 +66,8 @@ BOMB = "a: &a [x, x]\n" + "\n".join(f"{c}: &{c} [*{b}, *{b}]" for b, c in zip("a
         (paths.CONFIG, "a: [", "is damaged"),
         (paths.CONFIG, "\0", "is damaged: not UTF-8 text"),
         (paths.CONFIG, "- 1", "is damaged: no mapping"),
+        (paths.CONFIG, "resumed: 3", "is damaged: resumed"),
+        (paths.CONFIG, "resumed: [{from_epoch: 1, values: x}]", "is damaged: resumed"),
         (paths.CONFIG, BOMB, "is damaged: anchors and aliases are not allowed"),
         (paths.CONFIG, "a: !!python/object/apply:os.getcwd []", "is damaged: could not determine a constructor"),
         (paths.PER_CLASS, None, "no per_class.csv"),
@@ -155,11 +157,12 @@ def test_all_records_of_a_run_are_read(make_run) -> None:
     assert run.confusion.count.sum() == 30
 
 
-def test_a_config_of_another_run_is_noticed(make_run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("recorded", "shown"), [("c" * 64, "cccccccc"), (None, "None")])
+def test_a_config_of_another_run_is_noticed(recorded: str | None, shown: str, make_run, tmp_path: Path) -> None:
     make_run("sound", config={"run_hash": "a" * 64}, run_hash_of_result="a" * 64)
-    mixed = make_run("mixed", seed=1, config={"run_hash": "b" * 64}, run_hash_of_result="c" * 64)
+    mixed = make_run("mixed", seed=1, config={"run_hash": "b" * 64}, run_hash_of_result=recorded)
     runs, left_out = read_runs([tmp_path])
     assert [run.folder.name for run in runs] == ["sound"]
     ((folder, reason),) = left_out
     assert folder == mixed
-    assert "config.yaml and result.json are of different runs (run_hash bbbbbbbb and cccccccc)" in reason
+    assert f"config.yaml and result.json are of different runs (run_hash bbbbbbbb and {shown})" in reason

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+from carlt.commands.completion import Completer, answer_shell
 from carlt.errors import CarltError, exit_with
 
 UNREAD = 128 + 13
@@ -77,6 +78,8 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self.keys: list[str] = []
+        self.other_words: Completer | None = None
+        """Completes words that are no option of this parser."""
 
     def add_key(self, name: str, metavar: str = "<value>", **options: Any) -> None:
         """Add an option ``name=...``; ``options`` are those of ``argparse.ArgumentParser.add_argument``."""
@@ -88,12 +91,24 @@ class Parser(argparse.ArgumentParser):
 
         Without any word the help is printed, and the process ends.
         """
+        self.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+        answer_shell(self, "words", self._complete)
         if not words:
             self.print_help()
             raise SystemExit(0)
-        self.add_argument("words", nargs="*", help=argparse.SUPPRESS)
         known = [f"--{word}" if word.partition("=")[0] in self.keys and "=" in word else word for word in words]
         return self.parse_intermixed_args(known)
+
+    def _complete(self, word: str, before: Sequence[str]) -> Iterator[str]:
+        key, equals, _ = word.partition("=")
+        values = {action.dest: action.choices or () for action in self._actions}
+        if equals and key in self.keys:
+            own = [f"{key}={choice}" for choice in values[key]]
+        else:
+            own = [f"{each}=" for each in self.keys]
+        yield from (each for each in own if each.startswith(word))
+        if self.other_words is not None and not (equals and key in self.keys):
+            yield from self.other_words(word, before)
 
     def refuse(self, word: str) -> NoReturn:
         """CarltError for a word that is no option."""

@@ -21,8 +21,9 @@ def parser() -> Parser:
         NAME,
         usage="python -m carlt.evaluate run=<run folder> [key=value ...]",
         description="Rebuild the network of a run from its folder and report its test metrics.",
-        epilog="data.<key>=<value> changes a value of the data set: the place of the images (data.root) always;\n"
-        "with posthoc= also the validation split, e.g. data.val_per_class=10.",
+        epilog="data.<key>=<value> changes a value of the data set: the place of the images (data.root), or other\n"
+        "test images for a run on your own (data.test_root=<folder>, with one folder per class); with posthoc= the\n"
+        "place of the images and the validation split alone, e.g. data.val_per_class=10.",
     )
     found.add_key("run", "<folder>", help="the run folder: it holds config.yaml and checkpoints/")
     found.add_key("which", "last|best|<file>", default="last", help="the last epoch (default), the best epoch on the "

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from carlt.commands.arguments import Parser, command
+from carlt.commands.completion import complete_override
 from carlt.errors import CarltError
 from carlt.runs.faults import check_place, write_errors
 from carlt.runs.heartbeat import heartbeat
@@ -39,6 +40,7 @@ def parser() -> Parser:
                   "class; augmentations: a sheet of the views that training uses, with the soft labels of mixed "
                   "images")  # fmt: skip
     found.add_key("out", "<folder>", default=".", help="where the pictures go; default: the current folder")
+    found.other_words = complete_override
     return found
 
 
@@ -64,7 +66,7 @@ def prepare(data: "LongTailDataModule", verify: "Verify" = "files", out: Path = 
     print(overview.summary(data.name, splits))
     print(overview.profile_bars(splits))
     if verify == "full":
-        print("every image of these splits decodes")
+        print("every image counted above decodes")
     picture = out / f"{data.name}_profile.png"
     with write_errors(picture, "choose another out=<folder>"):
         picture = _draw(picture, lambda path: overview.draw_profile(data.name, splits, path))

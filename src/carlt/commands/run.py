@@ -98,17 +98,16 @@ def _checked_run(
     build.quiet_libraries()
     compute.resolve(config)
     data = data or build.build_data(config)
-    identity = run_hash(config, data.checksum())
     if hash_in_name:
-        folder = folder.with_name(f"{folder.name}_{identity[:8]}")
+        folder = folder.with_name(f"{folder.name}_{run_hash(config, data.checksum())[:8]}")
     claim = claim_folder(folder, new=not config.resume) if is_first_process() else nullcontext()
     remedy = f"mend that, then go on with: python -m carlt.train resume={folder}"
     with write_errors(folder, remedy), claim, _own_process_group():
-        return _run(config, folder, data, identity, position)
+        return _run(config, folder, data, position)
 
 
 def _run(
-    config: DictConfig, folder: Path, data: "LongTailDataModule", identity: str, position: "SweepPosition | None"
+    config: DictConfig, folder: Path, data: "LongTailDataModule", position: "SweepPosition | None"
 ) -> dict[str, Any]:
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -120,9 +119,8 @@ def _run(
     resumes = bool(config.resume) and build.has_begun(folder)
     initial = build.initial_weights(config) if config.get("stage") and not resumes else None
     module = build.build_module(without_initial_weights(config) if resumes else config, data, initial)
-    if resumes:
-        done = build.check_resumable(last, module, config, data)
-        _date_changes(config, done)
+    _date_changes(config, build.check_resumable(last, module, config, data) if resumes else None)
+    identity = run_hash(config, data.checksum())
     run_loggers = build.build_loggers(config, folder, position)
     checks.check_run(config, module, data)
     trainer = build.build_trainer(config, folder, run_loggers, position)
@@ -219,8 +217,13 @@ def _now() -> str:
     return time.strftime("%Y%m%d-%H%M%S")
 
 
-def _date_changes(config: DictConfig, epochs_done: int) -> None:
-    """Write the epoch from which changed values hold into the latest entry of ``config.resumed``."""
+def _date_changes(config: DictConfig, epochs_done: int | None) -> None:
+    """Write the epoch from which changed values hold into the latest entry of ``config.resumed``.
+
+    Without a checkpoint to go on from (None) they hold from the start, and nothing was changed.
+    """
+    if epochs_done is None:
+        config.pop("resumed", None)
     for change in config.get("resumed") or []:
         if change.from_epoch is None:
             change.from_epoch = epochs_done

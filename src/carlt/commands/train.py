@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, open_dict
 
 from carlt.commands.arguments import command, plain
+from carlt.commands.completion import answer_shell, complete_override, shell_script
 from carlt.commands.run import CHILD, compose_run, config_of_run, is_first_process, run
 from carlt.config import overrides, second_stage
 from carlt.config.choices import named_choices
@@ -34,6 +35,8 @@ def main() -> None:
         if CHILD in os.environ and not is_first_process():  # a further process of a run on several devices
             folder = Path(os.environ[CHILD])
             run(load_config(folder, trust=True), folder)
+        elif arguments.shell_completion:
+            print(shell_script())
         elif arguments.information:
             _show(arguments)
         elif arguments.resume:
@@ -60,6 +63,7 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--resolve", action="store_true")
     parser.add_argument("--info", "-i", choices=INFORMATION)
     parser.add_argument("--shell-completion", "-sc", action="store_true")
+    answer_shell(parser, "overrides", complete_override)
     arguments = parser.parse_intermixed_args(_with_values(words))
     given = dict(text.partition("=")[::2] for text in arguments.overrides)
     arguments.trust = given.get("trust") == "true"
@@ -78,7 +82,7 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
         exit_with(NAME, error)
     arguments.overrides = [o for o in arguments.overrides if not o.startswith(("trust=", "hydra.searchpath="))]
     arguments.multirun |= "hydra.mode=MULTIRUN" in arguments.overrides
-    flags = ("help", "hydra_help", "cfg", "info", "shell_completion")
+    flags = ("help", "hydra_help", "cfg", "info")
     arguments.information = any(getattr(arguments, flag) for flag in flags)
     return arguments
 
@@ -96,12 +100,12 @@ def _with_values(words: Sequence[str]) -> list[str]:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    """What Hydra prints without running anything: help, the composed config, information, completion."""
+    """What Hydra prints without running anything: help, the composed config, information."""
     logging.raiseExceptions = False  # Hydra shows information as log lines, which may end in a closed pipe
     words = [word for word in _with_values(sys.argv[1:]) if word not in arguments.overrides]
     if arguments.cfg or arguments.info:
         if arguments.multirun:
-            raise CarltError("--cfg shows the config of one run: leave -m out")
+            raise CarltError(f"--{'cfg' if arguments.cfg else 'info'} shows the config of one run: leave -m out")
         stage = second_stage.is_second_stage(arguments.overrides)
         overrides.check_single(arguments.overrides)
         checked = (second_stage if stage else overrides).sweep_overrides("train", arguments.overrides)

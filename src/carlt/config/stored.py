@@ -15,6 +15,7 @@ from carlt.runs import paths
 from carlt.runs.config_file import read_config
 from carlt.runs.defaults import with_old_defaults
 from carlt.runs.keys import MAY_CHANGE_ON_RESUME, is_under
+from carlt.runs.resumed import changes
 
 TARGETS = {
     "data": ("carlt.data",),
@@ -66,6 +67,7 @@ def load_config(folder: Path, *, trust: bool = False, word: str = "run") -> Dict
         raise CarltError(f"{folder / paths.CONFIG} lacks a seed: it is damaged, or of another program")
     if not trust and (problems := list(_foreign(plain, folder))):
         raise joined_error(problems)
+    changes(plain)  # an error if this part is damaged
     plain.setdefault("channels_last", False)
     plain.setdefault("callbacks", {})
     plain.setdefault("logger", {})

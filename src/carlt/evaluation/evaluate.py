@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from omegaconf import OmegaConf
 
 from carlt.config.overrides import apply_values
@@ -17,6 +19,7 @@ from carlt.functional.accuracy import class_accuracy
 from carlt.functional.bound import MARGIN, class_bound, row_weight
 from carlt.metrics import Evaluation
 from carlt.runs import paths, record
+from carlt.runs.text import printable
 from carlt.training import build
 from carlt.training.callbacks import read_checkpoint
 from carlt.training.module import LongTailClassifier
@@ -63,15 +66,17 @@ def evaluate(
     apply_values(config, overrides)
     module, data, path, epoch = load(run_dir, config, which)
 
+    if recorded := _recorded_classes(run_dir):  # the groups are by the images that the network was trained on
+        module.class_counts = torch.tensor([each.train_count for each in recorded])
     trainer = build.evaluate_trainer(config, run_dir)
     metrics = summaries(evaluate_splits(trainer, module, data, ("test",)), module)
     chosen_on_test = which == "best" and data.validation == "test"
-    recorded = record.read_result(run_dir)["data"]["sha256"] if (run_dir / paths.RESULT).is_file() else None
+    images = record.read_result(run_dir)["data"]["sha256"] if (run_dir / paths.RESULT).is_file() else None
     return {
         "checkpoint": str(path),
         "epoch": epoch,
         "chosen_on_test": chosen_on_test,
-        "same_images": recorded in (None, data.checksum()),
+        "same_images": images in (None, data.checksum()),
         "metrics": metrics,
     }
 
@@ -166,6 +171,32 @@ def write_confusions(folder: Path, evaluations: Mapping[str, Evaluation], data: 
     )
 
 
+def _recorded_classes(run_dir: Path) -> list[record.ClassResult]:
+    """The classes of a finished run; empty for one that is not finished."""
+    try:
+        return record.read_per_class(run_dir)
+    except FileNotFoundError:
+        return []
+    except Exception as error:  # whatever a damaged file raises
+        raise CarltError(f"{run_dir / paths.PER_CLASS} is damaged ({error})") from None
+
+
+def _check_classes(run_dir: Path, data: LongTailDataModule) -> None:
+    """CarltError unless ``data`` has the classes that the network of ``run_dir`` was trained on, in their order."""
+    trained = [each.class_name for each in _recorded_classes(run_dir)]
+    given = [printable(name) for name in data.class_names]
+    if not trained or trained == given:
+        return
+    pairs = enumerate(zip_longest(trained, given, fillvalue="missing"))
+    differing = [(label, pair) for label, pair in pairs if pair[0] != pair[1]]
+    (label, (there, here)), *rest = differing
+    raise CarltError(
+        f"the network of {run_dir} was trained on other classes than {data.name} has here: class {label} is "
+        f"{there} in the run and {here} here ({len(rest)} more differ). For other test images of the same classes give "
+        "data.test_root=<folder> with one folder per class, beside data.root with all classes"
+    )
+
+
 def load(run_dir: Path, config: Any, which: str) -> tuple[LongTailClassifier, LongTailDataModule, Path, int]:
     """The network of a checkpoint, its data, the checkpoint's path and its epoch."""
     build.quiet_libraries()
@@ -174,6 +205,7 @@ def load(run_dir: Path, config: Any, which: str) -> tuple[LongTailClassifier, Lo
         raise CarltError(f"which={which}: there is no checkpoint {path}; choose last, best or a file")
     checkpoint = read_checkpoint(path)
     data = build.build_data(config)
+    _check_classes(run_dir, data)
     module = build.build_module(without_initial_weights(config), data)
     build.load_weights(module, checkpoint, path, run_dir)
     module.drop_last_weights()

@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from carlt.runs.keys import NOT_IN_HASH
+from carlt.runs.resumed import changes
 
 SAME_AS_ABSENT: dict[str, tuple[Any, ...]] = {
     "trainer.precision": (None, "32-true", "32", 32),
@@ -21,8 +22,11 @@ def run_hash(config: DictConfig, data_checksum: str) -> str:
     A new key in a YAML file changes the hash. A new default in a constructor does not: that is a change of code, and
     ``result.json`` holds the commit.
     """
-    plain = OmegaConf.to_container(config, resolve=True)
-    content = json.dumps([_deciding(plain, ""), data_checksum], sort_keys=True, default=str)
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    deciding = _deciding(plain, "")
+    if changed := changes(plain):
+        deciding["resumed"] = changed
+    content = json.dumps([deciding, data_checksum], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 
 CHANGE_NO_NUMBER = (
     "resume",
-    "resumed",
     "run_hash",
     "data_sha256",
     "compute_ms",
@@ -15,13 +14,14 @@ CHANGE_NO_NUMBER = (
     "callbacks.progress",
     "callbacks.checkpoints.every_n_steps",
     "data.root",
+    "data.test_root",
     "data.num_workers",
 )
 """Keys that change no number of a run."""
 
-NOT_IN_HASH = (*CHANGE_NO_NUMBER, "init_run", "recipe", "choices")
+NOT_IN_HASH = (*CHANGE_NO_NUMBER, "init_run", "recipe", "choices", "resumed")
 """Keys that the run's hash leaves out: also those whose content other keys hold in full
-(``init.weights`` holds the checksum of what ``init_run`` names)."""
+(``init.weights`` holds the checksum of what ``init_run`` names), and ``resumed``, of which it has the changes."""
 
 NOT_IN_REPORT = (*CHANGE_NO_NUMBER, "seed", "init_run", "init.weights", "callbacks")
 """Keys that set no two configurations of a report apart."""
@@ -37,6 +37,7 @@ MAY_CHANGE_ON_RESUME = (
     "trainer.strategy",
     "trainer.log_every_n_steps",
     "data.root",
+    "data.test_root",
     "data.num_workers",
     "data.eval_batch_size",
     "logger",

@@ -18,6 +18,7 @@ from carlt.runs import paths
 from carlt.runs.config_file import read_config
 from carlt.runs.defaults import with_old_defaults
 from carlt.runs.record import ClassResult, read_per_class
+from carlt.runs.resumed import changes
 from carlt.runs.text import printable
 
 NOT_RUNS = ("wandb", "tensorboard", "checkpoints", "plots")
@@ -124,9 +125,12 @@ def read_run(folder: Path) -> Run:
         CarltError: a file is missing or damaged; the message names it in a few words.
     """
     result = _read_result(folder)
-    run = Run(folder, _dotted(with_old_defaults(read_config(folder))), result)
+    config = with_old_defaults(read_config(folder))
+    changed = changes(config)
+    config.pop("resumed", None)
+    run = Run(folder, _dotted(config | ({"resumed": ", ".join(changed)} if changed else {})), result)
     stored, recorded = run.config.get("run_hash"), result.get("run_hash")  # early records have none in the config
-    if stored and recorded and stored != str(recorded):
+    if stored and stored != str(recorded):
         raise CarltError(
             f"{paths.CONFIG} and {paths.RESULT} are of different runs (run_hash {stored[:8]} and {str(recorded)[:8]}): "
             "the folder was mixed up, or a finished run was resumed and has not finished again"

@@ -32,6 +32,7 @@ class ImageFolder(LongTailDataModule):
     beside ``train/``, it is the test split.
 
     Args:
+        test_root: a folder with the test images as ``<class>/*``, which may lack classes, instead of ``root/test/``.
         class_depth: levels of folders that name a class. With 2, ``root/<alphabet>/<character>/*`` has a class for each
             character, called ``alphabet/character``.
         imbalance_factor: thin the training images to a long tail of this factor; by default they are used as they are.
@@ -52,6 +53,7 @@ class ImageFolder(LongTailDataModule):
         self,
         *,
         root: str | Path = "data/images",
+        test_root: str | Path | None = None,
         class_depth: Count = 1,
         imbalance_factor: AtLeastOne | None = None,
         profile: Profile = "exponential",
@@ -71,6 +73,7 @@ class ImageFolder(LongTailDataModule):
                 f"data.test_ratio ({test_ratio}) and data.val_ratio ({val_ratio}) must leave images to train on"
             )
         self.root, self.class_depth, self.in_memory = Path(root), class_depth, in_memory
+        self.test_root = None if test_root is None else Path(test_root)
         self.set_verify(verify)
         self.imbalance_factor, self.profile, self.subset, self.largest_class = (
             imbalance_factor,
@@ -94,9 +97,10 @@ class ImageFolder(LongTailDataModule):
             raise CarltError(f"data.root={self.root} is a file: {remedy}")
         base = self.root / "train" if (self.root / "train").is_dir() else self.root
         classes = self._classes(base)
-        train = self._split(base, classes)
+        train = self._split(self.root, "train" if base != self.root else "", classes)
         assert train is not None  # every class has an image
-        val, test = (self._split(self.root / part, classes) for part in ("val", "test"))
+        val = self._split(self.root, "val", classes)
+        test = self._split(*self._test_folder(), classes)
         if test is None and val is not None:
             log.warning("%s has val/ but no test/: val/ is the test split", self.root)
             val, test = None, val
@@ -118,6 +122,15 @@ class ImageFolder(LongTailDataModule):
             )
             train = train.subset(kept)
         return Splits(train, val, test, classes)
+
+    def _test_folder(self) -> tuple[Path, str]:
+        """The folder that paths of test images begin at, and the part of it that holds their class folders."""
+        if self.test_root is None:
+            return self.root, "test"
+        require(self.test_root, "data.test_root", "point it at a folder with one folder per class")
+        if not class_folders(self.test_root, self.class_depth)[0]:
+            raise CarltError(f"data.test_root={self.test_root} has no class folders; images belong in <class>/ there")
+        return self.test_root, ""
 
     def _classes(self, base: Path) -> list[str]:
         """The class folders of ``base``, sorted; CarltError if there are none or two that read the same."""
@@ -147,8 +160,9 @@ class ImageFolder(LongTailDataModule):
             log.warning("left out %d classes without images, the first: %s", len(empty), base / empty[0])
         return [name for name in found if name not in set(empty)]
 
-    def _split(self, base: Path, classes: list[str]) -> Split | None:
-        """All images of ``base/<class>/``, if ``base`` exists and has any."""
+    def _split(self, root: Path, part: str, classes: list[str]) -> Split | None:
+        """All images of ``root/part/<class>/``, if that folder exists and has any."""
+        base = root / part
         if not base.is_dir():
             return None
         # A disk of a Mac may give the same name in another Unicode form.
@@ -166,8 +180,8 @@ class ImageFolder(LongTailDataModule):
         folders = [there.get(_composed(name)) for name in classes]
         names = [sorted(image_files(base / folder)) if folder else [] for folder in folders]
         targets = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(files) for files in names]))
-        paths = [os.path.relpath(file, self.root) for files in names for file in files]
-        return Split(FileImages(self.root, paths, self.on_error), targets) if paths else None
+        paths = [os.path.relpath(file, root) for files in names for file in files]
+        return Split(FileImages(root, paths, self.on_error), targets) if paths else None
 
     def _take_from(self, everything: Split, num_classes: int, test: Split | None) -> tuple[Split, Split | None, Split]:
         """Training, validation and test split; those that have no folder, from the same shares of every class."""

@@ -1,0 +1,100 @@
+"""A folder belongs to one run: claimed before anything is written, by a lock that a killed process does not hold."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from carlt.commands.train import main
+from carlt.errors import CarltError
+from carlt.runs import paths
+from carlt.runs.locks import claim_folder
+
+HOLD = (
+    "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+)
+
+
+@contextmanager
+def another_process_in(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds ``folder`` as a run does."""
+    command = [sys.executable, "-S", "-c", HOLD, str(folder / paths.LOCK)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        yield other
+        other.kill()
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """``refused(*words)``: the message with which ``carlt.train`` refuses these words."""
+
+    def call(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["carlt.train", *words])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 2
+        return capsys.readouterr().err
+
+    return call
+
+
+def content(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != paths.LOCK}
+
+
+def test_of_two_commands_into_one_folder_the_second_writes_nothing(refused: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with another_process_in(tmp_path / "run"):
+        said = refused("reg=none", "trainer.max_epochs=1", "trainer.accelerator=cpu", f"hydra.run.dir={tmp_path}/run")
+        assert f"another process is at {tmp_path}/run; wait for its end, or choose another folder" in said
+        assert content(tmp_path / "run") == {}
+
+
+def test_a_run_that_still_runs_is_not_resumed(refused: Callable[..., str], finished: Path) -> None:
+    before = content(finished)
+    with another_process_in(finished):
+        assert f"another process is at {finished}" in refused(f"resume={finished}", "trainer.max_epochs=9")
+    assert content(finished) == before
+
+
+def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
+    with another_process_in(tmp_path) as other:
+        with pytest.raises(CarltError, match="another process is at"), claim_folder(tmp_path, new=True):
+            pass
+        other.kill()
+        other.wait()
+        with claim_folder(tmp_path, new=True):
+            assert (tmp_path / paths.LOCK).exists()
+    assert not (tmp_path / paths.LOCK).exists()
+
+
+@pytest.mark.parametrize("name", [paths.RESULT, paths.METRICS, paths.CHECKPOINTS])
+def test_a_new_run_takes_no_folder_of_another(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    with (
+        pytest.raises(CarltError, match=rf"holds a run: go on with it \(resume={tmp_path}\)"),
+        claim_folder(tmp_path, new=True),
+    ):
+        pass
+    with claim_folder(tmp_path, new=False):
+        pass
+
+
+def test_a_start_that_fails_leaves_no_folder(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        with claim_folder(folder, new=True):
+            raise CarltError("no weights there")
+
+    (tmp_path / "mine").mkdir()
+    for folder in (tmp_path / "runs" / "digits_lt" / "first", tmp_path / "mine"):
+        with pytest.raises(CarltError, match="no weights"):
+            fail(folder)
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine"]
+    with claim_folder(tmp_path / "runs" / "second", new=True):
+        (tmp_path / "runs" / "second" / paths.CONFIG).touch()
+    assert content(tmp_path) == {tmp_path / "runs" / "second" / paths.CONFIG: b""}
