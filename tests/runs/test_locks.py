@@ -1,5 +1,6 @@
 """A folder belongs to one run: claimed before anything is written, by a lock that a killed process does not hold."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -44,7 +45,8 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 def content(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != paths.LOCK}
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != paths.LOCK]
+    return {path.relative_to(folder): path.read_bytes() for path in files}
 
 
 def test_of_two_commands_into_one_folder_the_second_writes_nothing(refused: Callable[..., str], tmp_path: Path) -> None:
@@ -55,11 +57,11 @@ def test_of_two_commands_into_one_folder_the_second_writes_nothing(refused: Call
         assert content(tmp_path / "run") == {}
 
 
-def test_a_run_that_still_runs_is_not_resumed(refused: Callable[..., str], finished: Path) -> None:
-    before = content(finished)
-    with another_process_in(finished):
-        assert f"another process is at {finished}" in refused(f"resume={finished}", "trainer.max_epochs=9")
-    assert content(finished) == before
+def test_a_run_that_still_runs_is_not_resumed(refused: Callable[..., str], finished: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    with another_process_in(folder):
+        assert f"another process is at {folder}" in refused(f"resume={folder}", "trainer.max_epochs=9")
+    assert content(folder) == content(finished)
 
 
 def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
@@ -97,4 +99,4 @@ def test_a_start_that_fails_leaves_no_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "mine"]
     with claim_folder(tmp_path / "runs" / "second", new=True):
         (tmp_path / "runs" / "second" / paths.CONFIG).touch()
-    assert content(tmp_path) == {tmp_path / "runs" / "second" / paths.CONFIG: b""}
+    assert content(tmp_path) == {Path("runs") / "second" / paths.CONFIG: b""}
