@@ -116,7 +116,7 @@ def _values(key: str, before: Sequence[str]) -> Iterator[str]:
         yield from (f"{key}={option}" for option in options(key))
         return
     part, _, name = key.rpartition(".")
-    node = OmegaConf.select(_config(before), part) if part else None
+    node: Any = OmegaConf.select(_config(before), part) if part else None
     if _is_part(node) and "_target_" in node:
         with suppress(CarltError):
             parameter = settable(str(node["_target_"])).get(name)
