@@ -7,7 +7,6 @@ import functools
 import re
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,23 +15,14 @@ from carlt.config.instantiate import part_class
 from carlt.config.schema import validate
 from carlt.errors import CarltError
 from carlt.evaluation import posthoc
+from carlt.testing.options import training_step
 from carlt.training import build
-from carlt.training.module import LongTailClassifier
 
 PAGE = Path(__file__).parents[1] / "docs" / "methods.md"
 BEGIN, END = "<!-- methods: written by `make methods` -->", "<!-- end of methods -->"
 MIXING = ("mixup", "cutmix", "cmo")
 # One row for each option that has a paper: `paper` of its class, or `# paper:` in its YAML.
 GROUPS = ("loss", "reg", "aug", "sampler", "stage")
-
-
-class Silent(LongTailClassifier):
-    """A module without a trainer: it logs nothing and is in its first step."""
-
-    global_step = 0
-
-    def log(self, *_: Any, **__: Any) -> None:
-        pass
 
 
 @functools.cache
@@ -63,20 +53,9 @@ def refusal(**choices: str) -> str | None:
     config = combined(**choices)
     validate(config)
     try:
-        data = build.build_data(config)
-        with mock.patch.object(build, "LongTailClassifier", Silent):
-            module = build.build_module(config, data)
+        module = training_step(config)
     except CarltError as error:
         return str(error)
-    batch = next(iter(data.train_dataloader()))
-    images, labels = batch.images.clone(), batch.labels.clone()
-    result = module.training_step(batch, 0)["loss"]
-    result.backward()
-    assert result.isfinite()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters() if p.requires_grad)
-    assert any(p.grad.any() for p in module.model.parameters() if p.requires_grad)
-    assert batch.images.equal(images)
-    assert batch.labels.equal(labels)
     assert choices.get("reg") != "car" or module.reg.updates.all()
     return None
 

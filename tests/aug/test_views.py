@@ -6,16 +6,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from carlt.aug import CifarAutoAugment, Compose, CropFlip, Cutout, Resize, ResizedCropFlip, SimCLR
+from carlt import aug
+from carlt.aug import CifarAutoAugment, Compose, CropFlip, Cutout, Resize, ResizedCropFlip
+from carlt.testing import views as checks
+from carlt.testing.part import Check, Part
 
-VIEWS = {
-    "Resize": Resize(8),
-    "Resize with a border": Resize(8, ratio=1.25),
-    "CropFlip": CropFlip(8, padding=2),
-    "ResizedCropFlip": ResizedCropFlip(8, scale=(0.3, 1.0), jitter=0.4),
-    "SimCLR": SimCLR(8),
-    "Compose": Compose(CropFlip(8, padding=2), [CifarAutoAugment(), Cutout()]),
-}
+VIEWS = [
+    Part(Resize, {"ratio": 1.25}),
+    Part(CropFlip, {"padding": 2}),
+    Part(ResizedCropFlip, {"scale": (0.3, 1.0), "jitter": 0.4}),
+    Part(Compose, {"view": CropFlip(8, padding=2), "transforms": [CifarAutoAugment(), Cutout()]}),
+    *(Part(view) for view in map(vars(aug).get, aug.__all__) if hasattr(view, "image") and view is not Compose),
+]
 
 
 def generator(seed: int) -> torch.Generator:
@@ -27,39 +29,17 @@ def images() -> Tensor:
     return torch.randint(0, 256, (6, 3, 12, 12), dtype=torch.uint8, generator=generator(0))
 
 
-@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
-def test_uint8_in_and_out_and_the_input_stays(view: Resize, images: Tensor) -> None:
-    before = images.clone()
-    batch = view(images, generator(0))
-    torch.manual_seed(0)
-    single = view.image(images[0])
-    assert torch.equal(images, before)
-    assert (batch.dtype, batch.shape) == (torch.uint8, (6, 3, 8, 8))
-    assert (single.dtype, single.shape) == (torch.uint8, (3, 8, 8))
+@pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("view", VIEWS, ids=str)
+def test_every_view(view: Part, check: Check) -> None:
+    """The checks of ``carlt.testing.check_view``, each by itself."""
+    check(view)
 
 
-@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
-def test_a_batch_is_a_function_of_the_generator_alone(view: Resize, images: Tensor) -> None:
-    torch.manual_seed(1)
-    first = view(images, generator(0))
-    torch.manual_seed(2)
-    before = torch.get_rng_state()
-    assert torch.equal(view(images, generator(0)), first)
-    assert torch.equal(torch.get_rng_state(), before)  # it takes nothing from the global generator either
-
-
-@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
-def test_a_single_image_is_a_function_of_the_global_generator(view: Resize, images: Tensor) -> None:
-    torch.manual_seed(1)
-    first = view.image(images[0])
-    torch.manual_seed(1)
-    assert torch.equal(view.image(images[0]), first)
-
-
-@pytest.mark.parametrize("name", ["CropFlip", "ResizedCropFlip", "SimCLR", "Compose"])
-def test_every_image_has_draws_of_its_own(name: str, images: Tensor) -> None:
+@pytest.mark.parametrize("part", [view for view in VIEWS if view.kind is not Resize], ids=str)
+def test_every_image_has_draws_of_its_own(part: Part, images: Tensor) -> None:
     same = images[:1].repeat(32, 1, 1, 1)
-    assert len({tuple(view.flatten().tolist()) for view in VIEWS[name](same, generator(0))}) > 16
+    assert len({tuple(view.flatten().tolist()) for view in checks.build(part)(same, generator(0))}) > 16
 
 
 def crops(image: Tensor, padding: int) -> dict[tuple[int, ...], tuple[int, int, bool]]:

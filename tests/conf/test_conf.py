@@ -7,21 +7,20 @@ import torch
 from omegaconf import OmegaConf
 
 from carlt.config.compose import compose_config, conf_dir, options
-from carlt.config.instantiate import build
+from carlt.config.instantiate import build, plain_values
 from carlt.config.overrides import compose_checked, sweep_overrides
-from carlt.config.schema import validate
-from carlt.config.targets import parameters_of
+from carlt.config.targets import locate, parameters_of
 from carlt.errors import CarltError
-from carlt.losses.step import StepInput
-from carlt.models.classifier import feature_dim
 from carlt.samplers import PowerLaw
+from carlt.testing import check_model
+from carlt.testing.losses import trains_a_network
+from carlt.testing.options import composed
+from carlt.testing.part import Part
 
 GROUPS = sorted(folder.name for folder in conf_dir().iterdir() if folder.is_dir() and folder.name != "preset")
 # Options that need another choice beside them.
 NEEDS = {"model=timm": ["model.name=test_vit", "family=vit"]}
 CHOICES = [(group, name) for group in GROUPS for name in options(group)]
-# Too large to run here: shapes and gradients are followed without numbers.
-LARGE = {"clip_vit_base", "resnet50", "resnext50", "swin_tiny", "vit_base", "vit_large", "vit_small"}
 
 
 def compose(*overrides: str) -> Any:
@@ -36,58 +35,39 @@ def test_there_is_no_file_that_discovery_misses() -> None:
 
 @pytest.mark.parametrize(("group", "name"), CHOICES, ids=[f"{group}={name}" for group, name in CHOICES])
 def test_every_option_composes_and_fits_its_constructors(group: str, name: str) -> None:
-    config = compose(f"{group}={name}")
-    validate(config)
-    # Interpolations resolve, and the result survives config.yaml.
-    text = OmegaConf.to_yaml(config, resolve=True)
-    validate(OmegaConf.create(text))
+    composed(f"{group}={name}", *NEEDS.get(f"{group}={name}", []))
 
 
 @pytest.mark.parametrize("data", options("data"))
 @pytest.mark.parametrize("family", options("family"))
 def test_every_data_set_has_a_recipe_for_every_family(data: str, family: str) -> None:
-    # And so for every model: above each composes, and a model without a family would not.
+    """One of its own, or that of any pictures."""
     config = compose(f"data={data}", f"family={family}")
-    validate(config)
     assert config.trainer.max_epochs == config.recipe.epochs
     assert config.optim.lr == config.recipe.lr
 
 
 @pytest.mark.parametrize("model", options("model"))
 def test_every_model_trains(model: str) -> None:
-    config = compose(f"model={model}")
-    with torch.device("meta" if model in LARGE else "cpu"):
-        network = build(config, "model", num_classes=5, in_channels=3, image_size=32)
-        logits = network(torch.rand(2, 3, 32, 32))
-        assert logits.shape == (2, 5)
-        logits.sum().backward()
-    assert all(parameter.grad is not None for parameter in network.parameters())
+    values = plain_values(compose(f"model={model}").model)
+    kind = locate(values.pop("_target_"))
+    with torch.device("meta"):
+        network = Part(kind, values).build(num_classes=5, in_channels=3, image_size=32)
+    large = sum(parameter.numel() for parameter in network.parameters()) > 5e6
+    check_model(kind, device="meta" if large else "cpu", **values)
 
 
 @pytest.mark.parametrize(
     ("group", "name"),
     [(group, name) for group in ("loss", "reg") for name in options(group) if name != "several"],  # which has none
 )
-def test_every_loss_and_regularizer_has_a_gradient(group: str, name: str) -> None:
+def test_every_loss_and_regularizer_trains_a_network(group: str, name: str) -> None:
     config = compose(f"{group}={name}")
-    known: dict[str, Any] = {"num_classes": 3, "class_counts": torch.tensor([9, 4, 2])}
-    network = build(config, "model", in_channels=1, image_size=8, **known)
-    module = build(config, group, feature_dim=feature_dim(network), network=network, **known)
-    images, labels = torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
-    if hasattr(module, "compute_loss"):
-        views = getattr(module, "contrast_views", 0)
-        contrast, second = torch.randn(views, 4, 1, 8, 8) if views else None, (torch.randn(4, 1, 8, 8), labels.roll(1))
-        getattr(module, "set_progress", lambda _: None)(0.5)  # some parts learn from later on
-        value = module.compute_loss(network, StepInput(images, labels, labels, contrast, second=second)).loss
-    else:
-        if name == "car_released":
-            module(network(images).detach(), labels)  # the first batch carries no gradient there
-        value = module(network(images), labels)
-    value.backward()
-    gradients = [parameter.grad for parameter in network.parameters()]
-    assert all(gradient.isfinite().all() for gradient in gradients)
-    assert all(gradient.any() for gradient in gradients) or name == "none"
-    assert module.paper
+    values = plain_values(config[group])
+    part = Part(locate(values.pop("_target_")), values)
+    assert part.kind.paper
+    if getattr(part.kind, "has_gradient", True):
+        trains_a_network(part, build(config, "model", in_channels=1, image_size=8, num_classes=3))
 
 
 def test_the_main_command_is_the_documented_recipe() -> None:

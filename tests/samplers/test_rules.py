@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+from carlt.config.compose import compose_config, options
+from carlt.config.instantiate import plain_values
+from carlt.config.targets import locate
 from carlt.errors import CarltError
 from carlt.samplers import (
     BatchSchedule,
@@ -14,6 +17,7 @@ from carlt.samplers import (
     ProgressivelyBalanced,
     SquareRoot,
 )
+from carlt.testing import check_sampler
 
 COUNTS = torch.tensor([900, 0, 90, 10])  # class 1 has no image
 TARGETS = torch.arange(4).repeat_interleave(COUNTS)[torch.randperm(1000, generator=torch.Generator().manual_seed(0))]
@@ -46,6 +50,12 @@ def shares(sampler, epoch, seeds=30):
 )
 def test_class_frequencies(sampler, epoch, expected):
     torch.testing.assert_close(shares(sampler, epoch), torch.tensor(expected).double(), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("name", options("sampler"))
+def test_every_sampler(name: str) -> None:
+    values = plain_values(compose_config("train", [f"sampler={name}"]).sampler)
+    check_sampler(locate(values.pop("_target_")), **values)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -29,6 +29,8 @@ class LogitsLoss(nn.Module, ABC):
 
     paper: ClassVar[str]
     """The method and where it is from, for tables."""
+    exact_gradient: ClassVar[bool] = True
+    """False where a factor that depends on the logits is a constant to the gradient."""
 
     @abstractmethod
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:

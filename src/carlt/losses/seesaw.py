@@ -28,6 +28,7 @@ class Seesaw(Loss):
     """
 
     paper: ClassVar[str] = "Seesaw loss (Wang et al., CVPR 2021)"
+    exact_gradient: ClassVar[bool] = False
 
     log_counts: Tensor
 
