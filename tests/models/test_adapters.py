@@ -149,8 +149,10 @@ def folder(tmp_path: Path, architecture: str, **sizes: object) -> str:
     return f"local-dir:{place}"
 
 
-@pytest.mark.parametrize("adapter", [None, "adaptformer"])
+@pytest.mark.parametrize("adapter", [None, "lora", "adaptformer", "bitfit"])
 def test_the_image_tower_of_a_clip_checkpoint(adapter: str | None, tmp_path: Path, images: torch.Tensor) -> None:
+    if adapter == "lora":
+        pytest.importorskip("peft", reason="LoRA needs the extra `adapters`")
     name = folder(tmp_path, "vit_base_patch16_clip_quickgelu_224", embed_dim=64, depth=2, num_heads=2)
     given = timm_model(name, 3, image_size=32)
     torch.save(openai_names(given), tmp_path / "clip.pt")

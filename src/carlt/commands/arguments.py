@@ -54,7 +54,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Shows options as they are written: ``run=<folder>``."""
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
-        if action.option_strings and action.option_strings[0] != "-h":
+        if action.option_strings and not {"-h", "--config-dir"} & set(action.option_strings):
             choices = "|".join(map(str, action.choices)) if action.choices else action.metavar
             return f"{action.dest}={choices}"
         return super()._format_action_invocation(action)

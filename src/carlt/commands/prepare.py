@@ -41,6 +41,8 @@ def parser() -> Parser:
                   "images")  # fmt: skip
     found.add_key("out", "<folder>", default=".", help="where the pictures go; default: the current folder")
     found.other_words = complete_override
+    found.add_argument("--config-dir", "-cd", action="append", default=[], metavar="<folder>", help="a folder of your "
+                       "own options, laid out as conf/")  # fmt: skip
     return found
 
 
@@ -133,13 +135,17 @@ def main() -> None:
     with command(NAME), heartbeat():
         arguments = parser().parse_words(sys.argv[1:])
         from carlt.config.choices import named_choices
+        from carlt.config.compose import add_config_dir, take_search_path
         from carlt.config.overrides import check_single, compose_checked
 
-        check_single(arguments.words)
+        for folder in arguments.config_dir:
+            add_config_dir(folder)
+        words = take_search_path(arguments.words)
+        check_single(words)
         if not arguments.out:
             raise CarltError("out= has no value: give a folder for the pictures")
         check_place("out", Path(arguments.out))
-        config = compose_checked("prepare", arguments.words)
+        config = compose_checked("prepare", words)
         from carlt.training.build import build_data, build_module
 
         data = build_data(config)

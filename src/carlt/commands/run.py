@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from carlt.config import second_stage
 from carlt.config.choices import named_choices
+from carlt.config.compose import take_search_path
 from carlt.config.overrides import check_single, compose_checked
 from carlt.config.schema import validate
 from carlt.config.stored import without_initial_weights
@@ -36,7 +37,8 @@ def train(*overrides: str, folder: Path | str | None = None, trust: bool = False
     """Train from Python as ``python -m carlt.train`` does from a shell.
 
     Args:
-        overrides: as on the command line, e.g. ``"data=digits_lt", "reg=car", "trainer.max_epochs=3"``.
+        overrides: as on the command line, e.g. ``"data=digits_lt", "reg=car", "trainer.max_epochs=3"``;
+            ``"hydra.searchpath=[conf]"`` adds options of your own.
         folder: the run folder; by default one under ``runs/`` whose name ends in the run's hash.
         trust: allow classes of other packages in the config of ``init_run=``.
 
@@ -46,7 +48,7 @@ def train(*overrides: str, folder: Path | str | None = None, trust: bool = False
     Raises:
         CarltError: a mistake in the overrides (all of them in one error), or data that cannot be had.
     """
-    config, default, named = compose_run(overrides, trust=trust)
+    config, default, named = compose_run(take_search_path(overrides), trust=trust)
     place = Path(folder).absolute() if folder is not None else default
     return run(config, place, hash_in_name=not (named or folder is not None), validated=not config.get("stage"))
 

@@ -16,7 +16,7 @@ from carlt.commands.completion import answer_shell, complete_override, shell_scr
 from carlt.commands.run import CHILD, compose_run, config_of_run, is_first_process, run
 from carlt.config import overrides, second_stage
 from carlt.config.choices import named_choices
-from carlt.config.compose import add_config_dir, conf_dir, search_path_override
+from carlt.config.compose import SEARCH_PATH, add_config_dir, conf_dir, search_path_override, take_search_path
 from carlt.config.stored import load_config, resumed_config
 from carlt.errors import CarltError, exit_with
 from carlt.runs.faults import check_place, write_errors
@@ -71,16 +71,14 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     try:
         for folder in arguments.config_dir:
             add_config_dir(folder)
-        for text in [text for text in arguments.overrides if text.startswith("hydra.searchpath=")]:
-            for folder in text.partition("=")[2].strip("[]").split(","):
-                add_config_dir(folder.strip("'\" "))
+        arguments.overrides = take_search_path(arguments.overrides)
         if arguments.resume == "":
             raise CarltError("resume= has no value: give the run folder to go on with")
         if "trust" in given and given["trust"] not in ("true", "false"):
             raise CarltError(f"trust={given['trust']}: expected true or false")
     except CarltError as error:
         exit_with(NAME, error)
-    arguments.overrides = [o for o in arguments.overrides if not o.startswith(("trust=", "hydra.searchpath="))]
+    arguments.overrides = [o for o in arguments.overrides if not o.startswith("trust=")]
     arguments.multirun |= "hydra.mode=MULTIRUN" in arguments.overrides
     flags = ("help", "hydra_help", "cfg", "info")
     arguments.information = any(getattr(arguments, flag) for flag in flags)
@@ -102,7 +100,9 @@ def _with_values(words: Sequence[str]) -> list[str]:
 def _show(arguments: argparse.Namespace) -> None:
     """What Hydra prints without running anything: help, the composed config, information."""
     logging.raiseExceptions = False  # Hydra shows information as log lines, which may end in a closed pipe
+    own = ("trust=", SEARCH_PATH)
     words = [word for word in _with_values(sys.argv[1:]) if word not in arguments.overrides]
+    words = [word for word in words if not word.startswith(own)]
     if arguments.cfg or arguments.info:
         if arguments.multirun:
             raise CarltError(f"--{'cfg' if arguments.cfg else 'info'} shows the config of one run: leave -m out")

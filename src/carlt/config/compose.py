@@ -1,12 +1,20 @@
 """Where the YAML files lie, which options a group has, and how Hydra composes them."""
 
+import functools
+import importlib.util
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from carlt.errors import CarltError
+
+ENTRY_POINT = "carlt.conf"
+"""The group of entry points by which an installed package offers options: ``own = "own_methods.conf"`` names the folder
+``conf/`` of the package ``own_methods``."""
+SEARCH_PATH = "hydra.searchpath="
 
 _user_dirs: list[Path] = []
 
@@ -20,21 +28,66 @@ def conf_dir() -> Path:
 def add_config_dir(folder: Path | str) -> None:
     """Add a folder of the user's own YAML files, laid out as ``conf/``, for the rest of this process.
 
+    Args:
+        folder: a path, or as Hydra writes it ``file://<path>`` or ``pkg://<package>.<folder>``.
+
     Raises:
         CarltError: there is no such folder.
     """
-    path = Path(str(folder).removeprefix("file://")).absolute()
-    if not path.is_dir():
+    text = str(folder)
+    path = _package_dir(text[6:]) if text.startswith("pkg://") else Path(text.removeprefix("file://")).absolute()
+    if path is None or not path.is_dir():
         raise CarltError(f"config folder {folder} does not exist; give the path of one that does")
     if path not in _user_dirs:
         _user_dirs.append(path)
 
 
+def take_search_path(words: Sequence[str]) -> list[str]:
+    """Add the folders of ``hydra.searchpath=[folder,...]``, and return the other words.
+
+    Raises:
+        CarltError: see :func:`add_config_dir`.
+    """
+    for word in words:
+        if word.startswith(SEARCH_PATH):
+            for folder in word.removeprefix(SEARCH_PATH).strip("[]").split(","):
+                add_config_dir(folder.strip("'\" "))
+    return [word for word in words if not word.startswith(SEARCH_PATH)]
+
+
+@functools.cache
+def installed_dirs() -> tuple[Path, ...]:
+    """The folders of YAML files that installed packages offer (``ENTRY_POINT``); their code is not run.
+
+    Raises:
+        CarltError: a package offers a folder that it does not have.
+    """
+    found = []
+    for point in entry_points(group=ENTRY_POINT):
+        path = _package_dir(point.value)
+        if path is None or not path.is_dir():
+            raise CarltError(
+                f"the installed package of the entry point {ENTRY_POINT}: {point.name} = {point.value} has no such "
+                "folder: mend the package or uninstall it"
+            )
+        found.append(path)
+    return tuple(found)
+
+
+def _package_dir(name: str) -> Path | None:
+    """The folder that ``package.folder`` names, without an import of the package."""
+    package, *folders = name.split(".")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0]).joinpath(*folders).absolute()
+
+
 def search_path() -> list[Path]:
-    """Folders with further options: the user's own, and the checkout's ``experiments/`` (a wheel has its presets in
-    ``conf/``)."""
+    """Folders with further options: the user's own, those of installed packages, and the checkout's ``experiments/``
+    (a wheel has its presets in ``conf/``)."""
     experiments = conf_dir().parent / "experiments"
-    return [*_user_dirs, *([experiments] if (experiments / "preset").is_dir() else [])]
+    return [*_user_dirs, *installed_dirs(), *([experiments] if (experiments / "preset").is_dir() else [])]
 
 
 def is_group(group: str) -> bool:

@@ -284,10 +284,13 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 def _check_values(config: DictConfig, overrides: Sequence[Override], problems: list[str]) -> list[Override]:
     """The overrides whose key is in ``config`` or in a constructor, and whose value has the right type."""
     checked = []
+    targets = _given_targets(overrides)
     for override in overrides:
         key = override.key_or_group
         parent, _, name = key.rpartition(".")
         node = OmegaConf.select(config, parent) if parent else config
+        if node is None and parent in targets:
+            node = OmegaConf.create({})  # a new part, e.g. callbacks.mine._target_=my_methods.MyCallback
         if not isinstance(node, DictConfig):
             place = next(p for p in _prefixes(parent) if not isinstance(OmegaConf.select(config, p), DictConfig))
             problems.append(f"{key}: there is no group of values {place!r}; {suggest(place, _names(config))}")
@@ -297,17 +300,21 @@ def _check_values(config: DictConfig, overrides: Sequence[Override], problems: l
             problems.append(problem)
         elif override.is_delete():
             checked.append(override)
-        elif "_target_" in node:
-            parameters = settable(node["_target_"])
+        elif target := targets.get(parent, node.get("_target_")):
+            try:
+                parameters = settable(target)
+            except CarltError as error:
+                problems.append(f"{parent}: {error}")
+                continue
             if override.is_sweep_override() and name in parameters:
                 # node_problems checks a single value; of a sweep it checks the first.
                 found = [value_problem(key, v, parameters[name].annotation) for v in choices(override)]
                 problems += [problem for problem in found if problem]
-            if name in node or name in parameters:
+            if name == "_target_" or name in node or name in parameters:
                 checked.append(override)
             else:
                 known = sorted({*parameters, *_names(node)} - INJECTED - {"_target_"})
-                problems.append(f"{key}: {node['_target_']} takes no {name!r}; {suggest(name, known)}")
+                problems.append(f"{key}: {target} takes no {name!r}; {suggest(name, known)}")
         elif name not in node:
             problems.append(f"{key}: there is no {name!r}; {suggest(name, _names(node))}")
         elif wrong := list(_kind_problems(node, name, override)):
@@ -315,6 +322,12 @@ def _check_values(config: DictConfig, overrides: Sequence[Override], problems: l
         else:
             checked.append(override)
     return checked
+
+
+def _given_targets(overrides: Sequence[Override]) -> dict[str, str]:
+    """The classes that a command line names itself, by their place: the values beside them are for these."""
+    named = [override for override in overrides if override.key_or_group.endswith("._target_")]
+    return {o.key_or_group.removesuffix("._target_"): str(choices(o)[0]) for o in named if not o.is_delete()}
 
 
 def _names(node: DictConfig) -> list[str]:
@@ -361,7 +374,10 @@ def _compose(config_name: str, overrides: list[str], problems: list[str]) -> Dic
     try:
         return compose_config(config_name, overrides, with_hydra=True)
     except (HydraException, OmegaConfBaseException) as error:
-        if not problems:
+        group, _, name = str(getattr(error, "missing_cfg_file", None) or "").partition("/")
+        if is_group(group):  # named by a YAML file, not by the command line
+            problems.append(f"{group}={name}: no such {group}; {_nearest(name, options(group))}")
+        elif not problems:
             lines = [str(each).strip().splitlines()[0] for each in (error, error.__cause__) if each and str(each)]
             problems.append(": ".join(dict.fromkeys(line.rstrip(".") for line in lines)) + "; --hydra-help lists keys")
         return None

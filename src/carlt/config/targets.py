@@ -14,6 +14,12 @@ def locate(target: str) -> Callable:
     module, _, name = target.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        remedy = (
+            f"; the module {error.name} must be installed, or lie in the folder in which python -m carlt... starts, or "
+            "in one that PYTHONPATH names"
+        )
+        raise CarltError(f"_target_={target} cannot be imported ({error}){remedy}") from None
     except (ImportError, AttributeError, ValueError) as error:
         raise CarltError(f"_target_={target} cannot be imported ({error})") from None
 
