@@ -7,7 +7,7 @@ from carlt.reporting.figures import drawings, style
 from carlt.reporting.figures.confusion import shares
 from carlt.reporting.groups import group_by_data_set
 from carlt.reporting.statistics import Difference
-from carlt.reporting.twins import Twins, find_twins, verdicts
+from carlt.reporting.twins import Twins, find_twins, verdicts, without_twin
 from carlt.runs.reading import read_runs
 
 
@@ -93,6 +93,18 @@ def test_a_verdict_names_gains_losses_and_doubts(make_run, tmp_path: Path) -> No
     (said,) = verdicts(find_twins(found(tmp_path)))
     assert said.endswith("CAR improves few and lowers overall; the other intervals contain zero.")
     assert "worst 10 %" not in said
+
+
+def test_a_configuration_without_twin_is_named(make_run, tmp_path: Path) -> None:
+    make_run("1")
+    make_run("2", reg="car", accuracy=0.9)
+    assert without_twin(found(tmp_path)) == []
+    for k, name in enumerate(("ldam", "focal", "ce2", "ce3")):
+        make_run(f"alone{k}", 0, 0.9, "car", config=loss(name))
+        (said,) = without_twin(found(tmp_path))
+        assert said.count("reg=car") == min(k + 1, 3)
+        assert (" and 1 more:" in said) == (k == 3)
+        assert said.endswith("Train with reg=none as well.")
 
 
 @pytest.mark.parametrize(

@@ -97,3 +97,16 @@ def test_files_that_unpack_to_too_much_are_refused(tmp_path: Path, monkeypatch: 
         pass
     with pytest.raises(CarltError, match="is damaged"):
         read_examples(tmp_path)
+
+
+def test_a_long_title_parts_no_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, run_dir, name: figures.append(figure))
+    for name in ("cat", "a cat with a very long name " * 2):
+        write_examples(tmp_path, made()._replace(titles=np.array([name, name])))
+        plots.sheet(tmp_path, sheets.KINDS[0])
+    places = []
+    for figure in figures:
+        figure.draw_without_rendering()
+        places.append([axes.get_position().x0 for axes in figure.axes[:2]])
+    assert places[0] == pytest.approx(places[1])

@@ -4,13 +4,14 @@ import argparse
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from carlt.commands.arguments import Parser, command
 from carlt.errors import CarltError
 from carlt.runs.faults import write_errors
+from carlt.runs.heartbeat import heartbeat
 from carlt.runs.locks import exclusive_lock
 from carlt.runs.text import printable
 
@@ -70,7 +71,8 @@ def main() -> None:
         if not images:
             raise CarltError("images=<file, folder, pattern or list.txt> is missing; --help shows the usage")
         try:
-            failed = predict(arguments, images)
+            with heartbeat() if arguments.output else nullcontext():  # printed predictions are lines enough
+                failed = predict(arguments, images)
         except KeyboardInterrupt:
             again = "; the same command goes on" if arguments.output else ""
             print(f"{NAME}: interrupted{again}", file=sys.stderr)

@@ -129,7 +129,8 @@ def report(arguments: argparse.Namespace) -> None:
             {g.label: look(g) for g in groups},
         )
     sections = _sections(data, baselines, found)
-    written = f"Written on {datetime.now():%Y-%m-%d %H:%M} from {len(runs)} runs in {', '.join(map(str, folders))}."
+    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    written = f"Written on {datetime.now():%Y-%m-%d %H:%M} from {count} in {', '.join(map(str, folders))}."
     path = arguments.out / "report.html"
     write_text_atomic(path, page(sections, left_out, written))
     print(f"{shown}\nPage: {path} (beside it {', '.join(texts)})")

@@ -1,9 +1,7 @@
 """The picture of what an image folder holds: sizes, the rarest classes, and copies across splits."""
 
-import warnings
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,6 +9,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from carlt.data.images import Splits
 from carlt.data.inspection import NEAR_EMPTY, Found
+from carlt.reporting.plots import without_math
 from carlt.runs.text import printable
 from carlt.shots import GROUP_COLOURS
 
@@ -20,18 +19,17 @@ NAME = 24
 COLOURS = {"train": "#0072b2", "val": "#cc79a7", "test": "#e69f00"}
 
 
+@without_math
 def draw_files(name: str, found: Found, splits: Splits, image_size: int, path: Path) -> None:
     """Draw a PNG at ``path``: widths and heights, images of the rarest classes in each split, contents that occur
     more than once."""
-    with mpl.rc_context({"text.parse_math": False}), warnings.catch_warnings():  # a class may be called $x$
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure = Figure(figsize=(12, 4.2), layout="constrained")
-        sizes, classes, copies = figure.subplots(1, 3, width_ratios=[1, 1.2, 0.9])
-        _draw_sizes(sizes, found, image_size)
-        _draw_rarest(classes, splits)
-        _draw_copies(copies, found)
-        figure.suptitle(f"{name}: {len(found.sizes):,} readable images, {splits.num_classes:,} classes")
-        figure.savefig(path, dpi=150)
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    sizes, classes, copies = figure.subplots(1, 3, width_ratios=[1, 1.2, 0.9])
+    _draw_sizes(sizes, found, image_size)
+    _draw_rarest(classes, splits)
+    _draw_copies(copies, found)
+    figure.suptitle(f"{name}: {len(found.sizes):,} readable images, {splits.num_classes:,} classes")
+    figure.savefig(path, dpi=150)
 
 
 def _draw_sizes(axes: Axes, found: Found, image_size: int) -> None:
@@ -65,7 +63,7 @@ def _draw_rarest(axes: Axes, splits: Splits) -> None:
     names = [printable(splits.class_names[label])[:NAME] for label in order.tolist()]
     axes.set_yticks(places, names, fontsize=7)
     axes.set(xlabel="images", title=f"the {len(order)} rarest classes")
-    axes.set_xlim(0, 1.3 * max(left.max(initial=1), 1))
+    axes.set_xlim(0, 1.45 * max(left.max(initial=1), 1))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.legend(fontsize=8, frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.15))
 

@@ -38,7 +38,10 @@ def draw_rows(axes: Sequence[Any], examples: Examples, rows: Sequence[int]) -> N
                 if side:
                     for spine in axis.spines.values():  # a frame tells training images from test images
                         spine.set(visible=True, color="#808080", linewidth=1.5)
-        axes[i * columns * 2].set_title(printable(str(examples.titles[row])), fontsize=8, loc="left", pad=3)
+        first = axes[i * columns * 2]
+        first.set_title(" ", fontsize=8, pad=3)  # the height; the width of a long title must not part the columns
+        text = printable(str(examples.titles[row]))
+        first.annotate(text, (0, 1), (0, 3), "axes fraction", "offset points", fontsize=8).set_in_layout(False)
 
 
 def _short(text: str, letters: int = 26) -> str:

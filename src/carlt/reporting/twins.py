@@ -97,6 +97,17 @@ def verdicts(pairs: Sequence[Twins]) -> Iterator[str]:
         )
 
 
+def without_twin(groups: Sequence[Group]) -> list[str]:
+    """A sentence that names the configurations with a regularizer and without a twin, if there are any."""
+    paired = {id(pair.regularized) for pair in find_twins(groups)}
+    alone = [group.label for group in groups if not is_plain(group) and id(group) not in paired]
+    more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
+    return [
+        f"{'; '.join(alone[:3])}{more}: no run without the regularizer has the same other values and one of the same "
+        "seeds, so nothing here shows what it changes. Train with reg=none as well."
+    ] * bool(alone)
+
+
 def in_words(difference: Difference) -> str:
     """``+1.7 points (95 % interval +0.2 to +3.2)*``."""
     mean, half, n = difference

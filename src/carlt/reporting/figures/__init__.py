@@ -21,7 +21,6 @@ PLOTS: dict[str, Callable[[Shown, str], Figure | None]] = {
     "CAR": training.car,
     "the bound": bound.norm_and_worst_class,
     "reliability": calibration.reliability,
-    **pictures.PLOTS,
 }
 
 
@@ -39,6 +38,7 @@ def drawings(
     name = "worst class in training and on test"
     plots[name] = partial(worst_class, shown, published, f"{prefix} {name}")
     plots |= {name: partial(draw, shown, f"{prefix} {name}") for name, draw in PLOTS.items()}
+    plots |= pictures.drawings(shown, prefix)
     for name, lines in sensitivity.sweeps(data.groups).items():
         title = f"sensitivity to {name}"
         plots[title] = partial(sensitivity.sensitivity, name, lines, baseline, look, f"{prefix} {title}")

@@ -1,5 +1,6 @@
 """Sheets of wrongly predicted test images in the report."""
 
+from collections.abc import Callable
 from functools import partial
 
 from carlt.errors import CarltError
@@ -18,10 +19,7 @@ def sheet(kind: str, place: int, shown: Shown, name: str) -> Figure | None:
     others = sorted(
         (g for g in shown.groups if g is not shown.baseline), key=lambda g: g.mean("test/accuracy"), reverse=True
     )
-    groups = [shown.baseline, *others]
-    if place >= len(groups):
-        return None
-    group = groups[place]
+    group = [shown.baseline, *others][place]
     seed, examples = _first(group)
     rows = sheets.rows_of(examples, kind) if examples else []
     if not examples or not rows:
@@ -49,8 +47,11 @@ def _first(group: Group) -> tuple[int, Examples | None]:
     return 0, None
 
 
-PLOTS = {
-    f"pictures of the {kind} ({place + 1})": partial(sheet, kind, place)
-    for place in range(METHODS)
-    for kind in sheets.KINDS
-}
+def drawings(shown: Shown, prefix: str) -> dict[str, Callable[[], Figure | None]]:
+    """The sheets by name."""
+    names = {
+        f"pictures of the {kind} ({place + 1})": (kind, place)
+        for place in range(min(METHODS, len(shown.groups)))
+        for kind in sheets.KINDS
+    }
+    return {name: partial(sheet, *which, shown, f"{prefix} {name}") for name, which in names.items()}
