@@ -17,27 +17,29 @@ def rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
-def gather_ragged(tensors: Sequence[Tensor], flags: Tensor) -> tuple[list[Tensor], Tensor, slice]:
-    """Concatenate each tensor over the ranks, in rank order, and reduce each flag to whether it is true on all of them.
+def gather_ragged(tensors: Sequence[Tensor], amount: Tensor | None = None) -> tuple[list[Tensor], Tensor, slice]:
+    """Concatenate each tensor over the ranks, in rank order, and sum up a number.
 
     Every rank must call it; it waits for the device once, for the sizes. Carries no gradient.
 
     Args:
         tensors: each (n, ...), n alike within a rank; it may differ between ranks.
-        flags: bool, (K,).
+        amount: a scalar; by default 0.
 
     Returns:
-        The joined tensors, each (sum of n, ...); the flags, (K,); and the slice that is this rank's share.
+        The joined tensors, each (sum of n, ...); the sum of all ranks' ``amount``; and the slice that is this rank's
+        share.
     """
-    tensors = [tensor.detach() for tensor in tensors]
+    tensors = [tensor.detach() if tensor.requires_grad else tensor for tensor in tensors]
+    amount = tensors[0].new_zeros(()) if amount is None else amount
     if world_size() == 1:
-        return tensors, flags, slice(None)
-    mine = torch.cat([flags.new_full((1,), len(tensors[0]), dtype=torch.int64), flags.long()])
-    table = torch.stack(all_gather(mine))
-    sizes = table[:, 0].tolist()
+        return tensors, amount, slice(None)
+    size = tensors[0].new_full((), len(tensors[0]), dtype=torch.float64)
+    table = torch.stack(all_gather(torch.stack([size, amount.to(size)])))
+    sizes = [int(size) for size in table[:, 0].tolist()]
     start = sum(sizes[: rank()])
     joined = [gather_rows(tensor, sizes) for tensor in tensors]
-    return joined, table[:, 1:].bool().all(0), slice(start, start + len(tensors[0]))
+    return joined, table[:, 1].sum(), slice(start, start + len(tensors[0]))
 
 
 def gather_rows(rows: Tensor, sizes: Sequence[int]) -> Tensor:

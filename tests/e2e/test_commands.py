@@ -215,7 +215,7 @@ def test_output_that_nobody_reads_on_is_no_error(tmp_path: Path) -> None:
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (UNREAD, "")
     for module in (evaluate, predict, prepare, report, train_command):
-        assert "with command(NAME):" in inspect.getsource(module.main)
+        assert "with command(NAME)" in inspect.getsource(module.main)
 
 
 def test_help_shows_groups_and_keys_without_loading_torch(tmp_path: Path) -> None:

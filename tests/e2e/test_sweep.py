@@ -90,6 +90,8 @@ def test_a_stopped_sweep_is_finished_by_the_same_command(sweep: Command, tmp_pat
     assert "job 2 of 2 (seed=1): goes on where it was interrupted" in output
     assert "| all runs | 2 |" in output
     assert "Sweep: 2 of 2 jobs finished, 1 of them before." in output
+    assert "These jobs took about " in output
+    assert f"Next: python -m carlt.report {next(tmp_path.glob('runs/sweeps/*'))}\n" in output
     assert before.items() <= written(tmp_path).items()
     assert len(results(tmp_path)) == len(list(tmp_path.glob("runs/sweeps/*/[0-9]*"))) == 2
 

@@ -111,16 +111,6 @@ def test_accumulation_over_batches_is_one_large_batch(batch, soft):
     torch.testing.assert_close(cf.mean_confusion(sums, mass), cf.batch_confusion(logits, targets)[0])
 
 
-@pytest.mark.parametrize(("num_classes", "labels"), [(3, [2, 0, 2, 2]), (9, [4, 1, 4, 8])])
-def test_slots_collect_each_class_once(num_classes, labels):
-    labels = torch.tensor(labels)
-    slot, owner = cf.class_slots(labels, num_classes)
-    sums = cf.slot_sums(torch.ones(len(labels), 1), slot, len(owner))
-    counts = torch.zeros(num_classes, 1).index_add_(0, owner, sums)
-    assert counts[:, 0].tolist() == labels.bincount(minlength=num_classes).tolist()
-    assert torch.equal(owner[slot], labels)
-
-
 @pytest.mark.parametrize("live", [3, 150])
 def test_scaling_live_rows_is_scaling_all(live):
     matrix, keep = torch.zeros(200, 7), torch.tensor(0.5)

@@ -54,7 +54,9 @@ def test_value_and_gradient_are_those_of_the_svd(name, size, dtype):
     weight = (0.5 + torch.rand(size, generator=torch.Generator().manual_seed(0))).to(dtype)
     if "close" in name:
         weight.fill_(1)  # or they would not be close
-    sigma, u, v, error = leading_triplet(matrix, weight, start=torch.linspace(0, 1, size, dtype=dtype))
+    start = torch.linspace(0, 1, size, dtype=dtype)
+    sigma, u, v, error = leading_triplet(matrix, weight, start)
+    assert v.dot(start) > 0
     left, values, right = torch.linalg.svd(weight.double()[:, None] * matrix.double())
     exact = torch.outer(left[:, 0], right[0])
     assert abs(sigma / values[0] - 1) <= 1e-5
@@ -64,6 +66,20 @@ def test_value_and_gradient_are_those_of_the_svd(name, size, dtype):
     if dtype == torch.float64:
         assert abs(sigma / values[0] - 1) <= 1e-12
         assert torch.linalg.vector_norm(torch.outer(u, v) - exact) <= 1e-8
+
+
+@pytest.mark.parametrize("name", ["random and positive", "trained", "two close values", "rank one"])
+@pytest.mark.parametrize(("size", "most"), [(100, 1024), (300, 1024), (300, 0)])
+def test_without_a_look_at_the_numbers(name, size, most, monkeypatch):
+    """Squaring a fixed number of times, and Lanczos with a fixed number of steps."""
+    monkeypatch.setattr(spectral, "FIXED", most)
+    matrix, ones = MATRICES[name](size).float(), torch.ones(size)
+    sigma, u, v, error = leading_triplet(matrix, ones, ones, wait=False)
+    left, values, right = torch.linalg.svd(matrix.double())
+    assert abs(sigma / values[0] - 1) <= 1e-5
+    assert torch.linalg.vector_norm(torch.outer(u, v) - torch.outer(left[:, 0], right[0])) <= 1e-3
+    assert error <= 1e-3
+    assert isinstance(error, torch.Tensor) == bool(most)
 
 
 @pytest.mark.parametrize("size", SIZES)

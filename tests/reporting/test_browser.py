@@ -19,6 +19,8 @@ from carlt.runs.reading import read_runs
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH (Debian: apt-get install chromium)")
 WIDTHS = (400, 1600)
+PAPER = 957
+"""The width of a sheet of A4 within its margins, 718 pixels, times 4/3: browsers shrink what is wider by so much."""
 USE = """<script>
 const table = document.querySelector("table.data");
 const column = (i) => [...table.tBodies[0].rows].filter((row) => !row.hidden).map((row) => row.cells[i].textContent);
@@ -45,6 +47,12 @@ for (const width of WIDTHS) { // no window of Chromium is below 500 pixels
   const captions = [...document.querySelectorAll(".wide caption span")].map((each) => each.offsetWidth);
   found.widths[width] = [document.body.scrollWidth, Math.max(...captions)];
 }
+const rules = [...document.styleSheets].flatMap((sheet) => [...sheet.cssRules]).filter((rule) => rule.media);
+for (const rule of rules) if (rule.media.mediaText === "print") rule.media.mediaText = "all";
+document.documentElement.style.width = "718px";
+const parts = [...document.querySelectorAll("table, svg")];
+const cut = parts.filter((each) => each.getBoundingClientRect().right > PAPER);
+found.cut = cut.map((each) => each.textContent.slice(0, 80));
 document.body.append(Object.assign(document.createElement("output"), { textContent: JSON.stringify(found) }));
 </script>"""
 
@@ -56,7 +64,7 @@ def html(make_runs_in, tmp_path_factory: pytest.TempPathFactory) -> str:
     for seed in range(3):
         make_run(f"none{seed}", seed, 0.5 + 0.05 * seed)
         make_run(f"car{seed}", seed, 0.8, "car", class_names=["a", "b", "c"])
-        make_run(f"other{seed}", seed, 0.7, "confidence_penalty")
+        make_run(f"other{seed}", seed, 0.7, "confidence_penalty_of_a_name_as_long_as_those_of_some_settings")
     (data,) = group_by_data_set(read_runs([folder])[0])
     figures = [figure for draw in drawings(data, data.baseline(), "d0").values() if (figure := draw())]
     return page([Section(data, summarize(data, data.baseline()), figures, [])], [], "Written.")
@@ -77,7 +85,7 @@ def used(html: str, tmp_path_factory: pytest.TempPathFactory) -> dict:
     folder = tmp_path_factory.mktemp("used")
     path = folder / "used.html"
     html = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", html)
-    path.write_text(html.replace("</body>", USE.replace("WIDTHS", str(list(WIDTHS)))))
+    path.write_text(html.replace("</body>", USE.replace("WIDTHS", str(list(WIDTHS))).replace("PAPER", str(PAPER))))
     done = chromium(f"--user-data-dir={folder / 'profile'}", "--window-size=1600,900", "--dump-dom", path.as_uri())
     assert "CONSOLE" not in done.stderr
     return json.loads(unescape(re.findall("<output>(.*)</output>", done.stdout)[0]))
@@ -88,7 +96,7 @@ def test_tables_sort_filter_and_copy(used: dict) -> None:
     assert [float(text.split()[0]) for text in used["up"]] == [55, 70, 80]
     assert used["names"] == sorted(used["names"], reverse=True)
     assert used["word"] == ["reg=car"]
-    assert sorted(used["more"]) == ["reg=car", "reg=confidence_penalty"]
+    assert sorted(used["more"]) == ["reg=car", "reg=confidence_penalty_of_a_name_as_long_as_those_of_some_settings"]
     assert used["nothing"] == []
     assert len(used["all"]) == 3
     assert used["copies"] == 2
@@ -106,6 +114,10 @@ def test_only_tables_and_plots_scroll_sideways(used: dict, width: int) -> None:
     page_width, caption = used["widths"][str(width)]
     assert page_width <= width
     assert caption < width
+
+
+def test_no_table_or_plot_is_wider_than_paper(used: dict) -> None:
+    assert used["cut"] == []
 
 
 def screenshot(html: str, tmp_path: Path) -> Image.Image:

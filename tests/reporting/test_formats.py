@@ -1,5 +1,6 @@
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,10 @@ def test_latex_of_chosen_metrics_with_short_labels(table: Table) -> None:
 @pytest.mark.parametrize(("value", "text"), [(0.04, "0.0"), (-0.04, "0.0"), (0.06, "+0.1"), (-3.0, "-3.0")])
 def test_a_difference_that_reads_as_zero_has_no_sign(value: float, text: str, table: Table) -> None:
     assert formats.format_difference(formats.Difference(value, math.nan, 1), table.columns[0], 1) == text
+
+
+def test_latex_says_what_is_not_compared_beside_differences_alone(table: Table) -> None:
+    rows = [replace(row, not_compared="other epochs") for row in table.rows]
+    table = replace(table, rows=rows)
+    assert "other epochs" not in formats.latex(table)
+    assert "other epochs" in formats.latex(table, differences=True)

@@ -29,9 +29,11 @@ def check_surrogate(surrogate: str) -> None:
         raise CarltError(f"surrogate is one of {list(get_args(Surrogate))}, not {surrogate!r}")
 
 
-def gate_and_rival(logits: Tensor, labels: Tensor, margin: float, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
-    """The two factors of :func:`contributions`, each (N, C); rival is 0 at the true class, except for "released"."""
-    column = labels[:, None]
+def gate_and_rival(logits: Tensor, column: Tensor, margin: float, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
+    """The two factors of :func:`contributions`, each (N, C), for labels (N, 1).
+
+    At the true class one of them is 0: rival in the paper's form, gate in the released one.
+    """
     gate = torch.sigmoid(logits - (logits.gather(1, column) - margin))
     if surrogate == "paper":
         return gate, logits.scatter(1, column, -torch.inf).softmax(1)
@@ -57,34 +59,37 @@ def contributions(logits: Tensor, labels: Tensor, margin: float = 0.1, surrogate
     Returns:
         Contributions in [0, 1], (N, C); a row sums to less than 1.
     """
-    gate, rival = gate_and_rival(logits, labels, margin, surrogate)
+    gate, rival = gate_and_rival(logits, labels[:, None], margin, surrogate)
     return gate * rival
 
 
 def contributions_gradient(
-    gate: Tensor, rival: Tensor, labels: Tensor, direction: Tensor, scale: Tensor, surrogate: Surrogate
+    gate: Tensor, rival: Tensor, rows: Tensor, column: Tensor, direction: Tensor, scale: Tensor, surrogate: Surrogate
 ) -> Tensor:
     """Gradient of sum_q scale_q <direction, c_q> with respect to the logits, c_q = gate_q * rival_q. By hand, it needs
     a third of what autograd would keep.
 
-    With s_q = <direction, c_q>: dc[i] sums the softmax's direction[i] c_q[i] - s_q rival_q[i] and, in the paper's form,
-    the gate's direction[i] c_q[i] (1 - gate_q[i]), whose negative sum goes to the true logit.
+    With g = direction * c_q and s = sum(g), softmax's part is g[i] - s rival_q[i], and the gate's, in the paper's form,
+    g[i] (1 - gate_q[i]); the true logit gets what makes their sum zero.
 
     Args:
         gate, rival: of :func:`gate_and_rival`, (N, C).
-        labels: int64, (N,).
+        rows: their product, which is overwritten.
+        column: labels, int64, (N, 1).
         direction: (C,).
-        scale: (N,).
+        scale: (N, 1).
 
     Returns:
         (N, C).
     """
-    part = gate * rival * direction
-    out = part - part.sum(1, keepdim=True) * rival
+    part = rows.mul_(direction)
+    total = part.sum(1, keepdim=True)
     if surrogate == "paper":
-        part *= 1 - gate
-        out += part.scatter_(1, labels[:, None], -part.sum(1, keepdim=True))
-    return out.mul_(scale[:, None])
+        part *= 2 - gate
+    out = torch.addcmul(part, total, rival, value=-1)
+    if surrogate == "paper":
+        out.scatter_(1, column, -out.sum(1, keepdim=True))
+    return out.mul_(scale)
 
 
 def check_batch(logits: Tensor, targets: Tensor, num_classes: int) -> None:
@@ -101,10 +106,12 @@ def check_batch(logits: Tensor, targets: Tensor, num_classes: int) -> None:
         raise CarltError("the batch is empty: a step needs at least one sample")
 
 
-def valid_targets(targets: Tensor, num_classes: int) -> Tensor:
-    """Whether all labels are in [0, C), or all soft labels finite and at least 0: a bool scalar on the device."""
+def wrong_targets(targets: Tensor, clamped: Tensor) -> Tensor:
+    """0 if all soft labels are finite and at least 0, or no label changed when ``clamped``: a scalar on the device."""
+    if not targets.is_floating_point():
+        return (clamped != targets).sum()
     low, high = targets.aminmax()
-    return (low >= 0) & (high.isfinite() if targets.is_floating_point() else high < num_classes)
+    return ((low >= 0) & high.isfinite()).logical_not()
 
 
 def expand_soft_labels(targets: Tensor, dtype: torch.dtype) -> LabelledRows:
@@ -125,27 +132,11 @@ def expand_soft_labels(targets: Tensor, dtype: torch.dtype) -> LabelledRows:
     return LabelledRows(slice(None), targets.long(), torch.ones(len(targets), dtype=dtype, device=targets.device))
 
 
-def class_slots(labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """A slot for each class in the batch, without waiting for the device to count them.
-
-    Args:
-        labels: int64 in [0, C), (P,).
-
-    Returns:
-        ``slot`` (P,): where each label collects; ``owner`` (J,), J = min(P, C): the class of each slot. With P < C a
-        slot is the place of a class's first label, and the places of its later labels stay empty.
-    """
-    if num_classes <= len(labels):
-        return labels, torch.arange(num_classes, device=labels.device)
-    return (labels[:, None] == labels).int().argmax(1), labels
-
-
-def slot_sums(rows: Tensor, slot: Tensor, size: int) -> Tensor:
-    """Sum ``rows`` (P, ...) that share a slot: (size, ...), in an order that is the same on every run and rank."""
-    sums = rows.new_zeros(size, *rows.shape[1:])
+def add_rows_(sums: Tensor, index: Tensor, rows: Tensor) -> Tensor:
+    """sums[index[p]] += rows[p] for all p, in place, in an order that is the same on every run and rank."""
     if rows.is_cuda:  # there index_add_ adds in any order, and index_put_ sorts first
-        return sums.index_put_((slot,), rows, accumulate=True)
-    return sums.index_add_(0, slot, rows)
+        return sums.index_put_((index,), rows, accumulate=True)
+    return sums.index_add_(0, index, rows)
 
 
 def batch_confusion(
@@ -189,12 +180,12 @@ def accumulate_confusion_(
     mass.index_add_(0, label, weight)
 
 
-def scale_rows_(matrix: Tensor, keep: Tensor, norm: Tensor | None = None) -> None:
+def scale_rows_(matrix: Tensor, keep: float | Tensor, norm: Tensor | None = None) -> None:
     """matrix *= keep, in place and without a temporary of its size.
 
     Args:
         matrix: (C, C).
-        keep: one factor, () or (1,).
+        keep: one factor, a number, () or (1,).
         norm: norms of the rows, (C,), scaled along; rows that are zero are then not read, and those that have faded
             below eps of the largest become exactly zero.
     """
@@ -204,7 +195,7 @@ def scale_rows_(matrix: Tensor, keep: Tensor, norm: Tensor | None = None) -> Non
     live = None if matrix.is_cuda else norm.nonzero().flatten()
     norm.mul_(keep)
     norm.mul_(norm > torch.finfo(norm.dtype).eps * norm.max())
-    factor = (norm > 0)[:, None] * keep
+    factor = (norm > 0)[:, None].to(norm) * keep
     if live is None or 2 * len(live) > len(norm):  # a GPU scales all rows faster than it finds the live ones
         matrix.mul_(factor)
         return

@@ -7,30 +7,40 @@ import torch
 from torch import Tensor
 
 SMALL = 128  # at most this many rows and columns: squaring the Gram matrix is quickest
+FIXED = 1024  # up to this many, squaring is what needs no look at the numbers
 LARGE = 2048  # up to this many rows, reading all of them costs less than choosing some
 FALLBACK = 1024  # at most this many rows or columns: an exact decomposition where nothing quick converges
-MAX_SQUARINGS = 8
+ROUNDS = 3  # of three squarings
 MAX_STEPS = 64
+STEPS_UNSEEN = 24  # of Lanczos on a GPU, which is waited for once
 CHUNK_BYTES = {"cpu": 1 << 20, "cuda": 32 << 20}  # fits the cache: read from memory once, used twice
 
 
 class Triplet(NamedTuple):
-    """sigma (), u (R,), v (C,) with M v = sigma u, and ``error``, about the sine of v's angle to the exact one."""
+    """sigma (), u (R,), v (C,) with M v = sigma u, and ``error``, about the sine of v's angle to the exact one.
+
+    v points the same way as the start of its search. ``error`` is a tensor () where nothing was waited for.
+    """
 
     sigma: Tensor
     u: Tensor
     v: Tensor
-    error: float
+    error: float | Tensor
 
 
 @torch.no_grad()
 def leading_triplet(
-    matrix: Tensor, row_weight: Tensor, start: Tensor, rows: Tensor | None = None, tol: float | None = None
+    matrix: Tensor,
+    row_weight: Tensor,
+    start: Tensor,
+    rows: Tensor | None = None,
+    tol: float | None = None,
+    wait: bool = True,
 ) -> Triplet:
     """Largest singular value of M = diag(row_weight) matrix and its vectors, so that d sigma = u^T dM v.
 
     Small matrices by squaring, others by Lanczos; where that does not converge within its cap and the matrix is not
-    large, by an exact decomposition. ``matrix`` is never copied, and a CUDA device is waited for only every few steps.
+    large, by an exact decomposition. ``matrix`` is copied only where it is small.
 
     Args:
         matrix: (R, C), float32 or float64.
@@ -39,44 +49,65 @@ def leading_triplet(
         rows: indices of the rows to use, int64; the others count as zero; None for all.
         tol: bound on the sine of v's angle to the exact one, and so on the relative error of u v^T; sigma's is of
             second order in it. Default eps^(2/3): 2e-5 in float32, 4e-11 in float64.
+        wait: False to read no number of a matrix of at most ``FIXED`` rows and columns, and one set of numbers of a
+            larger one: the number of iterations is then fixed, and ``error`` may exceed ``tol``. That suits a GPU and,
+            for up to ``FIXED``, CUDA graphs and ``torch.compile``.
 
     Returns:
         The triplet, u in all R rows; for an all-zero matrix sigma = 0 and u = 0.
     """
     tol = torch.finfo(matrix.dtype).eps ** (2 / 3) if tol is None else tol
-    if max(matrix.shape) <= SMALL:
-        v, error = squaring(row_weight[:, None] * matrix, tol)
+    error: float | Tensor
+    if rows is None and max(matrix.shape) <= (SMALL if wait else FIXED):
+        m = row_weight[:, None] * matrix
+        v, error = squaring(m, start, tol if wait else None)
+        if wait and error > tol:
+            v, error = exact(matrix, row_weight, start), 0.0
+        v = unit(v)
+        u = m.mv(v)
     else:
-        v, error = lanczos(gram_product(matrix, row_weight, rows), start, min(MAX_STEPS, *matrix.shape), tol)
-    if error > tol and min(matrix.shape) <= FALLBACK:
-        chosen = slice(None) if rows is None else rows
-        v, error = exact(matrix[chosen], row_weight[chosen]), 0.0
-    u = torch.zeros_like(row_weight)
-    for part, piece in pieces(matrix, rows):
-        u[part] = row_weight[part] * piece.mv(v)
+        most = min(MAX_STEPS if wait else STEPS_UNSEEN, *matrix.shape)
+        v, error = lanczos(gram_product(matrix, row_weight, rows), start, most, tol, wait)
+        if wait and error > tol and min(matrix.shape) <= FALLBACK:
+            chosen = slice(None) if rows is None else rows
+            v, error = exact(matrix[chosen], row_weight[chosen], start), 0.0
+        u = torch.zeros_like(row_weight)
+        for part, piece in pieces(matrix, rows):
+            u[part] = row_weight[part] * piece.mv(v)
     sigma = torch.linalg.vector_norm(u)
     return Triplet(sigma, unit(u, sigma), v, error)
 
 
-def squaring(m: Tensor, tol: float) -> tuple[Tensor, float]:
-    """v of a small M (R, C): (M^T M)^(2^k) tends to rank one, lambda v v^T. Returns v (C,) and its error.
+def squaring(m: Tensor, start: Tensor, tol: float | None) -> tuple[Tensor, float | Tensor]:
+    """v of a small M (R, C), not of unit length, by powers of M^T M, which tend to rank one; and its error.
 
-    With its norm kept at 1, the norm of the next square falls short of 1 by about the ratio of that square's two
-    leading values; each product with the square brings v closer by the same ratio.
+    After three squarings of P with eigenvalues p_i that add up to 1, trace(P^8) = sum p_i^8 <= p_1^7. So the other
+    eigenvalues were at most r p_1, r = (1 - p_1) / p_1, and are now at most r^8 of the first; each product with P^8
+    takes as much off v's error.
+
+    Args:
+        start: (C,).
+        tol: of the error, read after each round; None to read nothing and do ``ROUNDS`` rounds.
     """
-    on_cpu = m.device.type == "cpu"  # on other devices the check costs more than a further step
+    tiny = torch.finfo(m.dtype).tiny
     power = m.T @ m
-    power = unit(power, torch.linalg.vector_norm(power))
-    for _ in range(MAX_SQUARINGS):
-        power = power @ power
-        norm = torch.linalg.vector_norm(power)
-        power = unit(power, norm)
-        if on_cpu and (1 - float(norm)) ** 4 <= tol:
-            break
-    v = power.index_select(0, power.diagonal().argmax()[None])[0]
+    power = power @ power  # of a norm below 1e-9 nothing is left in float32
+    error: float | Tensor = torch.inf
+    for done in range(ROUNDS + 1):
+        trace = power.trace()
+        size = trace.clamp_min(tiny) if tol is None else max(float(trace), tiny)
+        if done:
+            first = size ** (1 / 7)
+            error = (1 / first - 1) ** 16
+            if done == ROUNDS or (tol is not None and error <= tol):
+                break
+        power = power / size
+        for _ in range(3):
+            power = power @ power
+    v = start
     for _ in range(3):
         v = power.mv(v)
-    return unit(v), abs(1 - float(norm)) ** 4
+    return v, error
 
 
 @torch.no_grad()
@@ -103,7 +134,7 @@ def sparse_norm(row: Tensor, column: Tensor, value: Tensor) -> Tensor:
 
     # No entry of the leading vector is negative (Perron and Frobenius), so ones are never orthogonal to it.
     start = value.new_ones(len(columns))
-    v, _ = lanczos(gram, start, min(2 * MAX_STEPS, len(rows), len(columns)), tol=1e-5)  # sigma is of second order in it
+    v, _ = lanczos(gram, start, min(2 * MAX_STEPS, len(rows), len(columns)), tol=1e-5)  # sigma's is its square
     return torch.linalg.vector_norm(product(v))
 
 
@@ -120,7 +151,9 @@ def gram_product(matrix: Tensor, row_weight: Tensor, rows: Tensor | None) -> Cal
     return product
 
 
-def lanczos(gram: Callable[[Tensor], Tensor], start: Tensor, most: int, tol: float) -> tuple[Tensor, float]:
+def lanczos(
+    gram: Callable[[Tensor], Tensor], start: Tensor, most: int, tol: float, wait: bool = True
+) -> tuple[Tensor, float]:
     """v by Lanczos on M^T M with full reorthogonalisation. Returns v (C,) and its error, residual / gap.
 
     Golub-Kahan's bidiagonalisation spans the same space; on M^T M each row is read once per step, not twice. The
@@ -131,16 +164,17 @@ def lanczos(gram: Callable[[Tensor], Tensor], start: Tensor, most: int, tol: flo
         start: (C,).
         most: the most steps, at most the rank of M if that is known.
         tol: of the error.
+        wait: False to look at the numbers once, after ``most`` steps.
 
     Source: Golub & Van Loan, Matrix Computations, 4th ed., sections 10.1 and 10.4; the error bound: Parlett, The
     Symmetric Eigenvalue Problem, theorem 11.7.1.
     """
     tiny, eps = torch.finfo(start.dtype).tiny, torch.finfo(start.dtype).eps
-    first, every = (4, 1) if start.device.type == "cpu" else (8, 4)  # each check makes the GPU wait
+    first, every = (4, 1) if start.device.type == "cpu" else (8, 4)  # each look waits for the GPU
     basis = start.new_empty(most, len(start))
     diagonal: list[Tensor] = []
     beside: list[Tensor] = []
-    q = unit(start)
+    q, size = unit(start), start.new_zeros(())
     for step in range(1, len(basis) + 1):
         basis[step - 1] = q
         known = basis[:step]
@@ -149,30 +183,45 @@ def lanczos(gram: Callable[[Tensor], Tensor], start: Tensor, most: int, tol: flo
         q = torch.addmv(q, known.T, inner, alpha=-1)
         q = torch.addmv(q, known.T, known.mv(q), alpha=-1)  # once leaves q not quite orthogonal
         norm = torch.linalg.vector_norm(q)
-        q /= norm.clamp_min(tiny)
+        size = torch.maximum(size, inner[-1] + norm)
+        norm = norm * (norm > 16 * eps * size)  # where the space is exhausted, q is rounding: 0 from there on
+        q = q * norm.sign() / norm.clamp_min(tiny)
         diagonal.append(inner[-1])
         beside.append(norm)
-        if step == len(basis) or (step >= first and step % every == 0):
-            alpha, beta = torch.stack(diagonal + beside).double().cpu().chunk(2)
-            values, vectors = torch.linalg.eigh(torch.diag(alpha) + torch.diag(beta[:-1], -1))  # reads the lower half
-            residual = float(beta[-1] * vectors[-1, -1].abs())
-            if residual <= 4 * eps * float(values[-1]):  # as exact as this precision gets
-                residual = 0.0
-            gap = float(values[-1] - values[-2]) if step > 1 else torch.inf
-            error = residual / gap if gap > residual else float(residual > 0)
+        if step == len(basis) or (wait and step >= first and step % every == 0):
+            vector, error = ritz(torch.stack(diagonal + beside).double().cpu(), eps)
             if error <= tol:
                 break
-    return unit(vectors[:, -1].to(start) @ known), error
+    return unit(vector.to(start.device, start.dtype, non_blocking=True) @ known), error
 
 
-def exact(matrix: Tensor, row_weight: Tensor) -> Tensor:
-    """v (C,) by eigendecomposition of the smaller Gram matrix in float64."""
+def ritz(numbers: Tensor, eps: float) -> tuple[Tensor, float]:
+    """Leading eigenvector (k,) of the tridiagonal matrix that Lanczos has made in k steps, and its error.
+
+    Args:
+        numbers: its diagonal, what is beside it, and the residual's norm, (2 k,), float64 on the CPU.
+        eps: of the precision that they were computed in.
+    """
+    alpha, beta = numbers.chunk(2)
+    values, vectors = torch.linalg.eigh(torch.diag(alpha) + torch.diag(beta[:-1], -1))  # reads the lower half
+    residual = float(beta[-1] * vectors[-1, -1].abs())
+    if residual <= 4 * eps * float(values[-1]):  # as exact as this precision gets
+        residual = 0.0
+    gap = float(values[-1] - values[-2]) if len(values) > 1 else torch.inf
+    vector = vectors[:, -1]  # its first entry is the start's share: v points the same way
+    error = residual / gap if gap > residual else float(residual > 0)
+    return (vector if vector[0] >= 0 else -vector), error
+
+
+def exact(matrix: Tensor, row_weight: Tensor, start: Tensor) -> Tensor:
+    """v (C,) by eigendecomposition of the smaller Gram matrix in float64; it points the same way as ``start``."""
     m = row_weight.double()[:, None] * matrix.double()
     if len(m) < m.shape[1]:
         v = m.T.mv(torch.linalg.eigh(m @ m.T).eigenvectors[:, -1])
     else:
         v = torch.linalg.eigh(m.T @ m).eigenvectors[:, -1]
-    return unit(v).to(matrix)
+    v = unit(v).to(matrix)
+    return v if v.dot(start) >= 0 else -v
 
 
 def active_rows(norms: Tensor, floor: Tensor, tail: float = 1e-5) -> Tensor | None:

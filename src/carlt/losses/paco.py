@@ -116,7 +116,7 @@ class PaCo(NetworkLoss):
     @torch.no_grad()
     def _enqueue(self, keys: Tensor, labels: Tensor) -> None:
         """Put the keys of all ranks in the place of the oldest ones."""
-        (keys, labels), _, _ = gather_ragged((keys, labels), torch.empty(0, dtype=torch.bool, device=keys.device))
+        (keys, labels), _, _ = gather_ragged((keys, labels))
         size = len(self.queue)
         keys, labels = keys[-size:], labels[-size:]
         places = (self.position + torch.arange(len(keys), device=keys.device)) % size

@@ -30,8 +30,7 @@ class RunningClassMeans(nn.Module):
     @torch.no_grad()
     def update(self, features: Tensor, labels: Tensor) -> None:
         """Take a batch in: features (N, D) and labels int64 (N,)."""
-        nothing = torch.empty(0, dtype=torch.bool, device=features.device)
-        (features, labels), _, _ = gather_ragged((features.to(self.means.dtype), labels), nothing)
+        (features, labels), _, _ = gather_ragged((features.to(self.means.dtype), labels))
         members = nn.functional.one_hot(labels, len(self.means)).to(features.dtype)
         count = members.sum(0)[:, None]
         batch = members.T @ features / count.clamp_min(1)

@@ -1,7 +1,7 @@
 """CAR, the Confusion-Aware Spectral Regularizer (arXiv 2603.16732, CVPR 2026)."""
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +10,15 @@ from carlt.distributed import gather_ragged, world_size
 from carlt.errors import CarltError
 from carlt.functional import confusion as cf
 from carlt.functional import spectral
+from carlt.functional.gradient import WithGradient
 from carlt.functional.prior import frequency_weights, relative_frequency
 from carlt.ranges import Count, Finite, NonNegative, ShareBelowOne, checked
 
 Absent = Literal["decay", "hold"]
 Gradient = Literal["batch", "class"]
 PRIOR_BATCHES = 100
+Number = float | Tensor
+CHECK_EVERY = 64  # calls on a GPU; each check waits for it
 
 
 class CAR(nn.Module):
@@ -28,6 +31,9 @@ class CAR(nn.Module):
     In training mode each call updates ``confusion``; in eval mode no state changes and the result is the weighted norm
     of the estimate as it stands. A batch with non-finite logits changes nothing but the counters and costs zero.
     With torch.distributed, the batch is that of all ranks, and gradients are those that DDP's mean makes right.
+    On a GPU a step of one process with class labels waits for nothing up to 1,024 classes, and once above. So it may be
+    captured in a CUDA graph or compiled (``fullgraph``); batches are then looked at by :meth:`check` alone, which
+    you call now and then. Otherwise it is called every ``CHECK_EVERY`` steps.
     Under gradient accumulation every micro-batch is a batch: each enters the estimate by itself, and an optimizer step
     of k of them multiplies the history by beta^k. ``beta ** (1 / k)`` gives it the memory of one batch per step.
 
@@ -58,7 +64,8 @@ class CAR(nn.Module):
         max_skipped: this many non-finite batches in a row raise.
 
     Raises:
-        CarltError: an argument outside its range; in training, a label outside [0, C) or ``max_skipped`` reached.
+        CarltError: an argument outside its range; in training, a label outside [0, C) or ``max_skipped`` reached (on a
+            GPU at the next :meth:`check`; such batches change nothing).
     """
 
     paper: ClassVar[str] = "CAR, confusion-aware spectral regularizer (arXiv 2603.16732, CVPR 2026)"
@@ -70,6 +77,7 @@ class CAR(nn.Module):
     spectral_norm: Tensor  # () last || Lambda C^_t ||_2
     skipped_steps: Tensor  # () batches left out for non-finite logits
     skipped_in_a_row: Tensor  # ()
+    wrong_batches: Tensor  # () batches that were left out for a label, since the last check
     row_weight: Tensor  # (C,) lambda
     frequency: Tensor  # (C,) m
     row_norm: Tensor | None  # (C,) norms of confusion's rows, where C is large enough to leave rows out
@@ -109,7 +117,9 @@ class CAR(nn.Module):
         self.register_buffer("skipped_steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("seen", torch.zeros(size + 1, dtype=torch.int64) if gradient == "class" else None)
         self.register_buffer("skipped_in_a_row", torch.zeros((), dtype=torch.int64))
-        self.search_error = 0.0  # of the last direction, about the sine of its angle to the exact one
+        self.register_buffer("wrong_batches", torch.zeros((), dtype=torch.int64), persistent=False)
+        self.search_error: float | Tensor = 0.0  # of the last direction, about the sine of its angle to the exact one
+        self.calls = 0
         self.register_buffer("row_norm", torch.zeros(size) if size > spectral.LARGE else None)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -117,116 +127,145 @@ class CAR(nn.Module):
         cf.check_batch(logits, targets, self.num_classes)
         if not self.training:
             return self.weight * self.spectral_norm
-        dtype = torch.promote_types(logits.dtype, torch.float32)  # float32 under autocast, float64 as given
+        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32  # also under autocast
         if self.confusion.dtype != dtype and self.confusion.dtype != torch.float64:
             self.to(dtype)
             self.row_weight.copy_(self.exact_row_weight)
         with torch.autocast(logits.device.type, enabled=False):
-            return self.weight * self._norm(logits.to(self.confusion.dtype), targets)
+            logits = logits.to(self.confusion.dtype)
+            norm, gradient = self._step(logits, targets)
+            return cast(Tensor, WithGradient.apply(logits, norm, gradient, self.weight))
 
-    def _norm(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Take the batch into ``confusion`` and return || Lambda C^_t ||_2; unusable batches are masked without a
-        branch, so that only the spectral search waits for a GPU."""
-        hard = not targets.is_floating_point()
-        valid = cf.valid_targets(targets, self.num_classes)
-        sample, label, share = cf.expand_soft_labels(targets, logits.dtype)
-        label = label.clamp(0, self.num_classes - 1)
-        constant = logits.detach()[sample]
-        gate, rival = cf.gate_and_rival(constant, label, self.margin, self.surrogate)
-        rows = gate * rival
-        finite = (constant.sum() + rows.sum()).isfinite()
-        (rows, classes, shares), flags, mine = gather_ragged((rows, label, share), torch.stack([valid, finite]))
-        ok = flags.all()
-        if logits.is_cuda:
-            rows = rows.where(ok, 0)
-        elif not ok:
-            return self._skip(logits, targets, flags)
+    @torch.no_grad()
+    def _step(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Take the batch into ``confusion``; returns its norm, and the penalty's gradient with respect to the logits.
 
-        slot, owner = cf.class_slots(classes, self.num_classes)
-        mass = cf.slot_sums(shares, slot, len(owner))
-        inverse = mass.clamp_min(torch.finfo(mass.dtype).tiny).reciprocal()
-        means = cf.slot_sums(rows if hard else shares[:, None] * rows, slot, len(owner)).mul_(inverse[:, None])
-        batch = self.row_weight[owner] @ means
-        gain, kept = self._take(owner, means, (mass > 0) & ok, ok)
-        del rows, means
-        sigma, u, v = self._search(batch, kept)
-        if not ok:
-            return self._skip(logits, targets, flags)
-        self.skipped_in_a_row.zero_()
+        A CPU tells at once whether the batch is usable. On a GPU, and in a compiled graph, it is masked without a
+        branch (``live`` is 0), so that nothing waits.
+        """
+        tells = logits.device.type == "cpu" and not torch.compiler.is_compiling()
+        if logits.is_cuda and not (torch.compiler.is_compiling() or torch.cuda.is_current_stream_capturing()):
+            self.calls += 1
+            if self.calls % CHECK_EVERY == 0:
+                self.check()
+        sample, given, share = cf.expand_soft_labels(targets, logits.dtype)
+        label = given.clamp(0, self.num_classes - 1)
+        hard, own = isinstance(sample, slice), label[:, None]
+        trouble = torch.add(cf.wrong_targets(targets, label), logits.sum(), alpha=0)  # NaN where logits are not finite
+        if not tells:
+            logits, share = logits.nan_to_num(0, 0, 0), share.nan_to_num(0, 0, 0)
+        gate, rival = cf.gate_and_rival(logits if hard else logits[sample], own, self.margin, self.surrogate)
+        mine_rows = gate * rival
+        (rows, label, share), trouble, mine = gather_ragged((mine_rows, label, share), trouble)
+        usable, live = trouble, cast(int | Tensor, 1)
+        if not tells:
+            usable = trouble == 0
+            live = usable.long()
+        elif (found := float(trouble)) != 0:  # NaN, too
+            return self._skip(targets, found), torch.zeros_like(logits)
+
+        column = own if world_size() == 1 else label[:, None]
+        mass = cf.add_rows_(share.new_zeros(self.num_classes), label, share)
+        part = mass[column].reciprocal() if hard else share[:, None] / mass[column]  # in its class's mean
+        if not tells:
+            part = torch.where(usable, part, 0)
+        gain, slope, keep = self._gains(mass, live)
+        kept = self._take(label, rows * (part * at(gain, column)), keep)
+        if self.gradient == "class":
+            slope = 1 / self._chance(mass, live)
+        sigma, u, v = self._search(kept, tells)
+        if tells:
+            self.skipped_in_a_row.zero_()
+        else:
+            sigma, v = torch.where(usable, sigma, self.spectral_norm), torch.where(usable, v, self.direction)
+            self.skipped_steps += trouble.isnan()
+            self.skipped_in_a_row.copy_((self.skipped_in_a_row + trouble.isnan()) * (1 - live))
+            self.wrong_batches += trouble > 0
         self.spectral_norm.copy_(sigma)
         self.direction.copy_(v)
-        if self.gradient == "class":
-            gain = 1 / self._chance(owner, mass)
-        if not logits.requires_grad:
-            return sigma
+        sigma = sigma if tells else sigma * live
+        # d sigma = u^T d(Lambda C^_t) v, and of C^_t only this rank's contributions are not constants. DDP divides
+        # gradients by the world size.
+        scale = (self.row_weight * u)[own] * (part if world_size() == 1 else part[mine])
+        scale *= at(slope, own) * (self.weight * world_size())
+        gradient = cf.contributions_gradient(gate, rival, mine_rows, own, v, scale, self.surrogate)
+        return sigma, gradient if hard else cf.add_rows_(torch.zeros_like(logits), cast(Tensor, sample), gradient)
 
-        # d sigma = u^T d(Lambda C^_t) v, and of C^_t only this rank's contributions are not constants.
-        slope = gain * self.row_weight[owner] * u[owner] * inverse
-        scale = world_size() * (slope[slot] * shares)[mine]  # DDP divides gradients by the world size
-        gradient = cf.contributions_gradient(gate, rival, label, v, scale, self.surrogate)
-        linear = (logits[sample] * gradient).sum()  # has just this gradient
-        return sigma + (linear - linear.detach())
-
-    def _take(self, owner: Tensor, means: Tensor, present: Tensor, ok: Tensor) -> tuple[Tensor, Tensor]:
-        """Take each slot's class mean, which is overwritten, into the EMA.
-
-        Returns d confusion / d means, () or a slot, and the least share that an old row has kept.
-        """
+    def _gains(self, mass: Tensor, live: int | Tensor) -> tuple[Number, Number, Number]:
+        """How far a class's mean moves its row, how much of that carries gradient, and what its old row keeps: numbers,
+        or tensors (1,), or (C,) where rows of absent classes are held. Counts the batch."""
         hold = self.absent == "hold"
-        gain = slope = ok.to(means.dtype) * (1 - self.beta)
+        present = (mass > 0) * live if hold else live
+        gain: Number = 1 - self.beta
+        slope = gain
         if self.debias or self.surrogate == "released":
-            step = self.updates[owner if hold else slice(1)] + 1
+            step = (self.updates if hold else self.updates[:1]) + 1
             if self.debias:  # a running mean with this gain is C^_t / (1 - beta^t)
-                gain = slope = gain / (1 - self.beta ** step.to(means.dtype))
+                gain = slope = gain / (1 - self.beta ** step.to(mass.dtype))
             if self.surrogate == "released":  # the first batch replaces C^_0, as a constant
-                gain, slope = torch.where(step == 1, ok.to(gain), gain), gain * (step > 1)
-        if hold:
-            change = means.sub_(self.confusion[owner]).mul_((gain * present)[:, None])
-            self.updates.index_add_(0, owner, present.long())
-        else:
-            cf.scale_rows_(self.confusion, 1 - gain, self.row_norm)
-            change = means.mul_(gain)
-            self.updates += ok
-        self.confusion.index_add_(0, owner, change)  # empty slots add zeros
-        if self.row_norm is not None:
-            self.row_norm[owner] = torch.linalg.vector_norm(self.confusion[owner], dim=1)
-        return slope, 1 - gain.max()
+                gain, slope = torch.where(step == 1, 1.0, gain), gain * (step > 1)
+        gain = gain * present
+        self.updates += present
+        return gain, slope, 1 - gain
 
-    def _chance(self, owner: Tensor, mass: Tensor) -> Tensor:
-        """The chance that a batch holds each slot's class, from the batches before this one, which is then counted."""
+    def _take(self, label: Tensor, change: Tensor, keep: Number) -> Number:
+        """Put the batch's rows into the EMA. Returns the least share that an old row has kept."""
+        if self.absent == "hold":
+            assert isinstance(keep, Tensor)
+            self.confusion.index_copy_(0, label, self.confusion[label] * keep[label, None])
+        else:
+            cf.scale_rows_(self.confusion, keep, self.row_norm)
+        cf.add_rows_(self.confusion, label, change)
+        if self.row_norm is not None:
+            self.row_norm[label] = torch.linalg.vector_norm(self.confusion[label], dim=1)
+        return keep.min() if isinstance(keep, Tensor) else keep
+
+    def _chance(self, mass: Tensor, live: int | Tensor) -> Tensor:
+        """The chance that a batch holds each class, from the batches before this one, which is then counted: (C,)."""
         assert self.seen is not None
-        by_image = -torch.expm1(mass.sum() * torch.log1p(-self.frequency[owner]))
-        chance = (PRIOR_BATCHES * by_image + self.seen[owner]) / (PRIOR_BATCHES + self.seen[-1])
-        self.seen.index_add_(0, owner, (mass > 0).long())
-        self.seen[-1] += 1
+        by_image = -torch.expm1(mass.sum() * torch.log1p(-self.frequency))
+        chance = (PRIOR_BATCHES * by_image + self.seen[:-1]) / (PRIOR_BATCHES + self.seen[-1])
+        self.seen[:-1] += (mass > 0) * live
+        self.seen[-1] += live
         return chance
 
-    def _search(self, batch: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Leading triplet of Lambda C^_t, from the last direction, some of the batch's and a little of everything."""
-        start = self.direction + 0.1 * spectral.unit(batch) + 0.01 * self.num_classes**-0.5
+    def _search(self, kept: Number, wait: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Leading triplet of Lambda C^_t, from the last direction and a little of everything: as no entry of the matrix
+        is negative, neither is one of its leading vectors (Perron and Frobenius)."""
+        start = self.direction + self.num_classes**-0.5
         rows = None
-        if self.row_norm is not None:
+        if self.row_norm is not None and wait:
             # Entries are not negative, so C^_t >= kept C^_{t-1} in each, and so in norm.
             rows = spectral.active_rows(self.row_weight * self.row_norm, floor=kept * self.spectral_norm)
-        sigma, u, v, self.search_error = spectral.leading_triplet(self.confusion, self.row_weight, start, rows)
-        return sigma, u, v
+        found = spectral.leading_triplet(self.confusion, self.row_weight, start, rows, wait=wait)
+        self.search_error = found.error
+        return found.sigma, found.u, found.v
 
-    def _skip(self, logits: Tensor, targets: Tensor, flags: Tensor) -> Tensor:
-        """Zero, with a zero gradient, for a batch that was left out. Raises where silence would hide a mistake."""
-        if not flags[0]:
-            low, high = (x.item() for x in targets.aminmax())
+    def check(self) -> None:
+        """Raise if a batch since the last check had a label outside [0, C), or if the last ``max_skipped`` batches were
+        not finite. Waits for the device once."""
+        wrong, in_a_row = torch.stack([self.wrong_batches, self.skipped_in_a_row]).tolist()
+        if wrong:
+            self.wrong_batches.zero_()
+            raise CarltError(f"targets of {wrong} of the last batches were out of range; {self._expected()}")
+        if in_a_row >= self.max_skipped:
             raise CarltError(
-                f"targets (of this process) run from {low} to {high}; labels are in [0, {self.num_classes}), as many "
-                "as class_counts has, and soft labels finite and at least 0"
-            )
-        self.skipped_steps += 1
-        self.skipped_in_a_row += 1
-        if self.skipped_in_a_row >= self.max_skipped:
-            raise CarltError(
-                f"logits were not finite in {self.max_skipped} steps in a row: training has diverged; "
+                f"logits were not finite in {in_a_row} steps in a row: training has diverged; "
                 "lower the learning rate or clip gradients (CAR's max_skipped sets how long to wait)"
             )
-        return logits[:0].sum()
+
+    def _skip(self, targets: Tensor, trouble: float) -> Tensor:
+        """Zero for a batch that was left out. Raises where silence would hide a mistake."""
+        if trouble > 0:
+            low, high = (x.item() for x in targets.aminmax())
+            raise CarltError(f"targets (of this process) run from {low} to {high}; {self._expected()}")
+        self.skipped_steps += 1
+        self.skipped_in_a_row += 1
+        self.check()
+        return torch.zeros_like(self.spectral_norm)
+
+    def _expected(self) -> str:
+        return f"labels are in [0, {self.num_classes}), as many as class_counts has, and soft labels finite and >= 0"
 
     def extra_repr(self) -> str:
         return (
@@ -245,3 +284,8 @@ class CAR(nn.Module):
         for logits, targets in batches:
             cf.accumulate_confusion_(sums, mass, logits, targets, self.margin, self.surrogate)
         return cf.mean_confusion(sums, mass)
+
+
+def at(gain: Number, column: Tensor) -> Number:
+    """Each sample's gain (P, 1), or the number that all have."""
+    return gain[column] if isinstance(gain, Tensor) and gain.numel() > 1 else gain

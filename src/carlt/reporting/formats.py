@@ -128,7 +128,8 @@ def latex(table: Table, metrics: Sequence[str] = PAPER, *, differences: bool = F
         text = _latex(_short(line.label))
         label = rf"\textit{{{text}}}" if part == "published" else text
         body.append(" & ".join([label, _latex_number(line.n), *cells]) + r" \\")
-    caption = " ".join([f"{table.title}: {table.epoch}.", LATEX_NOTE, *notes(table)])
+    below = notes(table) if differences else sources(table)
+    caption = " ".join([f"{table.title}: {table.epoch}.", LATEX_NOTE, *below])
     return "\n".join([
         "% needs \\usepackage{booktabs,graphicx}", r"\begin{table}", r"\centering", r"\footnotesize",
         r"\setlength{\tabcolsep}{3pt}", rf"\caption{{{_latex(caption)}}}",

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from carlt.reporting.summary import summarize
 from carlt.runs import paths
 from carlt.runs.keys import NOT_IN_SWEEP_NAME, is_under
 from carlt.runs.reading import read_runs
+from carlt.runs.text import format_duration, printable
 
 JOBS = ".jobs"
 DONE = ("finished", "skipped")
@@ -113,12 +115,17 @@ def conclude(sweep: Sweep) -> None:
     total = max(record.jobs for record in records)
     if finished:
         print(f"\n{_table(finished, sweep.search)}")
+    seconds = sum(record.seconds or 0 for record in finished)
     print(f"Sweep: {len(finished)} of {total} jobs finished, {before} of them before. Folder: {sweep.folder}")
+    if seconds:
+        print(f"These jobs took {format_duration(seconds)} in all.")
     for record in records:
         if record not in finished:
             print(f"  job {record.number} ({record.label}) {_trouble(record)}")
     if len(finished) < total:
         print("The same command does what is left, and skips what is finished.")
+    if finished:
+        print(printable(f"Next: python -m carlt.report {shlex.quote(str(sweep.folder))}"))
 
 
 def seconds_per_job(sweep: Sweep) -> float | None:
