@@ -18,6 +18,7 @@ from carlt.config.instantiate import build
 from carlt.config.overrides import compose_checked, list_presets
 from carlt.config.schema import validate
 from carlt.models.classifier import feature_dim
+from carlt.models.weights import normalisation
 
 EXPERIMENTS = conf_dir().parent / "experiments"
 
@@ -25,6 +26,16 @@ EXPERIMENTS = conf_dir().parent / "experiments"
 # Recipes as their sources have them; a new preset or stage needs its line, unless a pattern there covers it.
 with open(Path(__file__).parents[1] / "facts" / "recipes.csv", newline="") as file:
     FACTS = list(csv.DictReader(file))
+
+
+PRETRAINED = {
+    "vit_small_patch16_224": ((0.5,) * 3, (0.5,) * 3),
+    "resnet50": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "vit_base_patch16_clip_quickgelu_224.openai": (
+        (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    ),
+}  # fmt: skip
+"""The networks that presets fine-tune, with the mean and deviation that their weights were trained with."""
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +180,9 @@ def test_every_preset_composes_and_builds(preset: str) -> None:
     assert recipe(config) == expected(fact), fact["source"]
     known: dict[str, Any] = {"num_classes": 5, "class_counts": torch.tensor([40, 20, 9, 4, 1])}
     size = config.data.image_size
+    if config.model.get("pretrained"):
+        assert config.data.get("normalisation", "own") == ("imagenet" if preset.startswith("car_released") else "own")
+        assert config.model.name in PRETRAINED
     if "pretrained" in config.model:
         config.model.pretrained = False  # what fine-tuning starts from is not for a test to fetch
     model = network(OmegaConf.to_yaml(config.model), size)
@@ -205,3 +219,15 @@ def test_every_fact_is_of_something_and_has_a_source() -> None:
 def test_the_name_of_a_preset_without_a_folder_is_of_one_preset_alone() -> None:
     names = options("preset")
     assert not {name for name in names if "/" not in name} & {name.rpartition("/")[2] for name in names if "/" in name}
+
+
+@pytest.mark.parametrize(("name", "own"), PRETRAINED.items())
+def test_what_presets_fine_tune_is_normalised_as_its_weights_expect(
+    name: str, own: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import timm
+
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *args, pretrained, **options: create(*args, **options))
+    node = OmegaConf.create({"_target_": "carlt.models.timm_model", "name": name, "pretrained": True})
+    assert normalisation(network(OmegaConf.to_yaml(node), 224), 3) == own

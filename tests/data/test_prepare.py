@@ -12,9 +12,11 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from carlt.commands import prepare
+from carlt.config.overrides import compose_checked
 from carlt.data import CIFAR100LT, DigitsLT, overview
 from carlt.errors import CarltError
 from carlt.shots import GROUP_COLOURS
+from carlt.training.build import build_data
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -106,3 +108,31 @@ def test_the_next_command_is_told(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", ["carlt.prepare", "data=digits_lt", "data.val_per_class=5", f"out={tmp_path}"])
     prepare.main()
     assert capsys.readouterr().out.endswith("Next: python -m carlt.train data=digits_lt data.val_per_class=5\n")
+
+
+@pytest.mark.parametrize("in_memory", ["false", "true"])
+def test_it_counts_what_training_takes_and_leaves_the_images_alone(
+    in_memory, make_folder, tmp_path, monkeypatch, capsys
+):
+    root = make_folder(tmp_path / "photos", {"a": 10, "猫": 10})
+    (root / "a/0.jpg").write_bytes(b"")
+    there = sorted(root.rglob("*"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    words = ["data=image_folder", f"data.root={root}", "data.on_error=skip", "data.image_size=16", "data.num_workers=0"]
+    words.append(f"data.in_memory={in_memory}")
+    for verify in ("files", "full"):
+        monkeypatch.setattr(sys, "argv", ["carlt.prepare", *words, f"verify={verify}"])
+        prepare.main()
+        said = capsys.readouterr().out
+        splits = build_data(compose_checked("train", words)).splits
+        parts = {"train": splits.train, "val": splits.val, "test": splits.test}
+        shown = {line.split()[0]: int(line.split()[1]) for line in said.splitlines() if line.split()[0] in parts}
+        assert shown == {name: len(part) for name, part in parts.items()}
+        assert sum(shown.values()) == 19
+        assert ("every image counted above decodes" in said) == (verify == "full")
+        assert "every image of" not in said
+    monkeypatch.setattr(sys, "argv", ["carlt.prepare", *words, "show=augmentations", "aug=mixup", "model=small_cnn"])
+    prepare.main()
+    assert sorted(root.rglob("*")) == there
+    assert {path.suffix for path in (tmp_path / "here").iterdir()} == {".png"}

@@ -12,7 +12,7 @@ import pytest
 from carlt.commands import evaluate, predict, prepare, report
 from carlt.commands import train as train_command
 from carlt.commands.arguments import UNREAD
-from carlt.commands.train import _with_values, main
+from carlt.commands.train import _parse, _with_values, main
 from carlt.config import compose
 from carlt.runs.record import read_result
 
@@ -182,6 +182,13 @@ def test_a_mistake_in_what_makes_a_sweep_is_one_line(
     assert end.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"carlt.train: error: {message}")
+
+
+def test_flags_may_stand_between_overrides() -> None:
+    arguments = _parse(["reg=none", "-m", "seed=0,1", "--config-dir", str(compose.conf_dir()), "optim.lr=1"])
+    assert (arguments.multirun, arguments.overrides) == (True, ["reg=none", "seed=0,1", "optim.lr=1"])
+    arguments = _parse(["reg=none", "--info"])
+    assert (arguments.info, arguments.overrides, arguments.information) == ("all", ["reg=none"], True)
 
 
 def test_the_value_of_info_may_be_left_out_anywhere() -> None:

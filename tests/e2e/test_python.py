@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import carlt
+from carlt.commands import run as run_module
 from carlt.errors import CarltError
 from carlt.runs.record import read_result
 
@@ -25,6 +26,20 @@ def test_train_and_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert Path(named["folder"]) == tmp_path / "here"
     with pytest.raises(CarltError, match="here holds a run"):
         carlt.train("trainer.max_epochs=1", folder=tmp_path / "here")
+
+
+def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "_hydra_folder", lambda _: tmp_path / "digits_20261125-120000")
+    short = ("trainer.max_epochs=1", "trainer.accelerator=cpu", "model.width=4")
+    results = [carlt.train(f"reg.weight={weight}", *short) for weight in (0.1, 2)]
+    assert [Path(result["folder"]).name for result in results] == [
+        f"digits_20261125-120000_{result['run_hash'][:8]}" for result in results
+    ]
+    assert len(list(tmp_path.iterdir())) == 2
+    with pytest.raises(CarltError, match="holds a run"):
+        carlt.train("reg.weight=2", *short)
 
 
 def test_a_mistake_is_one_error() -> None:

@@ -295,3 +295,10 @@ def test_under_gradient_accumulation_each_micro_batch_enters_by_itself(k):
     for logits, targets in micro:
         alone(logits.detach(), targets)
     torch.testing.assert_close(car.confusion - alone.confusion, beta * start)
+
+
+def test_its_repr_names_its_values():
+    shown = repr(CAR([9, 4, 2], weight=0.3, absent="hold"))
+    assert shown.startswith("CAR(classes=3, weight=0.3, ")
+    names = ("beta=0.5", "r0=0.2", "margin=0.1", "surrogate='paper'", "absent='hold'", "frequency_weight=True")
+    assert all(name in shown for name in names)

@@ -67,7 +67,7 @@ def test_long_names_stand_upright_and_are_cut(tmp_path: Path, monkeypatch: pytes
 
 
 def test_names_with_dollars_and_control_characters_are_drawn_as_they_are(tmp_path: Path) -> None:
-    made(tmp_path, ["$x^{2$", "\x1b[31m", "a\rb", "=1+1"], [4, 0, 2, 2])
+    made(tmp_path, ["$x^{2$", "\x1b[31m", "a\rb", "=1+1", "猫\U000a1234"], [4, 0, 2, 2, 1])
     (tmp_path / "metrics.csv").write_text("epoch,step,train/loss\n0,5,2.5\n")
     assert len(plots.draw_run(tmp_path)) == 3
     plots.compare_classes({"$x^{2$": [tmp_path]}, tmp_path / "x.png")

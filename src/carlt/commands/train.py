@@ -24,6 +24,7 @@ from carlt.runs.heartbeat import heartbeat
 from carlt.sweeps import plan
 
 NAME = "carlt.train"
+AGAIN = "mend that, then give the same command again"
 INFORMATION = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 """What Hydra's flag ``--info`` can show."""
 
@@ -133,7 +134,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
         checked = overrides.sweep_overrides("train", arguments.overrides)
     sweep, complete = plan.plan(checked)
     check_place("hydra.sweep.dir", sweep.folder)
-    with write_errors(sweep.folder, "mend that, then give the same command again"):
+    with write_errors(sweep.folder, AGAIN):
         return _run_jobs(sweep, complete, arguments.trust)
 
 
@@ -158,7 +159,11 @@ def _run_jobs(sweep: plan.Sweep, overrides: Sequence[str], trust: bool) -> int:
         with heartbeat(name) if is_first_process() else nullcontext():
             return run_job(plan.current(), config, objective, is_first_process(), run)
 
-    code, failed = _outcome(lambda: _hydra_command(["--multirun", *overrides, search_path_override()], job))
+    def jobs() -> None:
+        with write_errors(sweep.folder, AGAIN):  # Hydra makes the sweep's folder
+            _hydra_command(["--multirun", *overrides, search_path_override()], job)
+
+    code, failed = _outcome(jobs)
     if failed:  # Hydra did not reach the end of the sweep
         plan.conclude(sweep)
     return plan.exit_code(sweep, code)
@@ -180,6 +185,8 @@ def _outcome(command: Callable[[], Any]) -> tuple[Any, bool]:
         command()
     except SystemExit as end:
         return end.code, True
+    except CarltError:
+        raise
     except Exception as error:
         if full == "1":
             raise

@@ -101,6 +101,7 @@ class CAR(nn.Module):
         super().__init__()
         self.weight, self.beta, self.margin, self.surrogate = weight, beta, margin, surrogate
         self.debias, self.absent, self.gradient, self.max_skipped = debias, absent, gradient, max_skipped
+        self.r0, self.frequency_weight = r0, frequency_weight
         row_weight = frequency_weights(class_counts, r0)
         if not frequency_weight:
             row_weight = torch.ones_like(row_weight)
@@ -269,8 +270,9 @@ class CAR(nn.Module):
 
     def extra_repr(self) -> str:
         return (
-            f"classes={self.num_classes}, weight={self.weight}, beta={self.beta}, margin={self.margin}, "
-            f"surrogate={self.surrogate!r}, absent={self.absent!r}, gradient={self.gradient!r}, debias={self.debias}"
+            f"classes={self.num_classes}, weight={self.weight}, beta={self.beta}, r0={self.r0}, "
+            f"frequency_weight={self.frequency_weight}, margin={self.margin}, surrogate={self.surrogate!r}, "
+            f"absent={self.absent!r}, gradient={self.gradient!r}, debias={self.debias}"
         )
 
     @torch.no_grad()
