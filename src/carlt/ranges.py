@@ -62,6 +62,9 @@ Count = Annotated[int, Range(1)]
 CountOrZero = Annotated[int, Range(0)]
 Seed = Annotated[int, Range(0, 2**32 - 1)]
 
+ARGUMENTS = "constructor_arguments"
+"""Where an object keeps what it was constructed with."""
+
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
     """Check every call of a function, or of an ``__init__``, against the ranges and choices in its annotations.
@@ -94,9 +97,16 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         ]
         if problems:
             raise CarltError("\n".join(problems))
+        if owner is not function and type(args[0]).__init__ is call:
+            vars(args[0])[ARGUMENTS] = {name: value for name, value in given.items() if name != "self"}
         return function(*args, **kwargs)
 
     return call
+
+
+def arguments_of(made: Any) -> dict[str, Any] | None:
+    """The arguments that ``made`` was constructed with; None unless the constructor of its class is ``checked``."""
+    return getattr(made, "__dict__", {}).get(ARGUMENTS)
 
 
 @functools.cache

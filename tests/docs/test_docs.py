@@ -87,3 +87,6 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert any("test/worst_class" in str(output) for output in outputs)
+    shown = [output.data for output in outputs if output.output_type == "display_data"]
+    (bar,) = (data for data in shown if "5/5" in data["text/plain"])  # one bar, which was updated
+    assert "5/5" in bar["text/html"]

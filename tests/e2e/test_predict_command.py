@@ -117,6 +117,16 @@ def test_without_an_output_rows_are_printed(predict: Predict, images: Path) -> N
     assert len(said.splitlines()) == 3
 
 
+def test_a_terminal_shows_a_bar(
+    predict: Predict, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    _, said, errors = predict(f"images={images}", f"output={tmp_path / 'found.csv'}")
+    assert "6/6" in errors
+    assert "6/6" not in said
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -16,7 +16,7 @@ from carlt.config.choices import named_choices
 from carlt.config.compose import take_search_path
 from carlt.config.overrides import check_single, compose_checked
 from carlt.config.schema import validate
-from carlt.config.stored import without_initial_weights
+from carlt.config.stored import resumed_config, without_initial_weights
 from carlt.errors import CarltError
 from carlt.runs import defaults, paths
 from carlt.runs.faults import write_errors
@@ -33,24 +33,59 @@ CHILD = "CARLT_RUN_DIR"
 """The environment variable that gives the further processes of a run its folder."""
 
 
-def train(*overrides: str, folder: Path | str | None = None, trust: bool = False) -> dict[str, Any]:
+def train(*overrides: str, folder: Path | str | None = None, trust: bool = False, **parts: Any) -> dict[str, Any]:
     """Train from Python as ``python -m carlt.train`` does from a shell.
 
     Args:
         overrides: as on the command line, e.g. ``"data=digits_lt", "reg=car", "trainer.max_epochs=3"``;
             ``"hydra.searchpath=[conf]"`` adds options of your own.
         folder: the run folder; by default one under ``runs/`` whose name ends in the run's hash.
-        trust: allow classes of other packages in the config of ``init_run=``.
+        trust: allow classes of other packages in the config of ``init_run=`` and ``resume=``.
+        parts: the same as Python values, ``data="digits_lt", trainer={"max_epochs": 3}``, or as objects, for ``data``,
+            ``model``, ``loss``, ``reg``, ``optim`` and ``sampler``. Of a class, a ``functools.partial`` of one
+            (``model=partial(SmallCNN, width=8)``) or an object of carlt (``reg=CAR(counts, weight=1)``) a new object is
+            built and trained, and the run folder is complete. Any other ``nn.Module`` is trained itself, and
+            ``carlt.load_run`` needs one like it. ``overrides`` have precedence.
 
     Returns:
         The content of ``result.json``, and under ``folder`` the run folder.
 
     Raises:
-        CarltError: a mistake in the overrides (all of them in one error), or data that cannot be had.
+        CarltError: a mistake in the overrides (all of them in one error), an object that does not fit, or data that
+            cannot be had.
     """
-    config, default, named = compose_run(take_search_path(overrides), trust=trust)
-    place = Path(folder).absolute() if folder is not None else default
-    return run(config, place, hash_in_name=not (named or folder is not None), validated=not config.get("stage"))
+    from carlt.config.objects import from_python
+
+    overrides = tuple(take_search_path(overrides))
+    with from_python(parts) as given:
+        words = [*given.words, *overrides]
+        earlier = [word.partition("=")[2] for word in overrides if word.startswith("resume=")]
+        if place := parts.get("resume") or next(iter(earlier), None):
+            kept = [word for word in words if word.partition("=")[0] not in given.modules]
+            return resume(str(place), kept, trust=trust)
+        config, default, named = compose_run(words, trust=trust)
+        folder, new_name = (default, not named) if folder is None else (Path(folder).absolute(), False)
+        data = None
+        if given.class_counts:
+            from carlt.training import build
+
+            data = build.build_data(config)
+            given.check_counts(data.class_counts.tolist())
+        return run(config, folder, data=data, hash_in_name=new_name, validated=not config.get("stage"))
+
+
+def resume(folder: str, overrides: Sequence[str], *, trust: bool = False) -> dict[str, Any]:
+    """Go on with the run in ``folder`` as ``resume=<folder>`` among ``overrides`` says.
+
+    Raises:
+        CarltError: no run that can go on, or an override that a running training cannot take.
+    """
+    values = [text for text in overrides if not text.startswith(("resume=", "hydra."))]
+    check_single(values)
+    if moved := [text for text in overrides if text.startswith("hydra.run.dir=")]:
+        raise CarltError(f"{moved[0]}: a resumed run stays in its folder; leave this out")
+    place = Path(folder.strip("'\"")).absolute()
+    return run(resumed_config(place, values, trust=trust), place)
 
 
 def run(

@@ -13,11 +13,11 @@ from omegaconf import DictConfig, open_dict
 
 from carlt.commands.arguments import command, plain
 from carlt.commands.completion import answer_shell, complete_override, shell_script
-from carlt.commands.run import CHILD, compose_run, config_of_run, is_first_process, run
+from carlt.commands.run import CHILD, compose_run, config_of_run, is_first_process, resume, run
 from carlt.config import overrides, second_stage
 from carlt.config.choices import named_choices
 from carlt.config.compose import SEARCH_PATH, add_config_dir, conf_dir, search_path_override, take_search_path
-from carlt.config.stored import load_config, resumed_config
+from carlt.config.stored import load_config
 from carlt.errors import CarltError, exit_with
 from carlt.runs.faults import check_place, write_errors
 from carlt.runs.heartbeat import heartbeat
@@ -118,12 +118,7 @@ def _show(arguments: argparse.Namespace) -> None:
 def _resume(arguments: argparse.Namespace) -> None:
     if arguments.multirun:
         raise CarltError("resume= goes on with one run: leave -m out; a sweep goes on by the command it began with")
-    values = [text for text in arguments.overrides if not text.startswith(("resume=", "hydra."))]
-    overrides.check_single(values)
-    if moved := [text for text in arguments.overrides if text.startswith("hydra.run.dir=")]:
-        raise CarltError(f"{moved[0]}: a resumed run stays in its folder; leave this out")
-    folder = Path(arguments.resume.strip("'\"")).absolute()
-    run(resumed_config(folder, values, trust=arguments.trust), folder)
+    resume(arguments.resume, arguments.overrides, trust=arguments.trust)
 
 
 def _sweep(arguments: argparse.Namespace) -> int:

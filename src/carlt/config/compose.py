@@ -2,7 +2,8 @@
 
 import functools
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -40,6 +41,16 @@ def add_config_dir(folder: Path | str) -> None:
         raise CarltError(f"config folder {folder} does not exist; give the path of one that does")
     if path not in _user_dirs:
         _user_dirs.append(path)
+
+
+@contextmanager
+def config_dir(folder: Path) -> Iterator[None]:
+    """Within this context, ``folder`` is one of the user's own."""
+    _user_dirs.append(folder)
+    try:
+        yield
+    finally:
+        _user_dirs.remove(folder)
 
 
 def take_search_path(words: Sequence[str]) -> list[str]:

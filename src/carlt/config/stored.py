@@ -19,9 +19,9 @@ from carlt.runs.resumed import changes
 
 TARGETS = {
     "data": ("carlt.data",),
-    "model": ("carlt.models",),
-    "loss": ("carlt.losses",),
-    "reg": ("carlt.reg",),
+    "model": ("carlt.models", "carlt.config.given"),
+    "loss": ("carlt.losses", "carlt.config.given"),
+    "reg": ("carlt.reg", "carlt.config.given"),
     "sampler": ("carlt.samplers",),
     "stage": ("carlt.stages",),
     "optim": ("carlt.training.optim",),

@@ -34,6 +34,16 @@ class View(Protocol):
         ...
 
 
+class Unchanged:
+    """The view of images as they are stored."""
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        return images
+
+    def image(self, image: Tensor) -> Tensor:
+        return image
+
+
 class Foreground(Protocol):
     """Which batches are mixed with which images; carlt.aug.Paste is one."""
 

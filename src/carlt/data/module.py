@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from carlt.data.batch import Foreground, View, Views
+from carlt.data.batch import Foreground, Unchanged, View, Views
 from carlt.data.images import ArrayImages, OnError, Split, Splits
 from carlt.data.io.download import Download
 from carlt.data.io.verify import Verify
@@ -32,7 +32,7 @@ class LongTailDataModule(L.LightningDataModule):
     """Loads splits and serves batches (``batch.Batch``; evaluation: images and labels); never augments by itself.
 
     Args:
-        view, eval_view: the views of training and evaluation (``carlt.aug``).
+        view, eval_view: the views of training and evaluation (``carlt.aug``); by default images are as they are stored.
         contrast_view, contrast_copies: the further view of contrastive losses, and how many of it.
         foreground: chooses the batches that come with images to paste from, and those images (``carlt.aug.Paste``).
         sampler: the rule that orders an epoch (``carlt.samplers``).
@@ -59,8 +59,8 @@ class LongTailDataModule(L.LightningDataModule):
     def __init__(
         self,
         *,
-        view: View,
-        eval_view: View,
+        view: View | None = None,
+        eval_view: View | None = None,
         contrast_view: View | None = None,
         contrast_copies: int = 0,
         foreground: Foreground | None = None,
@@ -81,8 +81,8 @@ class LongTailDataModule(L.LightningDataModule):
             self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD  # type: ignore[misc]
         self.normalisation = normalisation
         self.on_error: OnError = on_error
-        self.views = Views(view, contrast_view, contrast_copies, foreground)
-        self.eval_view, self.sampler, self.seed = eval_view, sampler or Instance(), seed
+        self.views = Views(view or Unchanged(), contrast_view, contrast_copies, foreground)
+        self.eval_view, self.sampler, self.seed = eval_view or Unchanged(), sampler or Instance(), seed
         self.image_size, self.batch_size, self.eval_batch_size = image_size, batch_size, eval_batch_size
         self.num_workers = default_num_workers() if num_workers is None else num_workers
         self.validation = validation

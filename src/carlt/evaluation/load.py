@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor
+from torch import Tensor, nn
 
+from carlt.config.given import given
 from carlt.config.instantiate import build, part_class
 from carlt.config.stored import load_config, without_initial_weights
 from carlt.data.batch import View
@@ -94,18 +95,22 @@ class TrainedRun:
         return predict(network, find_images(images), top_k=top_k, batch_size=batch_size)
 
 
-def load_run(folder: Path | str, which: str = "last", *, trust: bool = False) -> TrainedRun:
+def load_run(folder: Path | str, which: str = "last", *, trust: bool = False, **modules: nn.Module) -> TrainedRun:
     """Load a finished run. The images it was trained on are not needed.
 
     Args:
         folder: the run folder, with ``config.yaml``, ``result.json``, ``per_class.csv`` and ``checkpoints/``.
         which: ``last``, ``best`` or the path of a checkpoint.
         trust: allow classes that are not carlt's own. That runs their code: only for folders that you made.
+        modules: ``model``, ``loss`` and ``reg`` of a run that ``carlt.train`` was given such objects for: objects like
+            them, which take the weights of the run.
 
     Raises:
         CarltError: no finished run, a damaged file, or a class that is not carlt's own without ``trust``.
     """
     folder = Path(folder)
+    if wrong := sorted(modules.keys() - {"model", "loss", "reg"}):
+        raise CarltError(f"load_run: {wrong[0]}= is none of model=, loss=, reg=")
     quiet_libraries()
     config = load_config(folder, trust=trust)
     run = read_run(folder)
@@ -121,7 +126,8 @@ def load_run(folder: Path | str, which: str = "last", *, trust: bool = False) ->
         normalisation="own",  # the checkpoint has the mean and deviation
     )
     config.init_run = None  # the checkpoint holds a second stage whole
-    module = build_module(without_initial_weights(config), known)
+    with given(modules):
+        module = build_module(without_initial_weights(config), known)
     path = paths.checkpoint(folder, which) if which in ("last", "best") else Path(which)
     load_weights(module, read_checkpoint(path), path, folder)
     module.drop_last_weights()

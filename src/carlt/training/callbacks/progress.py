@@ -16,6 +16,7 @@ from rich.progress import Progress as Bar
 from carlt.ranges import NonNegative, checked
 from carlt.runs.heartbeat import say
 from carlt.runs.text import format_duration, printable
+from carlt.training.callbacks.notebook_bar import NotebookBar
 from carlt.training.callbacks.run_header import run_header
 
 SHOWN = {
@@ -161,9 +162,12 @@ class Progress(Callback):
 
     def _open(self, what: str, total: int, done: int = 0) -> None:
         # Bars of jobs that run at once would overwrite each other.
-        if not self.console.is_terminal or (self.position and self.position.parallel_jobs != 1):
+        kind = NotebookBar if self.console.is_jupyter else Bar
+        if not (self.console.is_terminal or kind is NotebookBar) or (
+            self.position and self.position.parallel_jobs != 1
+        ):
             return
-        self.bar = Bar(
+        self.bar = kind(
             TextColumn(f"{self._job()}{what}"),
             MofNCompleteColumn(),
             BarColumn(bar_width=6 if self.narrow else 40),
