@@ -36,7 +36,7 @@ def test_every_view(view: Part, check: Check) -> None:
     check(view)
 
 
-@pytest.mark.parametrize("part", [view for view in VIEWS if view.kind is not Resize], ids=str)
+@pytest.mark.parametrize("part", [view for view in VIEWS if view.kind in (CropFlip, ResizedCropFlip, Compose)], ids=str)
 def test_every_image_has_draws_of_its_own(part: Part, images: Tensor) -> None:
     same = images[:1].repeat(32, 1, 1, 1)
     assert len({tuple(view.flatten().tolist()) for view in checks.build(part)(same, generator(0))}) > 16

@@ -35,7 +35,7 @@ class MineReg(nn.Module):
         super().__init__()
         self.weight = weight
     def forward(self, logits, targets):
-        return self.weight * logits.square().mean()
+        return self.weight * logits.float().square().mean()
 """,
     "model": """
 from torch import nn
@@ -111,7 +111,8 @@ FILES = {
     "data": "_target_: {module}.MineData\nimage_size: 8",
     "aug": "view:\n  _target_: {module}.MineView",
     "sampler": "_target_: {module}.MineSampler",
-    "stage": "# @package _global_\nstage:\n  _target_: {module}.MineStage",
+    "stage": "# @package _global_\ndefaults:\n  - override /optim: sgd\nstage:\n  _target_: {module}.MineStage\n"
+    "optim: {{lr: 0.05, weight_decay: 0, schedule: cosine, warmup_epochs: 0, min_lr: 0}}\ntrainer:\n  max_epochs: 5",
     "optim": "_target_: {module}.Adam\nlr: 0.001",
     "callbacks": "defaults: [default, _self_]\nmine:\n  _target_: {module}.MineCallback",
     "logger": "mine:\n  _target_: {module}.MineLogger",
@@ -120,7 +121,8 @@ FILES = {
     "trainer": "defaults: [default, _self_]\naccumulate_grad_batches: 2",
     "launcher": "# @package _global_\ndefaults:\n  - override /hydra/launcher: basic",
     "sweep": "# @package _global_\ndefaults:\n  - override /hydra/sweeper: basic",
-    "preset": "# @package _global_\ndefaults:\n  - override /loss: mine\nreg:\n  weight: 0.25",
+    "preset": "# @package _global_\n# Mine (ours).\n# tables: digits\n"
+    "defaults:\n  - override /loss: mine\nreg:\n  weight: 0.25",
 }
 """An option ``mine`` of each group."""
 
@@ -193,31 +195,54 @@ PLACES = {
     "aug": ("aug", "MineView"),
     "sampler": ("samplers", "MineSampler"),
     "stage": ("stages", "MineStage"),
+    "optim": ("training/optim", "Adam"),
+    "callbacks": ("training/callbacks", "MineCallback"),
+    "logger": ("training/loggers", "MineLogger"),
 }
+"""Where a class of a group goes: a package, to which a module is added, or a module."""
+RECIPES = (
+    "stage=mine,SGD,0.05,cosine,0,5,first,no,0,ours",
+    "mine,SGD,0.1,cosine,5e-4,60,64,no,2,ours",
+)
+"""Their lines in tests/facts/recipes.csv."""
 DISCOVERY = (
     "tests/losses/test_losses.py", "tests/reg/test_regularizers.py", "tests/stages/test_stages.py",
     "tests/aug/test_views.py", "tests/samplers/test_rules.py", "tests/conf/test_conf.py", "tests/conf/test_methods.py",
+    "tests/conf/test_presets.py",
 )  # fmt: skip
 
 
 @pytest.mark.slow
-def test_every_kind_of_class_may_be_added_to_the_package(tmp_path: Path) -> None:
+def test_every_group_takes_an_option_inside_the_package(tmp_path: Path) -> None:
     """The tutorial's steps in a copy of the repository: no test has to learn the names."""
     for name in ("src", "conf", "tests", "experiments", "docs", "pyproject.toml"):
         source, copy = ROOT / name, tmp_path / name
         shutil.copytree(source, copy) if source.is_dir() else shutil.copy(source, copy)
-    for group, (package, name) in PLACES.items():
-        home = tmp_path / "src" / "carlt" / package
-        paper = f"\n{name}.paper = 'Mine (ours)'\n" if group != "data" else ""
-        (home / f"mine_{group}.py").write_text(CLASSES[group] + paper)
-        with (home / "__init__.py").open("a") as file:
-            file.write(f"\nfrom carlt.{package}.mine_{group} import {name}\n__all__ += ['{name}']\n")
-        text = FILES[group].format(module=f"carlt.{package}")
-        (tmp_path / "conf" / group / "mine.yaml").write_text(text + "\n")
+    write(tmp_path / "conf", "carlt.{place}")
+    shutil.move(tmp_path / "conf" / "preset" / "mine.yaml", tmp_path / "experiments" / "preset")
+    (tmp_path / "conf" / "preset").rmdir()
+    for group, (place, name) in PLACES.items():
+        file, home = tmp_path / "conf" / group / "mine.yaml", tmp_path / "src" / "carlt" / place
+        file.write_text(file.read_text().replace("{place}", place.replace("/", ".")))
+        paper = "" if group == "data" else f"\n{name}.paper = 'Mine (ours)'\n"
+        if home.is_dir():
+            (home / f"mine_{group}.py").write_text(CLASSES[group] + paper)
+            exported = f"\nfrom carlt.{place.replace('/', '.')}.mine_{group} import {name}\n__all__ += ['{name}']\n"
+            append(home / "__init__.py", exported)
+        else:
+            classes = CLASSES[group].replace("from carlt.training.optim import Optim\n", "")
+            append(home.with_suffix(".py"), f"{classes}\n__all__ += ['{name}']\n")
+    append(tmp_path / "tests" / "facts" / "recipes.csv", "".join(f"{line}\n" for line in RECIPES))
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}/src", "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "experiments/methods_table.py"], cwd=tmp_path, env=environment, check=True)
+    for script in ("methods_table", "preset_index"):
+        subprocess.run([sys.executable, f"experiments/{script}.py"], cwd=tmp_path, env=environment, check=True)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *DISCOVERY],
         cwd=tmp_path, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+def append(file: Path, text: str) -> None:
+    with file.open("a") as stream:
+        stream.write(text)

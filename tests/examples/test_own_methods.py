@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 
 import carlt
-from carlt.commands import evaluate, predict, prepare, train
+from carlt.commands import evaluate, export, predict, prepare, train
 from carlt.config import compose
 from carlt.config.overrides import compose_checked
 from carlt.errors import CarltError
@@ -121,6 +122,7 @@ def test_a_run_with_ones_own_parts_is_used_with_the_word_trust(command: Any, tmp
         (evaluate, f"run={folder}"),
         (evaluate, f"run={folder}", "posthoc=tau_norm", "tau=1"),
         (predict, f"run={folder}", *images),
+        (export, f"run={folder}", "format=safetensors", f"out={tmp_path / 'export'}"),
         (train, *stage),
         (train, *resume),
     ]
@@ -133,6 +135,15 @@ def test_a_run_with_ones_own_parts_is_used_with_the_word_trust(command: Any, tmp
     assert read_result(folder)["epochs"] == 3
     assert read_result(folder)["metrics"] != first
     assert (tmp_path / "found.csv").read_text().count("\n") == 2
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_a_sweep_over_ones_own_and_others(command: Any, tmp_path: Path) -> None:
+    words = ("-m", "--config-dir", CONF, "loss=probability,ce", "loss.drw_start=0.5", "reg=none", *SHORT)
+    code, shown, _ = command(train, *words, f"hydra.sweep.dir={tmp_path}/sweep")
+    assert code == 0, shown
+    classes = {OmegaConf.load(path).loss._target_ for path in (tmp_path / "sweep").glob("*/config.yaml")}
+    assert classes == {"own_methods.loss.ProbabilityLoss", "carlt.losses.CrossEntropy"}
 
 
 def test_a_class_that_is_not_there_says_where_python_looks(monkeypatch: pytest.MonkeyPatch) -> None:
