@@ -43,6 +43,15 @@ def test_the_table_says_what_it_is_of() -> None:
         assert part in text
 
 
+def test_a_result_is_written_in_one_piece() -> None:
+    screen = io.StringIO()
+    pieces: list[str] = []
+    screen.write = pieces.append  # type: ignore[method-assign,assignment]
+    print_result(result(), Path("/runs/a"), Console(file=screen, width=120))
+    (piece,) = [piece for piece in pieces if piece.strip()]
+    assert "Next: python -m carlt.report /runs/a" in piece
+
+
 def test_a_row_a_split_and_a_dash_for_an_empty_group() -> None:
     lines = {line.split()[0]: line.split()[1:] for line in printed(result()).splitlines() if line.strip()}
     assert lines["test"] == ["25.0", "25.0", "25.0", "-", "25.0", "25.0"]

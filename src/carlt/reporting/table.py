@@ -26,6 +26,11 @@ HEADINGS = ("overall", "many", "medium", "few", "worst class", "worst 10 %")
 def print_result(result: dict[str, Any], run_dir: Path, console: Console | None = None) -> None:
     """Overall, many / medium / few and worst-class accuracy of each split in %, and the run folder."""
     console = console or Console()
+    with console:  # one block, also where several jobs print
+        _print_result(result, run_dir, console)
+
+
+def _print_result(result: dict[str, Any], run_dir: Path, console: Console) -> None:
     metrics = result["metrics"]
     table = Table(box=box.SIMPLE_HEAD, title=_title(result), title_justify="left")
     table.add_column("accuracy (%)")

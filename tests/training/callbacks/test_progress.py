@@ -172,6 +172,16 @@ def test_what_runs_is_shown_before_it_starts(run, tmp_path: Path, capsys: pytest
     assert " in all.\n" in shown
 
 
+@pytest.mark.parametrize(("jobs", "name"), [(1, ""), (2, "job 2/3 2_car  ")])
+def test_jobs_that_run_at_once_have_their_name_on_each_line(
+    jobs: int, name: str, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.setattr("carlt.training.callbacks.progress.run_header", lambda *_: ["data", "network"])
+    progress = Progress(position=SweepPosition("s", 2, 3, parallel_jobs=jobs), run_dir=Path("/runs/2_car"))
+    progress.on_fit_start(trainer(0), None)  # type: ignore[arg-type]
+    assert capsys.readouterr().out == f"{name}data\n{name}network\n"
+
+
 def test_classes_without_test_images_are_named_before_the_training() -> None:
     splits = SimpleNamespace(train=[0], val=None, test=[0], untested=lambda: "1 class has no test images: b")
     data = SimpleNamespace(splits=splits, name="x", num_classes=2, image_size=8)

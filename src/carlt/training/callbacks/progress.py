@@ -73,8 +73,9 @@ class Progress(Callback):
 
     @rank_zero_only
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        for line in run_header(trainer, module, self.run_dir):
-            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        several = self.position is not None and self.position.parallel_jobs != 1
+        lines = [(self._job() if several else "") + line for line in run_header(trainer, module, self.run_dir)]
+        self.console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
     @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
