@@ -31,3 +31,8 @@ def test_every_combination_is_named(group: str) -> None:
 @pytest.mark.parametrize(("text", "name"), [("[mixup]", "mixup"), ("[]", "standard"), ("cutmix", "cutmix")])
 def test_one_option_and_none_have_their_own_name(text: str, name: str) -> None:
     assert choices(f"aug={text}")["aug"] == name
+
+
+def test_a_class_in_place_of_an_options_is_what_the_record_names() -> None:
+    found = choices("loss._target_=carlt.losses.Focal", "loss.gamma=1", "reg=car")
+    assert (found["loss"], found["reg"]) == ("Focal", "car")  # and not ce, which a report would take for the baseline

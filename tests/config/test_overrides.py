@@ -42,6 +42,7 @@ def test_recipe_values_reach_the_parts() -> None:
     [
         ("data=imagnet_lt", ["data=imagnet_lt: no such data", "did you mean imagenet_lt?", "digits_lt"]),
         ("reg=cra", ["reg=cra: no such reg", "did you mean car?"]),
+        ("optim=sdg", ["optim=sdg: no such optim", "did you mean sgd?"]),
         ("logger=[csv,wandbb]", ["logger=wandbb", "did you mean wandb?"]),
         ("dta=digits_lt", ["dta", "did you mean data?"]),
         ("reg.lamda=1", ["reg.lamda", "carlt.reg.CAR takes no 'lamda'", "weight"]),

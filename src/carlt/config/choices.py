@@ -21,6 +21,9 @@ def named_choices(config: DictConfig, hydra: Any) -> dict[str, str]:
         group = override.key_or_group
         if group in COMBINABLE and isinstance(names := override.value(), list):
             chosen[group] = "+".join(map(str, names)) or EMPTY[group]
+        part, _, key = group.partition(".")
+        if key == "_target_" and part in chosen:  # a class in place of the option's, as in loss._target_=mine.MyLoss
+            chosen[part] = str(override.value()).rpartition(".")[2]
     for group in NAMED:
         places = {name: f"{group}@{group}.{name}" for name in config[group]}
         if parts := [chosen.pop(place) for place in places.values() if place in chosen]:

@@ -187,10 +187,13 @@ def _checked(config_name: str, overrides: Sequence[str]) -> tuple[DictConfig, li
     config = _compose(config_name, [*sound, *recipe, *(text_of(o) for o in of_hydra)], problems)
     checked = _check_values(config, values, problems) if config is not None else []
     if config is not None:
-        problems += optimizer_problems(config_name, given, [*sound, *recipe])
+        if not any(wrong.values()):
+            problems += optimizer_problems(config_name, given, [*sound, *recipe])
         with open_dict(config):
             config.setdefault("logger", {})  # logger=[] leaves it out
             _set_values(config, checked)
+            # Hydra composed the groups alone; the record names a class that replaces that of an option.
+            config.hydra.overrides.task += [first(o) for o in checked if o.key_or_group.endswith("._target_")]
         if broken := plain_keys.interpolation_problems(config):
             raise joined_error(problems or broken)
         problems += _adapter_problems(config)

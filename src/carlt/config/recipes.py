@@ -60,7 +60,7 @@ def optimizer_problems(config_name: str, given: Given, groups: Sequence[str]) ->
         recipe = compose_config(config_name, words).optim
         for name in given["optim"]:
             chosen = compose_config(config_name, [*words, f"optim={name}"]).optim
-            if chosen._target_ != recipe._target_ and chosen.lr == recipe.lr:
+            if chosen._target_ != recipe._target_ and chosen.get("lr") == recipe.lr:
                 own = str(recipe._target_).rpartition(".")[2]
                 yield (
                     f"optim={name}: the learning rate {chosen.lr} that it would have is for {own}; add optim.lr=<rate>,"
