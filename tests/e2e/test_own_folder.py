@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from carlt.commands import export, predict, prepare, report, train
+from carlt.runs.examples import read_examples
 from carlt.runs.record import read_per_class, read_result
 
 pytestmark = pytest.mark.usefixtures("no_plots")
@@ -88,6 +89,11 @@ def test_the_whole_road(
     assert sum(result["class_counts"]) + result["data"]["images"]["val"] == 26
     (rare,) = [row for row in read_per_class(folder) if row.class_name == "rare = <owl> $x$"]
     assert (rare.train_count, rare.test_count) == (3, 0)
+    examples = read_examples(folder)  # sheets in colour, of whatever size the files have
+    assert examples is not None
+    assert examples.images.shape[2:4] == (2, 3)
+    assert examples.captions[:, 0, 0].all()
+    assert examples.images.any()
     assert call(report, monkeypatch, folder, f"out={tmp_path / 'report'}") == 0
     capsys.readouterr()
 

@@ -1,5 +1,8 @@
 """Test images of the worst classes and of the most confused pairs, each with the nearest training image."""
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -22,6 +25,7 @@ PER_CLASS = 60
 """At most so many images of a class are searched, in their order."""
 PIXELS = 96
 """Larger pictures are reduced to this size."""
+Outputs = tuple[Tensor, Tensor, Tensor]
 
 
 def find_examples(module: LongTailClassifier, data: LongTailDataModule, test: Evaluation) -> Examples:
@@ -29,10 +33,12 @@ def find_examples(module: LongTailClassifier, data: LongTailDataModule, test: Ev
     images of the true and of the predicted class."""
     rows: list[tuple[str, int, int | None]] = [("worst classes", label, None) for label in worst_classes(test)]
     rows += [("confused pairs", true, predicted) for true, predicted in confused_pairs(test)]
+    # The same classes come again and again: in several rows, and as nearest images of several test images.
+    outputs = functools.lru_cache(maxsize=16)(functools.partial(_outputs, module, data))
     training = module.training
     module.eval()
     try:
-        filled = [_row(module, data, *row) for row in rows]
+        filled = [_row(outputs, data, *row) for row in rows]
     finally:
         module.train(training)
     size = min(PIXELS, data.image_size)
@@ -64,17 +70,17 @@ def confused_pairs(test: Evaluation) -> list[tuple[int, int]]:
 
 
 def _row(
-    module: LongTailClassifier, data: LongTailDataModule, kind: str, true: int, wanted: int | None
+    outputs: Callable[[str, int], Outputs], data: LongTailDataModule, kind: str, true: int, wanted: int | None
 ) -> list[tuple[Tensor, list[str]]]:
     """Wrong test images of class ``true`` (predicted as ``wanted``, if given), most confident first."""
-    images, logits, features = _outputs(module, data, data.splits.test, true)
+    images, logits, features = outputs("test", true)
     confidence, predicted = logits.softmax(1).max(1)
     wrong = predicted != true if wanted is None else predicted == wanted
     order = [int(i) for i in confidence.argsort(descending=True, stable=True) if wrong[i]][:COLUMNS]
     found = []
     for i in order:
         other = int(predicted[i])
-        near = [_outputs(module, data, data.splits.train, label) for label in (true, other)]
+        near = [outputs("train", label) for label in (true, other)]
         cosine = torch.cat([nn.functional.cosine_similarity(part[2], features[i : i + 1]) for part in near])
         if not len(cosine):
             continue
@@ -90,10 +96,9 @@ def _row(
 
 
 @torch.no_grad()
-def _outputs(
-    module: LongTailClassifier, data: LongTailDataModule, split: Split, label: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The first images of a class, their logits and their features, on the CPU."""
+def _outputs(module: LongTailClassifier, data: LongTailDataModule, name: str, label: int) -> Outputs:
+    """The first images of a class in a split, their logits and their features, on the CPU."""
+    split: Split = getattr(data.splits, name)
     places = (split.targets == label).nonzero().flatten()[:PER_CLASS]
     device = module.mean.device
     parts = []
