@@ -139,6 +139,15 @@ BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]
         ("a: !unknown 3\n", "damaged"),
         ("a: ${b}\nb: ${a}\n", "interpolations"),
         ("a: ${oc.env:HOME}\n", "interpolations"),
+        ('a: "\\x24{oc.env:HOME}"\n', "interpolations"),
+        ('a: [{b: "\\u0024{oc.env:HOME}"}]\n', "interpolations"),
+        ('"\\x24{a}": 1\n', "interpolations"),
+        ("a: ???\n", "missing"),
+        ("a: 2020-01-01\n", "date"),
+        ("a: !!set {b}\n", "set"),
+        ("a: !!binary aGVsbG8=\n", "bytes"),
+        ("a: " + "1:" * 5000 + "1\n", "4,096 letters"),
+        ("".join(f"k{i}: 0\n" for i in range(90_000)) + "k0: 0\n", "twice"),
         (BOMB, "aliases"),
         ("a: " + "[" * 3000 + "]" * 3000, "deep|depth"),
         ("a: " + "x" * (1 << 21), "1 MiB"),
@@ -154,13 +163,36 @@ def test_a_broken_config_is_one_line(content: Any, reason: str, tmp_path: Path) 
         assert len(str(error.value).splitlines()) == 1, name
 
 
+NUMBERS = ("seed", "data.image_size", "data.batch_size", "trainer.max_epochs", "reg.car.weight")
+RIGHT = {*((int, place) for place in NUMBERS), (str, "init_run")}
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "x", True, [], [1, {"a": {}}], {"a": 1}])
+def test_another_value_in_the_place_of_a_part_is_one_line(wrong: Any, tmp_path: Path) -> None:
+    places = ("data", "model", "aug", "loss", "reg", "optim", "sampler", "trainer", "aug.view", "aug.eval_view")
+    places += ("seed", "data.image_size", "data.batch_size", "trainer.max_epochs", "reg.car.weight", "loss._target_")
+    for place in (*places, "callbacks.checkpoints", "logger", "choices", "aug.mix", "init_run", "resumed", "stage"):
+        config = sound()
+        *path, last = place.split(".")
+        node = config
+        for key in path:
+            node = node.setdefault(key, {})
+        node[last] = wrong
+        if (wrong is None and place not in places) or (type(wrong), place) in RIGHT:
+            continue
+        folder = folder_with(tmp_path / place, config)
+        with pytest.raises(CarltError) as error:
+            load_config(folder)
+        assert len(str(error.value).splitlines()) == 1, place
+
+
 @pytest.mark.parametrize("key", ["data", "model", "aug", "loss", "reg", "optim", "trainer", "seed"])
 def test_a_missing_key_is_one_line(key: str, tmp_path: Path) -> None:
     config = sound()
     del config[key]
     folder = folder_with(tmp_path, config)
     for entry in ENTRIES.values():
-        with pytest.raises(CarltError, match=f"lacks .*{key}"):
+        with pytest.raises(CarltError, match=f"(lacks .*|: ){key}"):
             entry(folder)
 
 

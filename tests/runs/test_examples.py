@@ -90,8 +90,8 @@ def test_other_arrays_are_refused(changes: dict, tmp_path: Path) -> None:
 
 def test_files_that_unpack_to_too_much_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_examples(tmp_path, made())
-    monkeypatch.setattr("carlt.runs.examples.MAX_BYTES", 1000)
-    with pytest.raises(CarltError, match="holds more than"):
+    monkeypatch.setattr("carlt.runs.archives.MAX_BYTES", 1000)
+    with pytest.raises(CarltError, match="unpacks to more than"):
         read_examples(tmp_path)
     with zipfile.ZipFile(tmp_path / FILE, "w"):
         pass

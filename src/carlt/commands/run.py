@@ -150,7 +150,7 @@ def _run(
 
     from carlt.evaluation.result import evaluate_and_record
     from carlt.runs import provenance
-    from carlt.training import build, checks, loggers
+    from carlt.training import build, checks, loggers, restore
 
     last = paths.checkpoint(folder, "last")
     resumes = bool(config.resume) and build.has_begun(folder)
@@ -165,6 +165,7 @@ def _run(
     with open_dict(config):
         config.run_hash, config.data_sha256 = identity, data.checksum()
         config[defaults.KEY] = defaults.VERSION
+    before = (folder / paths.CONFIG).read_text() if resumes else None
     if trainer.is_global_zero:
         paths.write_text_atomic(folder / paths.CONFIG, OmegaConf.to_yaml(config, resolve=True))
     os.environ[CHILD] = str(folder)
@@ -177,7 +178,7 @@ def _run(
             commit=provenance.commit(),
             **({"sweep": position.sweep} if position else {}),
         )
-        trainer.fit(module, data, ckpt_path=last if resumes else None)
+        restore.fit(trainer, module, data, last if resumes else None)
         seconds = time.monotonic() - began
         result = evaluate_and_record(folder, trainer, module, data, config, seconds)
         if trainer.is_global_zero:
@@ -186,6 +187,10 @@ def _run(
             loggers.log_results(run_loggers, folder, result["metrics"], plots.draw_run(folder))
             table.print_result(result, folder)
         return {**result, "folder": str(folder)}
+    except restore.NotRestoredError:
+        if before is not None and trainer.is_global_zero:
+            paths.write_text_atomic(folder / paths.CONFIG, before)
+        raise
     except SystemExit as end:  # so Lightning answers SIGTERM and SIGINT, with codes 0 and 1
         print(f"interrupted; go on with: python -m carlt.train resume={folder}", file=sys.stderr)
         raise SystemExit(TERMINATED if isinstance(end, SIGTERMException) else INTERRUPTED) from None

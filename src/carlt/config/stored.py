@@ -9,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from carlt.config import foreign
 from carlt.config.overrides import apply_values, parse
-from carlt.config.schema import joined_error
+from carlt.config.schema import joined_error, node_problems, target_nodes
+from carlt.config.shape import shape_problems
 from carlt.errors import CarltError
 from carlt.runs import paths
 from carlt.runs.config_file import read_config
@@ -63,17 +64,26 @@ def load_config(folder: Path, *, trust: bool = False, word: str = "run") -> Dict
     plain = with_old_defaults(_modern(read_config(folder)))
     if lacking := [key for key in ("data", "model", "aug", "loss", "reg", "optim", "trainer") if key not in plain]:
         raise CarltError(f"{folder / paths.CONFIG} lacks {', '.join(lacking)}: it is damaged, or of another program")
-    if not isinstance(plain.get("seed"), int):
-        raise CarltError(f"{folder / paths.CONFIG} lacks a seed: it is damaged, or of another program")
     if not trust and (problems := list(_foreign(plain, folder))):
         raise joined_error(problems)
+    if problems := list(shape_problems(plain)):
+        raise _damaged(folder, problems)
     changes(plain)  # an error if this part is damaged
     plain.setdefault("channels_last", False)
-    plain.setdefault("callbacks", {})
-    plain.setdefault("logger", {})
+    for mapping, names in ((plain, ("callbacks", "logger")), (plain["aug"], ("transforms",))):
+        for name in names:
+            mapping[name] = mapping.get(name) or {}
+    plain["aug"].setdefault("mix", None)
     config = OmegaConf.create(plain)
     assert isinstance(config, DictConfig)
+    if problems := [problem for place, node in target_nodes(config) for problem in node_problems(node, place)]:
+        raise _damaged(folder, problems)
     return config
+
+
+def _damaged(folder: Path, problems: Sequence[str]) -> CarltError:
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return CarltError(f"{folder / paths.CONFIG} is damaged, or of another program: {problems[0]}{more}")
 
 
 def resumed_config(folder: Path, overrides: Sequence[str] = (), *, trust: bool = False) -> DictConfig:

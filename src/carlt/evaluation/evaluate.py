@@ -19,6 +19,7 @@ from carlt.functional.accuracy import class_accuracy
 from carlt.functional.bound import MARGIN, class_bound, row_weight
 from carlt.metrics import Evaluation
 from carlt.runs import paths, record
+from carlt.runs.reading import finished_run
 from carlt.runs.text import printable
 from carlt.training import build
 from carlt.training.callbacks import read_checkpoint
@@ -71,7 +72,7 @@ def evaluate(
     trainer = build.evaluate_trainer(config, run_dir)
     metrics = summaries(evaluate_splits(trainer, module, data, ("test",)), module)
     chosen_on_test = which == "best" and data.validation == "test"
-    images = record.read_result(run_dir)["data"]["sha256"] if (run_dir / paths.RESULT).is_file() else None
+    images = record.read_result(run_dir)["data"].get("sha256") if (run_dir / paths.RESULT).is_file() else None
     return {
         "checkpoint": str(path),
         "epoch": epoch,
@@ -97,11 +98,12 @@ def evaluate_posthoc(
     if method not in posthoc.METHODS:
         raise CarltError(f"posthoc={method}: choose from {', '.join(posthoc.METHODS)}, none")
     config = load_config(run_dir, trust=trust)
-    result = record.read_result(run_dir)
+    record.read_result(run_dir)  # says how to finish a run that is not
+    result = finished_run(run_dir).result
     with_values = config.copy()
     apply_values(with_values, overrides)
     module, data, path, epoch = load(run_dir, with_values, which)
-    if data.checksum() != result["data"]["sha256"]:
+    if data.checksum() != result["data"].get("sha256"):
         raise CarltError(f"{run_dir} was trained or tested on other images than {' '.join(overrides) or 'these'}")
     OmegaConf.update(with_values, "trainer.devices", 1)
     OmegaConf.update(with_values, "trainer.num_nodes", 1)
@@ -178,7 +180,7 @@ def _recorded_classes(run_dir: Path) -> list[record.ClassResult]:
     except FileNotFoundError:
         return []
     except Exception as error:  # whatever a damaged file raises
-        raise CarltError(f"{run_dir / paths.PER_CLASS} is damaged ({error})") from None
+        raise CarltError(f"{run_dir / paths.PER_CLASS} is damaged ({str(error)[:200]!r})") from None
 
 
 def _check_classes(run_dir: Path, data: LongTailDataModule) -> None:

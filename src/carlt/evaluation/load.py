@@ -20,7 +20,7 @@ from carlt.evaluation.find_images import find_images
 from carlt.evaluation.predict import Network, Prediction, predict
 from carlt.functional.adjustment import without_prior
 from carlt.runs import paths
-from carlt.runs.reading import read_run
+from carlt.runs.reading import finished_run
 from carlt.runs.record import read_result
 from carlt.training.build import build_module, load_weights, quiet_libraries
 from carlt.training.callbacks import read_checkpoint
@@ -113,7 +113,7 @@ def load_run(folder: Path | str, which: str = "last", *, trust: bool = False, **
         raise CarltError(f"load_run: {wrong[0]}= is none of model=, loss=, reg=")
     quiet_libraries()
     config = load_config(folder, trust=trust)
-    run = read_run(folder)
+    run = finished_run(folder)
     counts = torch.tensor([each.train_count for each in run.classes])
     data: Any = part_class(config, "data")
     known: Any = SimpleNamespace(

@@ -1,5 +1,6 @@
 """A run folder's ``config.yaml`` as plain values: bounded in size and depth, and never evaluated."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from carlt.runs import paths
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 40
+MAX_LETTERS = 4096
+"""Of one value; YAML has numbers whose reading takes the square of their length."""
 
 # libyaml's loader is ten times as fast, and as safe: neither builds anything but plain values.
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -19,10 +22,31 @@ class _Loader(_Base):
     """A loader of plain values that refuses duplicate keys."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if repeated := [key for key in keys if not isinstance(key, str) or keys.count(key) > 1]:
-            raise yaml.YAMLError(f"the key {str(repeated[0])[:40]!r} stands there twice or is no text")
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True)
+            if not isinstance(name, str) or name in seen:
+                raise yaml.YAMLError(f"the key {str(name)[:40]!r} stands there twice or is no text")
+            seen.add(name)
         return super().construct_mapping(node, deep)
+
+
+def _problems(value: Any) -> Iterator[str]:
+    """What in ``value`` is no plain value, or would be evaluated; an escape may hide it from a search in the file."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _problems(key)
+            yield from _problems(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _problems(item)
+    elif isinstance(value, str):
+        if "${" in value:
+            yield "interpolations (${...}) are not allowed in a stored config"
+        elif value == "???":
+            yield "a value is missing (???)"
+    elif not isinstance(value, bool | int | float | None):
+        yield f"a value of the kind {type(value).__name__}"
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -35,6 +59,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         CarltError: the file is missing, cannot be read, or is not such a mapping; the message names the reason.
     """
     path = folder / paths.CONFIG
+    if path.exists() and not path.is_file():
+        raise CarltError(f"{path} is no regular file")
     try:
         with open(path, "rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -58,11 +84,10 @@ def read_config(folder: Path) -> dict[str, Any]:
                 depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
                 if depth > MAX_DEPTH:
                     raise yaml.YAMLError(f"nested more than {MAX_DEPTH} levels deep")
+                if isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_LETTERS:
+                    raise yaml.YAMLError(f"a value of more than {MAX_LETTERS:,} letters")
             config = yaml.load(text, _Loader)
-            if not isinstance(config, dict):
-                reason = "no mapping of keys to values"
-            elif "${" in text:
-                reason = "interpolations (${...}) are not allowed in a stored config"
+            reason = next(_problems(config), "") if isinstance(config, dict) else "no mapping of keys to values"
         except UnicodeDecodeError:
             reason = "not UTF-8 text"
         except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:

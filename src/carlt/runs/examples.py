@@ -1,17 +1,15 @@
 """``examples.npz``: pictures of the worst classes and of the most confused pairs, for sheets and reports."""
 
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from carlt.errors import CarltError
+from carlt.runs.archives import read_arrays
 from carlt.runs.paths import written_whole
 
 FILE = "examples.npz"
-MAX_BYTES = 256 << 20
-"""Of the content; a file of a stranger may unpack to more than memory holds."""
 
 
 class Examples(NamedTuple):
@@ -43,11 +41,7 @@ def read_examples(folder: Path) -> Examples | None:
     if not path.is_file():
         return None
     try:
-        with zipfile.ZipFile(path) as parts:
-            if sum(part.file_size for part in parts.infolist()) > MAX_BYTES:
-                raise CarltError(f"{path} holds more than {MAX_BYTES >> 20} MiB")
-        with np.load(path, allow_pickle=False) as arrays:
-            found = Examples(*(arrays[name] for name in Examples._fields))
+        found = Examples(*read_arrays(path, Examples._fields))
     except CarltError:
         raise
     except Exception as error:  # whatever a damaged file raises

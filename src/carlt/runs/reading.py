@@ -15,6 +15,7 @@ import numpy as np
 
 from carlt.errors import CarltError
 from carlt.runs import paths
+from carlt.runs.archives import read_arrays
 from carlt.runs.config_file import read_config
 from carlt.runs.defaults import with_old_defaults
 from carlt.runs.record import ClassResult, read_per_class
@@ -23,7 +24,9 @@ from carlt.runs.text import printable
 
 NOT_RUNS = ("wandb", "tensorboard", "checkpoints", "plots")
 """Folders inside a run folder that hold no runs."""
-MAX_RESULT_BYTES = 64 << 20
+MAX_BYTES = 64 << 20
+"""Of each file."""
+RECORDS = (paths.RESULT, paths.CONFIG, paths.PER_CLASS, paths.CONFUSION, paths.METRICS)
 NESTED: dict[str, type] = {"metrics": float, "hardware": object, "versions": str}
 """The mappings of ``result.json`` that reports read, and the kind of their values (float: number or null)."""
 KINDS = {"seed": int, "num_classes": int, "epochs": int, "metrics": dict, "data": dict}
@@ -124,6 +127,12 @@ def read_run(folder: Path) -> Run:
     Raises:
         CarltError: a file is missing or damaged; the message names it in a few words.
     """
+    for name in RECORDS:
+        path = folder / name
+        if path.exists() and not path.is_file():
+            raise CarltError(f"{name} is no regular file")
+        if path.is_file() and path.stat().st_size > MAX_BYTES:
+            raise CarltError(f"{name} is larger than {MAX_BYTES >> 20} MiB")
     result = _read_result(folder)
     config = with_old_defaults(read_config(folder))
     changed = changes(config)
@@ -140,11 +149,21 @@ def read_run(folder: Path) -> Run:
     return run
 
 
+def finished_run(folder: Path, word: str = "run") -> Run:
+    """The run in ``folder``, which the option ``word`` named.
+
+    Raises:
+        CarltError: see :func:`read_run`; the message names option and folder.
+    """
+    try:
+        return read_run(folder)
+    except CarltError as error:
+        raise CarltError(f"{word}={folder}: {error}; give the folder of a finished run") from None
+
+
 def _read_result(folder: Path) -> dict[str, Any]:
     path = folder / paths.RESULT
     try:
-        if path.stat().st_size > MAX_RESULT_BYTES:
-            raise CarltError(f"{paths.RESULT} is larger than {MAX_RESULT_BYTES >> 20} MiB")
         result = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CarltError("not finished" if (folder / paths.CONFIG).is_file() else f"no {paths.RESULT}") from None
@@ -259,8 +278,7 @@ def _read_confusion(folder: Path, num_classes: int) -> Cells:
     path = folder / paths.CONFUSION
     if not path.is_file():
         raise CarltError(f"no {paths.CONFUSION}")
-    with np.load(path, allow_pickle=False) as file:
-        cells = Cells(file["true"], file["predicted"], file["count"])
+    cells = Cells(*read_arrays(path, ("true", "predicted", "count")))
     arrays = (cells.true, cells.predicted, cells.count)
     if any(array.ndim != 1 or array.dtype.kind not in "iu" or array.shape != cells.count.shape for array in arrays):
         raise ValueError("its arrays are not three equally long lists of integers")

@@ -41,13 +41,16 @@ def read_result(run_dir: Path) -> dict[str, Any]:
     """
     path = run_dir / paths.RESULT
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CarltError(
             f"{path} does not exist: no finished run; python -m carlt.train resume={run_dir} finishes it"
         ) from None
-    except ValueError as error:
-        raise CarltError(f"{path} is not valid JSON ({error})") from None
+    except (ValueError, RecursionError) as error:
+        raise CarltError(f"{path} is not valid JSON ({str(error).splitlines()[0]}); it is damaged") from None
+    if not isinstance(found, dict) or not isinstance(found.get("data"), dict):
+        raise CarltError(f"{path} is damaged: it lacks data")
+    return found
 
 
 def write_per_class(
@@ -77,7 +80,10 @@ def read_per_class(run_dir: Path) -> list[ClassResult]:
     >>> [(row.class_name, row.group, row.accuracy) for row in read_per_class(folder)]
     [('cat', 'many', 0.9), ('lynx', 'few', 0.2)]
     """
-    with open(run_dir / paths.PER_CLASS, newline="") as file:
+    path = run_dir / paths.PER_CLASS
+    if path.exists() and not path.is_file():
+        raise CarltError(f"{path} is no regular file")
+    with open(path, newline="", encoding="utf-8") as file:
         return [
             ClassResult(
                 int(row["class_id"]),

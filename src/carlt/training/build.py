@@ -148,8 +148,8 @@ def check_resumable(checkpoint: Path, module: LongTailClassifier, config: DictCo
     state = read_checkpoint(checkpoint)
     load_weights(module, state, checkpoint, folder)
     try:
-        done = int(state["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
-    except (KeyError, TypeError, ValueError):
+        done = range(2**31)[state["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]]
+    except (LookupError, TypeError):
         raise CarltError(f"{checkpoint} holds no state of a training: it is damaged, or of another program") from None
     if done > config.trainer.max_epochs or (done == config.trainer.max_epochs and (folder / paths.RESULT).is_file()):
         raise CarltError(
@@ -169,16 +169,11 @@ def load_weights(module: LongTailClassifier, checkpoint: Mapping[str, Any], path
     """Load the weights and buffers of ``checkpoint``, which was read from ``path``, into ``module``.
 
     Raises:
-        CarltError: they are not those of the network of ``folder``'s config, or hold something else than tensors.
+        CarltError: they are not those of the network of ``folder``'s config.
     """
-    state = checkpoint["state_dict"]
-    if not isinstance(state, Mapping):
-        raise CarltError(f"{path} holds no weights: it is damaged, or of another program")
-    if wrong := [str(name) for name, value in state.items() if not isinstance(value, Tensor)]:
-        raise CarltError(f"{path}: {wrong[0]} is no tensor: the file is damaged, or of another program")
     try:
-        module.load_state_dict(state)
-    except (KeyError, RuntimeError) as error:
+        module.load_state_dict(checkpoint["state_dict"])
+    except (KeyError, RuntimeError, TypeError) as error:
         reason = next((line.strip() for line in str(error).splitlines()[1:]), str(error))
         raise CarltError(f"{path} does not fit the network of {folder / paths.CONFIG}: {reason}") from None
 

@@ -1,6 +1,9 @@
 """``checkpoints/last.ckpt`` and ``checkpoints/best.ckpt``: the two files that resume and evaluate need."""
 
 import os
+import re
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +100,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CarltError(f"no checkpoint at {path}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        missing = {"state_dict", "epoch", "pytorch-lightning_version"} - content.keys()
-        reason = f"it has no {', '.join(sorted(missing))}" if missing else None
+        if (unpacked := _unpacked_size(path)) > 2 * path.stat().st_size:  # torch compresses nothing
+            reason = f"it unpacks to {unpacked >> 20} MiB"
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            reason = _problem(content)
     except Exception as error:  # the unpickler and the zip reader have many kinds of error
         reason = type(error).__name__
     if reason:
@@ -107,3 +112,33 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is damaged or no carlt checkpoint ({reason}); nothing of it was run; take another one"
         )
     return content
+
+
+def _unpacked_size(path: Path) -> int:
+    if not zipfile.is_zipfile(path):
+        return 0
+    with zipfile.ZipFile(path) as parts:
+        return sum(part.file_size for part in parts.infolist())
+
+
+def _is_plain(value: torch.Tensor) -> bool:
+    return value.layout == torch.strided and not (value.is_complex() or value.is_meta or value.is_quantized)
+
+
+def _problem(content: Any) -> str | None:
+    """What keeps the content of a file from being a checkpoint; None if it is one."""
+    if not isinstance(content, Mapping):
+        return "it holds no mapping"
+    if missing := {"state_dict", "epoch", "pytorch-lightning_version"} - content.keys():
+        return f"it has no {', '.join(sorted(missing))}"
+    state, epoch, version = content["state_dict"], content["epoch"], content["pytorch-lightning_version"]
+    if not isinstance(state, Mapping):
+        return "its state_dict is no mapping"
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor) or not _is_plain(value):
+            return f"{str(name)[:80]!r} is no plain tensor"
+    if not isinstance(epoch, int) or isinstance(epoch, bool) or not 0 <= epoch < 2**31:
+        return f"its epoch is {str(epoch)[:40]!r}"
+    if not isinstance(version, str) or not re.fullmatch(r"\d+(\.\d+)+[\w.+-]*", version):
+        return f"its version of Lightning is {str(version)[:40]!r}"
+    return None

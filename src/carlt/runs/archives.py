@@ -1,0 +1,26 @@
+"""Arrays of a run folder's ``.npz`` files; the file may be a stranger's."""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from carlt.errors import CarltError
+
+MAX_BYTES = 256 << 20
+"""Of the unpacked content; a small file may unpack to more than memory holds."""
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> list[np.ndarray]:
+    """The arrays ``names`` of an ``.npz`` file, without pickles.
+
+    Raises:
+        CarltError: the file unpacks to more than ``MAX_BYTES``.
+        Exception: whatever zipfile and numpy raise on a damaged file.
+    """
+    with zipfile.ZipFile(path) as parts:
+        if sum(part.file_size for part in parts.infolist()) > MAX_BYTES:
+            raise CarltError(f"{path.name} is damaged: it unpacks to more than {MAX_BYTES >> 20} MiB")
+    with np.load(path, allow_pickle=False) as arrays:
+        return [arrays[name] for name in names]

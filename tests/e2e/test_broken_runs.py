@@ -1,0 +1,178 @@
+"""Run folders with broken files, however they are opened: one line, exit code 2, at once, and nothing of them runs."""
+
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from carlt.errors import CarltError
+from carlt.evaluation.evaluate import evaluate, evaluate_posthoc
+from carlt.evaluation.load import load_run
+from carlt.runs import archives, paths
+from carlt.runs.reading import read_runs
+from carlt.training.callbacks import read_checkpoint
+
+pytestmark = pytest.mark.usefixtures("no_plots")
+Checkpoint = dict[str, Any]
+
+
+@pytest.fixture
+def broken(finished: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run for a test to break."""
+    shutil.copytree(finished, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def text_weight(checkpoint: Checkpoint) -> None:
+    checkpoint["state_dict"]["model.classifier.weight"] = "text"
+
+
+def other_weight(checkpoint: Checkpoint) -> None:
+    checkpoint["state_dict"]["model.classifier.weight"] = torch.ones(3, 3)
+
+
+WEIGHTS: dict[str, Callable[[Checkpoint], Any]] = {
+    "no state_dict": lambda c: c.pop("state_dict"),
+    "state_dict is null": lambda c: c.update(state_dict=None),
+    "state_dict is a list": lambda c: c.update(state_dict=[1]),
+    "an entry more": lambda c: c["state_dict"].update({"model.more": torch.ones(2)}),
+    "an entry less": lambda c: c["state_dict"].pop("model.classifier.weight"),
+    "a text as weight": text_weight,
+    "a weight of another shape": other_weight,
+    "a sparse weight": lambda c: c["state_dict"].update(mean=torch.ones(1, 1, 1).to_sparse()),
+    "a complex weight": lambda c: c["state_dict"].update(mean=torch.ones(1, 1, 1) * 1j),
+    "epoch is a text": lambda c: c.update(epoch="x"),
+    "epoch is negative": lambda c: c.update(epoch=-1),
+    "epoch is a number of 30 digits": lambda c: c.update(epoch=10**30),
+    "version is null": lambda c: c.update({"pytorch-lightning_version": None}),
+    "version is a text": lambda c: c.update({"pytorch-lightning_version": "newest"}),
+}
+"""What every entry meets."""
+
+
+def no_processed(checkpoint: Checkpoint) -> None:
+    del checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+
+
+def many_processed(checkpoint: Checkpoint) -> None:
+    checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] = 10**30
+
+
+def adam(checkpoint: Checkpoint) -> None:
+    parameter = torch.ones(2, requires_grad=True)
+    optimizer = torch.optim.AdamW([parameter])
+    parameter.sum().backward()
+    optimizer.step()
+    checkpoint["optimizer_states"] = [optimizer.state_dict()]
+
+
+def groups_of_adam(checkpoint: Checkpoint) -> None:
+    for group in checkpoint["optimizer_states"][0]["param_groups"]:
+        del group["momentum"]
+
+
+def buffers_become(value: Any) -> Callable[[Checkpoint], None]:
+    def change(checkpoint: Checkpoint) -> None:
+        for state in checkpoint["optimizer_states"][0]["state"].values():
+            state["momentum_buffer"] = value
+
+    return change
+
+
+TRAINING: dict[str, Callable[[Checkpoint], Any]] = {
+    "no loops": lambda c: c.pop("loops"),
+    "loops are a text": lambda c: c.update(loops="x"),
+    "no finished epochs": no_processed,
+    "10^30 finished epochs": many_processed,
+    "batches are a text": lambda c: c["loops"]["fit_loop"].update({"epoch_loop.batch_progress": "x"}),
+    "no optimizer": lambda c: c.pop("optimizer_states"),
+    "no optimizer in the list": lambda c: c.update(optimizer_states=[]),
+    "an optimizer of other parameters": adam,
+    "groups of another optimizer": groups_of_adam,
+    "an optimizer without its momenta": lambda c: c["optimizer_states"][0].update(state={}),
+    "momenta are texts": buffers_become("x"),
+    "momenta of another shape": buffers_become(torch.ones(7)),
+    "no schedule": lambda c: c.pop("lr_schedulers"),
+    "schedule is a text": lambda c: c.update(lr_schedulers=["x"]),
+    "callbacks are a text": lambda c: c.update(callbacks="x"),
+}
+"""What only resume meets."""
+
+
+def change_checkpoint(folder: Path, change: Callable[[Checkpoint], Any]) -> None:
+    path = paths.checkpoint(folder, "last")
+    checkpoint = torch.load(path, weights_only=True)
+    change(checkpoint)
+    torch.save(checkpoint, path)
+
+
+@pytest.mark.parametrize("damage", WEIGHTS)
+def test_weights_that_are_not_those_of_the_run(damage: str, broken: Path, resume) -> None:
+    change_checkpoint(broken, WEIGHTS[damage])
+    for entry in (evaluate, load_run, lambda folder: resume(folder, "trainer.max_epochs=4")):
+        with pytest.raises(CarltError, match=r"last\.ckpt (is damaged|does not fit)") as error:
+            entry(broken)
+        assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("damage", TRAINING)
+def test_a_training_state_that_is_not_that_of_the_run(damage: str, broken: Path, resume) -> None:
+    change_checkpoint(broken, TRAINING[damage])
+    files = {path: path.read_bytes() for path in broken.rglob("*") if path.is_file()}
+    with pytest.raises(CarltError, match=r"last\.ckpt|has trained") as error:
+        resume(broken, "trainer.max_epochs=4")
+    assert len(str(error.value).splitlines()) == 1
+    assert {path: path.read_bytes() for path in files} == files
+
+
+def test_a_file_that_unpacks_to_more_than_it_holds(broken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(paths.checkpoint(broken, "last"), "a", zipfile.ZIP_DEFLATED) as parts:
+        parts.writestr("bomb", bytes(1 << 24))
+    with pytest.raises(CarltError, match="unpacks to 16 MiB"):
+        read_checkpoint(paths.checkpoint(broken, "last"))
+    monkeypatch.setattr(archives, "MAX_BYTES", 1 << 20)
+    np.savez_compressed(broken / paths.CONFUSION, true=np.zeros(1 << 18), predicted=[0], count=[0])
+    with pytest.raises(CarltError, match=r"confusion\.npz is damaged: it unpacks to more than 1 MiB"):
+        read_runs([broken])
+
+
+@pytest.mark.parametrize("name", [paths.CONFIG, paths.RESULT, paths.PER_CLASS, paths.CONFUSION, paths.METRICS])
+def test_a_file_that_never_ends_is_not_read(name: str, broken: Path) -> None:
+    (broken / name).unlink()
+    os.mkfifo(broken / name)
+    for entry in (load_run, lambda folder: read_runs([folder])):
+        with pytest.raises(CarltError, match=r"no regular file|is no run folder"):
+            entry(broken)
+    if name == paths.PER_CLASS:
+        with pytest.raises(CarltError, match=r"per_class\.csv.*no regular file"):
+            evaluate(broken)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", "[" * 100_000, '{"data": 3}', "\0"])
+def test_a_result_that_is_none(content: str, broken: Path) -> None:
+    (broken / paths.RESULT).write_text(content)
+    for entry in (evaluate, load_run, lambda folder: evaluate_posthoc(folder, "tau_norm", 1.0)):
+        with pytest.raises(CarltError, match=r"result\.json"):
+            entry(broken)
+
+
+@pytest.mark.parametrize("name", [paths.PER_CLASS, paths.METRICS, paths.CONFUSION])
+def test_a_missing_record(name: str, broken: Path) -> None:
+    (broken / name).unlink()
+    for entry in (load_run, lambda folder: evaluate_posthoc(folder, "tau_norm", 1.0)):
+        with pytest.raises(CarltError, match=f"run={broken}: no {name}; give the folder of a finished run"):
+            entry(broken)
+
+
+def test_a_record_of_another_run_is_not_taken(broken: Path) -> None:
+    result = json.loads((broken / paths.RESULT).read_text())
+    (broken / paths.RESULT).write_text(json.dumps(result | {"run_hash": "0" * 64}))
+    with pytest.raises(CarltError, match="are of different runs"):
+        load_run(broken)
