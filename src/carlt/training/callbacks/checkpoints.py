@@ -99,6 +99,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Load a checkpoint as data, executing nothing; CarltError if it is missing, damaged or holds more than data."""
     if not path.is_file():
         raise CarltError(f"no checkpoint at {path}")
+    reason: str | None
     try:
         if (unpacked := _unpacked_size(path)) > 2 * path.stat().st_size:  # torch compresses nothing
             reason = f"it unpacks to {unpacked >> 20} MiB"
