@@ -164,7 +164,7 @@ def test_a_broken_config_is_one_line(content: Any, reason: str, tmp_path: Path) 
 
 
 NUMBERS = ("seed", "data.image_size", "data.batch_size", "trainer.max_epochs", "reg.car.weight")
-RIGHT = {*((int, place) for place in NUMBERS), (str, "init_run")}
+RIGHT = {*((int, place) for place in NUMBERS), (str, "init_run"), (list, "resumed")}
 
 
 @pytest.mark.parametrize("wrong", [None, 3, "x", True, [], [1, {"a": {}}], {"a": 1}])
