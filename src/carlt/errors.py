@@ -12,7 +12,9 @@ class CarltError(ValueError):
 def exit_with(command: str, error: CarltError) -> NoReturn:
     """End a command after a user's mistake: the message, no traceback, exit code 2."""
     prefix = f"{command}: error: "
-    print(prefix + str(error).replace("\n", "\n" + " " * len(prefix)), file=sys.stderr)
+    # Names of files and classes may hold letters that a terminal would obey.
+    shown = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in str(error))
+    print(prefix + shown.replace("\n", "\n" + " " * len(prefix)), file=sys.stderr)
     raise SystemExit(2)
 
 

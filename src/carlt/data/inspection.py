@@ -14,6 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from carlt.data.images import FileImages, Splits
+from carlt.data.io.decode import open_image
 from carlt.runs.text import printable
 
 NEAR_EMPTY = 5
@@ -111,7 +112,7 @@ def _header(path: Path) -> _Header | str:
         facts = os.stat(path)
         if not stat.S_ISREG(facts.st_mode):  # reading a pipe would wait for ever
             return "no regular file"
-        with Image.open(path) as image:
+        with open_image(path) as image:
             width, height = image.size
             if image.getexif().get(ExifTags.Base.Orientation, 1) in TURNED:
                 width, height = height, width

@@ -6,14 +6,14 @@ FORMULA = ("=", "+", "-", "@")
 
 
 def printable(text: str) -> str:
-    r"""``text`` with control, direction and surrogate characters written out.
+    r"""``text`` with control, direction, line-separating and surrogate characters written out.
 
     >>> printable("a\x1b[31m\rb")
     'a\\x1b[31m\\rb'
     """
     return "".join(
         letter.encode("unicode_escape").decode("ascii")
-        if unicodedata.category(letter) in ("Cc", "Cf", "Cs")
+        if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp")
         else letter
         for letter in text
     )

@@ -1,5 +1,7 @@
 """Whatever an image file holds: upright RGB, or one error that names it. With and without the extra ``fast``."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -87,6 +89,7 @@ def test_exif_turns_upright(picture, tmp_path):
     [
         (lambda whole: b"", "the file is empty"),
         (lambda whole: b"hello world", "the file holds no image"),
+        (lambda whole: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "the file holds no image"),
         (lambda whole: whole[: len(whole) // 2], "truncated|Truncated"),
         (lambda whole: whole[:40], "truncated|Truncated"),
         (None, "listed but missing"),
@@ -99,6 +102,12 @@ def test_no_image(picture, tmp_path, content, complaint):
         path.write_bytes(content(path.read_bytes()))
     with pytest.raises(CarltError, match=f"image {path} .*({complaint})"):
         decode(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(CarltError, match=r"a.jpg cannot be decoded \(no regular file\)"):
+        decode(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("size", [(20_000, 5_000), (20_000, 20_000)])

@@ -1,6 +1,8 @@
 """Decode one image file to upright 8-bit RGB, or raise one error that names the file."""
 
 import io
+import os
+import stat
 import warnings
 from pathlib import Path
 
@@ -17,6 +19,8 @@ except ImportError:
     decode_jpeg = None
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
+"""Whatever a file is named; Pillow would hand an EPS to Ghostscript, another program."""
 MAX_PIXELS = 89_478_485  # Pillow's bound against decompression bombs: 256 MB as RGB, in each worker
 
 # Too many pixels are an error below, so Pillow's warning would only repeat it.
@@ -33,6 +37,8 @@ def decode(path: Path) -> Tensor:
         CarltError: the file is missing, empty, no image, damaged, or larger than ``MAX_PIXELS``.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait for ever
+            raise OSError("no regular file")
         data = path.read_bytes()
         pixels = _decode_fast(data)
         return torch.from_numpy(_decode_any(data) if pixels is None else pixels).permute(2, 0, 1)
@@ -55,7 +61,7 @@ def _decode_fast(data: bytes) -> np.ndarray | None:
         height, width, colours, _ = decode_jpeg_header(data)
         if height * width > MAX_PIXELS or colours not in ("YCbCr", "Gray"):
             return None
-        if b"Exif\0\0" in data[: 1 << 16] and _orientation(Image.open(io.BytesIO(data))) != 1:
+        if b"Exif\0\0" in data[: 1 << 16] and _orientation(open_image(io.BytesIO(data))) != 1:
             return None
         return decode_jpeg(data, strict=True)
     except ValueError:
@@ -64,10 +70,15 @@ def _decode_fast(data: bytes) -> np.ndarray | None:
 
 def _decode_any(data: bytes) -> np.ndarray:
     """uint8 (H, W, 3) by Pillow."""
-    with Image.open(io.BytesIO(data)) as image:
+    with open_image(io.BytesIO(data)) as image:
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
         return np.array(to_rgb(ImageOps.exif_transpose(image)))
+
+
+def open_image(file: Path | io.BytesIO) -> Image.Image:
+    """Pillow's image of a file in one of ``FORMATS``; its pixels are not read yet."""
+    return Image.open(file, formats=FORMATS)
 
 
 def _orientation(image: Image.Image) -> int:
