@@ -1,108 +1,149 @@
-"""A full disk and a read-only one: one message, nothing lost, and the run goes on."""
+"""A full disk, a moved folder, a lost checkpoint, a clock that goes back: one line, nothing lost, the same end."""
 
+import errno
 import os
-import resource
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tests.e2e.test_resume import differences, end_state
 
-from carlt.commands import evaluate, prepare, report
-from carlt.commands.train import main
 from carlt.errors import CarltError
 from carlt.runs import paths
 
 pytestmark = pytest.mark.usefixtures("no_plots")
-SIZE = ("model.width=16", "reg=none", "trainer.max_epochs=2", "callbacks.checkpoints.every_n_steps=3")
+SIZE = ("model.width=16", "trainer.max_epochs=2", "callbacks.checkpoints.every_n_steps=3")
+CHECKPOINT = 180_000
+"""Bytes of a checkpoint of this network, about."""
 
 
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """The operating system writes no file beyond ``size`` bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def mount(*words: str | Path) -> None:
-    if subprocess.run(["mount", *words], capture_output=True).returncode:
-        pytest.skip("this process may not mount a file system")
-
-
-@contextmanager
-def read_only(folder: Path) -> Iterator[None]:
-    """Nothing can be written in ``folder``."""
-    if os.geteuid():
-        places = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
-        for place in places:
-            place.chmod(0o500)
-        yield
-        for place in places:
-            place.chmod(0o700)
-        return
-    mount("--bind", folder, folder)  # root may write everywhere else
-    try:
-        mount("-o", "remount,bind,ro", folder)
-        yield
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
-
-
-def test_a_checkpoint_that_cannot_be_written_whole(run, resume, tmp_path: Path) -> None:
-    """torch reports a full disk as an error of its own, about a position in the file."""
-    folder = tmp_path / "run"
-    said = rf"^no space left to write {folder}/checkpoints/last.ckpt .*: .*python -m carlt.train resume={folder}$"
-    with largest_file(60_000), pytest.raises(CarltError, match=said):
+@pytest.fixture(scope="module")
+def whole(run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("carlt.reporting.plots.draw_run", lambda run_dir: {})
         run(folder, *SIZE)
-    assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == ["config.yaml"]
-    assert resume(folder, "trainer.max_epochs=1")["epochs"] == 1
+    return folder
 
 
-def test_a_full_disk_in_the_middle_of_a_training(run, resume, tmp_path: Path) -> None:
-    disk, whole = tmp_path / "disk", tmp_path / "whole"
-    disk.mkdir()
-    mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", disk)
-    try:
-        (disk / "others").write_bytes(bytes(shutil.disk_usage(disk).free - 250_000))  # room for one checkpoint
-        with pytest.raises(CarltError, match=rf"^no space left to write {disk}/run.*resume={disk}/run$"):
-            run(disk / "run", *SIZE)
-        assert not list(disk.rglob("*.part"))
-        (disk / "others").unlink()
-        run(whole, *SIZE)
-        resume(disk / "run")
-        assert differences(end_state(whole), end_state(disk / "run")) == []
-    finally:
-        subprocess.run(["umount", "-l", disk], check=True)
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("this process may not mount a tmpfs")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
 
 
-def test_a_read_only_place_is_one_message(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+# Full before the config, in the first checkpoint, in the second one beside the first, in the records of the end.
+@pytest.mark.parametrize(
+    "free",
+    [
+        pytest.param(0, marks=pytest.mark.slow),
+        pytest.param(CHECKPOINT // 2, marks=pytest.mark.slow),
+        CHECKPOINT * 3 // 2,
+        pytest.param(CHECKPOINT * 3 + 20_000, marks=pytest.mark.slow),
+    ],
+)
+def test_a_full_disk_is_one_line_and_the_run_goes_on(free: int, run, resume, whole: Path, small_disk: Path) -> None:
+    folder, filler = small_disk / "run", small_disk / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - free))
+    with pytest.raises(CarltError, match=rf"no space left to write .*go on with: .*resume={folder}$"):
+        run(folder, *SIZE)
+    assert not list(folder.rglob("*.part"))
+    filler.unlink()
+    if (folder / paths.CONFIG).exists():
+        resume(folder)
+        assert differences(end_state(whole), end_state(folder)) == []
+
+
+def interrupted_at_write(n: int, run, folder: Path) -> bool:
+    """Run into ``folder``; its write number ``n`` meets a full disk. Whether there were so many writes."""
+    move, seen = Path.replace, 0
+
+    def replace(file: Path, target: Path) -> Path:
+        nonlocal seen
+        if folder in file.parents:
+            seen += 1
+            if seen == n:
+                raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        return move(file, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        try:
+            run(folder, *SIZE)
+        except CarltError as error:
+            assert "no space left to write" in str(error)
+            assert len(str(error).splitlines()) == 1
+            return True
+    return False
+
+
+@pytest.mark.slow
+def test_a_full_disk_in_the_middle_of_any_write(run, resume, whole: Path, tmp_path: Path) -> None:
+    n = 1
+    while interrupted_at_write(n, run, folder := tmp_path / str(n)):
+        assert not list(folder.rglob("*.part"))
+        if (folder / paths.CONFIG).exists():
+            resume(folder)
+            assert differences(end_state(whole), end_state(folder)) == [], n
+        n += 1
+    assert n > 8  # the files of a run, and then none is left to fail
+
+
+def test_a_moved_run_goes_on_although_the_clock_went_back(
+    run, resume, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = shutil.copytree(finished, tmp_path / "runs" / "a")
+    assert interrupted_at_write(6, run, tmp_path / "first")
+    assert paths.checkpoint(tmp_path / "first", "last").is_file()
+    moved = tmp_path / "elsewhere" / "named anew"
+    moved.parent.mkdir()
+    (tmp_path / "first").rename(moved)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 1e8)
+    monkeypatch.setattr(time, "time_ns", lambda: int((now - 1e8) * 1e9))
+    result = resume(moved)
+    assert result["timings"]["fit_s"] >= 0
+    assert differences(end_state(whole), end_state(moved)) == []
+    assert not (tmp_path / "first").exists()
 
-    def refused(entry, *words: str) -> None:
-        monkeypatch.setattr("sys.argv", ["carlt", *words])
-        with pytest.raises(SystemExit) as end:
-            entry()
-        said = capsys.readouterr().err
-        assert (end.value.code, said.count("\n")) == (2, 1), said
-        assert "(Read-only file system)" in said or "(Permission denied)" in said
 
-    with read_only(tmp_path / "runs"):
-        refused(main, "reg=none", "trainer.max_epochs=1", f"hydra.run.dir={tmp_path}/runs/b")
-        refused(main, f"resume={folder}", "trainer.max_epochs=4")
-        refused(main, "-m", "seed=0,1", f"hydra.sweep.dir={tmp_path}/runs/sweep")
-        refused(evaluate.main, f"run={folder}", "posthoc=logit_adjusted", "tau=1")
-        refused(report.main, str(folder), f"out={tmp_path}/runs/report")
-        refused(prepare.main, "data=digits_lt", f"out={tmp_path}/runs/pictures")
-        monkeypatch.setattr("sys.argv", ["carlt", f"run={folder}"])
-        evaluate.main()  # writes nothing
-    assert differences(end_state(finished), end_state(folder)) == []
-    assert not (folder / paths.LOCK).exists()
+@pytest.mark.parametrize("broken", ["missing", "truncated", "garbage", "empty"])
+@pytest.mark.parametrize("best", [True, False])
+def test_a_lost_last_checkpoint(finished: Path, resume, tmp_path: Path, broken: str, best: bool) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    last = paths.checkpoint(folder, "last")
+    content = last.read_bytes()
+    last.unlink()
+    if broken != "missing":
+        last.write_bytes({"truncated": content[:-1000], "garbage": b"no zip" * 99, "empty": b""}[broken])
+    if not best:
+        paths.checkpoint(folder, "best").unlink()
+    said = r"resume=.*last.ckpt.*; go on from the best epoch \(\d\) with: cp .*best.ckpt .*last.ckpt$"
+    with pytest.raises(CarltError, match=said if best else "last.ckpt.*; start a new run$"):
+        resume(folder, "trainer.max_epochs=4")
+    if best and broken == "missing":  # the remedy works
+        shutil.copy(paths.checkpoint(folder, "best"), last)
+        assert resume(folder, "trainer.max_epochs=4")["epochs"] == 4
+
+
+@pytest.mark.slow
+def test_two_processes_on_one_folder(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "carlt.train", "trainer.max_epochs=20", "trainer.accelerator=cpu"]
+    command.append(f"hydra.run.dir={tmp_path / 'run'}")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
+    errors = [process.communicate()[1] for process in both]
+    codes = [process.returncode for process in both]
+    assert sorted(codes) == [0, 2]
+    assert "another process is at" in errors[codes.index(2)] or "holds a run" in errors[codes.index(2)]

@@ -72,7 +72,7 @@ def evaluate(
     trainer = build.evaluate_trainer(config, run_dir)
     metrics = summaries(evaluate_splits(trainer, module, data, ("test",)), module)
     chosen_on_test = which == "best" and data.validation == "test"
-    images = record.read_result(run_dir)["data"].get("sha256") if (run_dir / paths.RESULT).is_file() else None
+    images = record.read_result(run_dir).get("data", {}).get("sha256") if (run_dir / paths.RESULT).is_file() else None
     return {
         "checkpoint": str(path),
         "epoch": epoch,

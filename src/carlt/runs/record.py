@@ -48,8 +48,8 @@ def read_result(run_dir: Path) -> dict[str, Any]:
         ) from None
     except (ValueError, RecursionError) as error:
         raise CarltError(f"{path} is not valid JSON ({str(error).splitlines()[0]}); it is damaged") from None
-    if not isinstance(found, dict) or not isinstance(found.get("data"), dict):
-        raise CarltError(f"{path} is damaged: it lacks data")
+    if not isinstance(found, dict) or not isinstance(found.get("data", {}), dict):
+        raise CarltError(f"{path} is damaged: no mapping of keys to values")
     return found
 
 
