@@ -169,3 +169,15 @@ def test_a_class_without_test_images_has_no_gain(make_run, tmp_path: Path) -> No
         (folder / "per_class.csv").write_text("\n".join(rows) + "\n")
     (pair,) = find_twins(found(tmp_path))
     assert np.isnan(pair.class_gains()).tolist() == [False, True, False]
+
+
+def test_names_of_many_pairs_are_whole_and_what_is_shown_is_told(make_run, tmp_path: Path) -> None:
+    make_run("none")
+    for k in range(6):
+        make_run(f"car{k}", 0, 0.5 + 0.02 * k, "car", weight=k + 1.0, gradient="as_in_the_class_with_a_long_name")
+    (data,) = group_by_data_set(read_runs([tmp_path])[0])
+    figure = drawings(data, data.baseline(), "d0")["worst class with and without the regularizer"]()
+    assert figure is not None
+    for k in range(6):
+        assert f"reg.weight={k + 1}.0" in figure.svg
+    assert "of the 4 pairs with the largest gains of the worst class" in figure.caption

@@ -67,7 +67,7 @@ def sensitivity(parameter: str, lines: Sequence[Sweep], baseline: Group, look: L
                               ls="", elinewidth=1)  # fmt: skip
             reference = 100 * baseline.mean(metric)
             if not inside and not math.isnan(reference):
-                axis.axhline(reference, color="#808080", ls=(0, (2, 1)), lw=1.2, label=f"baseline: {baseline.label}")
+                axis.axhline(reference, color="#808080", lw=1.2, label=f"baseline: {baseline.label}")
             axis.set_title(title)
             axis.set_xlabel(parameter)
             axis.grid(axis="y", color=INK, alpha=0.12, lw=0.6)
@@ -86,8 +86,9 @@ def sensitivity(parameter: str, lines: Sequence[Sweep], baseline: Group, look: L
     left = f" {len(lines) - len(shown)} more lines left out." if len(lines) > len(shown) else ""
     return Figure(
         f"Sensitivity to {parameter}",
-        "Mean and standard deviation over the seeds; all else stays as it is. A flat line says that the value hardly "
-        f"matters; whiskers that overlap the neighbours', that these seeds do not show a difference.{default}{left}",
+        "Mean and standard deviation over the seeds, on axes that do not begin at zero; all else stays as it is. A "
+        "flat line says that the value hardly matters; whiskers that overlap the neighbours', that these seeds do not "
+        f"show a difference.{default}{left}",
         f"Line plots of overall, few-shot and worst-class test accuracy over {parameter} = {', '.join(values)}.",
         drawn,
     )

@@ -141,10 +141,12 @@ def worst_class_bars(pairs: Sequence[Twins], look: Look, name: str) -> Figure:
     shown, note = _largest(pairs, PAIRS)
     spokes = {"test/many": "many", "test/medium": "medium", **METRICS}
     spokes = {key: text for key, text in spokes.items() if any(not np.isnan(p.plain.mean(key)) for p in shown)}
-    radar = shown[:PANELS]
-    with canvas(9.6, 3.4 + 3 * -(-len(radar) // 4)) as (figure, (unused,)):
+    radar, _ = _largest(pairs, PANELS)
+    of_radar = f" of the {PANELS} pairs with the largest gains of the worst class" if len(pairs) > PANELS else ""
+    upright = len(shown) > PANELS  # beside one another, the names would be cut
+    with canvas(9.6, 6.4 + 1.4 * upright) as (figure, (unused,)):
         unused.remove()
-        grid = figure.add_gridspec(2, max(2, len(radar)), height_ratios=(1, 1.05))
+        grid = figure.add_gridspec(2, max(2, len(radar)), height_ratios=(1 + 0.4 * upright, 1.05))
         bars = figure.add_subplot(grid[0, :])
         for k, pair in enumerate(shown):
             for side, group in ((-0.2, pair.plain), (0.2, pair.regularized)):
@@ -158,7 +160,8 @@ def worst_class_bars(pairs: Sequence[Twins], look: Look, name: str) -> Figure:
                 hover(bars, [k + side], [mean], [f"{group.label}: {mean:.1f} %"])
                 bars.annotate("none" if np.isnan(mean) else f"{mean:.1f}", (k + side, mean + np.nan_to_num(spread)),
                               (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=8)  # fmt: skip
-        bars.set_xticks(range(len(shown)), [wrapped(p.label, 96 // len(shown)) for p in shown], fontsize=8)
+        names = [wrapped(p.label, 30 if upright else 96 // len(shown)) for p in shown]
+        bars.set_xticks(range(len(shown)), names, fontsize=8, rotation=90 if upright else 0)
         bars.set(ylabel="worst class (%)", xlim=(-0.6, len(shown) - 0.4))
         bars.set_ylim(0, max(5.0, 1.15 * bars.get_ylim()[1]))
         angles = np.linspace(0, 2 * np.pi, len(spokes), endpoint=False)
@@ -178,8 +181,8 @@ def worst_class_bars(pairs: Sequence[Twins], look: Look, name: str) -> Figure:
     return Figure(
         f"The worst class with and without {_names(pairs)}",
         "Bars: test accuracy of the worst class, mean and standard deviation over the seeds; filled without, hatched "
-        "with the regularizer. Below: groups of classes in %, 0 in the centre and 100 at the rim; dashed with "
-        f"the regularizer.{note}",
+        f"with the regularizer.{note} Below: groups of classes{of_radar} in %, 0 in the centre and 100 at the rim; "
+        "dashed with the regularizer.",
         "Bars of the worst class: " + "; ".join(
             f"{p.label} {100 * p.regularized.mean('test/worst_class'):.1f} %, "
             f"without it {100 * p.plain.mean('test/worst_class'):.1f} %" for p in shown
