@@ -34,6 +34,12 @@ def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     report.main()
 
 
+@pytest.fixture
+def no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots take most of the time of a report."""
+    monkeypatch.setattr(report, "drawings", lambda *_: {})
+
+
 def test_a_report_of_real_runs(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("*")}
     command(monkeypatch, runs, f"out={tmp_path}/out", f"figure={tmp_path}/classes.png")
@@ -53,8 +59,8 @@ def test_a_report_of_real_runs(runs: Path, tmp_path: Path, monkeypatch: pytest.M
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*")} == before  # the records are read, no more
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_metrics_and_differences_of_the_latex_table(runs: Path, tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(report, "drawings", lambda *_: {})
     words = (runs, f"out={tmp_path}", "metrics=few,ece", "differences=true", "baseline=reg=none")
     command(monkeypatch, *words)
     latex = (tmp_path / "tables.tex").read_text()
@@ -62,8 +68,8 @@ def test_metrics_and_differences_of_the_latex_table(runs: Path, tmp_path: Path, 
     assert "minus" in latex
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_in_a_terminal_the_tables_are_drawn(runs: Path, tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(report, "drawings", lambda *_: {})
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "200")
     command(monkeypatch, runs, f"out={tmp_path}")
@@ -73,8 +79,8 @@ def test_in_a_terminal_the_tables_are_drawn(runs: Path, tmp_path: Path, monkeypa
     assert "|---" in (tmp_path / "tables.md").read_text()
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_the_numbers_are_those_of_the_records(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "drawings", lambda *_: {})
     command(monkeypatch, runs, f"out={tmp_path}")
     scales = {column.metric: column.scale for column in COLUMNS}
     with open(tmp_path / "tables.csv", newline="") as file:
@@ -88,6 +94,7 @@ def test_the_numbers_are_those_of_the_records(runs: Path, tmp_path: Path, monkey
                 assert (row["n"], row["sd"]) == ("0" if value is None else "1", "")
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_a_run_done_twice_is_told_and_counts_once(runs: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     again = tmp_path / "again"
     shutil.copytree(runs / "reg=car", again)  # as old as the first
@@ -104,6 +111,7 @@ def test_a_run_done_twice_is_told_and_counts_once(runs: Path, tmp_path: Path, mo
     ] == [" 1 "] * 2
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_a_choice_on_the_test_split_is_labelled(finished: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
@@ -115,6 +123,7 @@ def test_a_choice_on_the_test_split_is_labelled(finished: Path, tmp_path: Path, 
     assert all(label in (tmp_path / name).read_text().replace(r"\_", "_") for name in FILES)
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_published_numbers_and_a_baseline(runs: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     for folder in runs.glob("reg=*"):  # as if they were of CIFAR10-LT
         copy = tmp_path / "runs" / folder.name
