@@ -31,6 +31,12 @@ def test_a_block_without_weights_is_its_shortcut() -> None:
     assert not out[:, 6:].any()
 
 
+@pytest.mark.parametrize("width", [3, 21])
+def test_an_odd_width(width: int) -> None:
+    network = CifarResNet(10, 8, width=width)
+    assert network.features(torch.zeros(2, 3, 32, 32)).shape == (2, 4 * width)
+
+
 @pytest.mark.parametrize("depth", [2, 9, 18])
 def test_a_depth_that_no_cifar_resnet_has(depth: int) -> None:
     with pytest.raises(CarltError, match=f"6n \\+ 2 .* not {depth}"):
