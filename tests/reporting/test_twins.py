@@ -5,6 +5,7 @@ import pytest
 
 from carlt.reporting.figures import drawings, style
 from carlt.reporting.figures.confusion import shares
+from carlt.reporting.figures.twins import _helped_and_harmed
 from carlt.reporting.groups import group_by_data_set
 from carlt.reporting.statistics import Difference
 from carlt.reporting.twins import Twins, find_twins, verdicts, without_twin
@@ -66,6 +67,13 @@ def test_differences_and_gains_are_paired(pairs: list[Twins]) -> None:
     # The first class has round(10 * accuracy) of 10 right.
     assert pairs[0].class_gains()[0] == pytest.approx(30)
     assert pairs[1].class_gains()[0] == pytest.approx(-10)
+
+
+def test_a_class_that_changes_by_less_than_is_printed_is_not_listed(pairs: list[Twins]) -> None:
+    gains = np.zeros(len(pairs[0].class_gains()))
+    gains[:2] = -0.04, -0.06
+    (harmed,) = _helped_and_harmed(pairs[0], gains)
+    assert [row[-1] for row in harmed.rows] == ["-0.1"]
 
 
 def test_a_verdict_may_be_quoted(pairs: list[Twins]) -> None:

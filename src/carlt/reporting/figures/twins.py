@@ -220,6 +220,7 @@ def _largest(pairs: Sequence[Twins], most: int) -> tuple[list[Twins], str]:
 
 def _helped_and_harmed(pair: Twins, gains: np.ndarray) -> list[Listing]:
     rows = next(iter(pair.plain.runs.values())).classes
+    gains = gains.round(1)  # as it is printed: no class is harmed by -0.0
     order = [int(k) for k in np.argsort(-np.nan_to_num(gains), kind="stable")]
     sides = {
         "most helped": [k for k in order[:NAMED] if gains[k] > 0],
