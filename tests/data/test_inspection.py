@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from carlt.commands import prepare
-from carlt.data import ImageFolder
+from carlt.data import ImageFolder, inspection_figure
 from carlt.data.inspection import describe, inspect
 
 
@@ -63,11 +63,24 @@ def test_the_command_tells_and_draws(folder, tmp_path, monkeypatch, capsys):
         "  1 content in train and in test; they make the test accuracy too high; the first: ",
         "  1 content in two classes; the first, in gull and tern: ",
         "near-empty: 1 class with fewer than 5 training images: owl $x$ (3)",
-        "untested: 2 classes without a test image, and so without an accuracy: owl $x$, tern",
+        "2 classes have no test images, so that no test result is about them: tern (9 training images), owl $x$ (3 training images)",
     ):
         assert line in said
     with Image.open(out / "image_folder_files.png") as image:
         assert len(np.unique(np.asarray(image.convert("L")))) > 20
+
+
+def test_damaged_images_that_are_left_out_are_not_counted(make_folder, tmp_path, monkeypatch, capsys):
+    root = make_folder(tmp_path / "photos", {"train/gull": 6, "train/tern": 6, "test/gull": 2})
+    for name in ("0.jpg", "1.jpg"):
+        (root / "train/tern" / name).write_bytes(b"no image")
+    words = ["data=image_folder", f"data.root={root}", "data.val_ratio=0", "data.on_error=skip", f"out={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["carlt.prepare", *words, "data.num_workers=0"])
+    drawn = []
+    monkeypatch.setattr(inspection_figure, "_draw_rarest", lambda axes, splits: drawn.append(splits.class_counts))
+    prepare.main()
+    assert "near-empty: 1 class with fewer than 5 training images: tern (4)" in capsys.readouterr().out
+    assert drawn[0].tolist() == [6, 4]
 
 
 def test_nothing_to_tell(make_folder, tmp_path, loading):

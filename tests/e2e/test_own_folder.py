@@ -82,7 +82,7 @@ def test_the_whole_road(
     said = capsys.readouterr().out
     assert "image_folder: 3 classes" in said
     assert "near-empty: 1 class with fewer than 5 training images: rare = <owl> $x$ (3)" in said
-    assert "untested: 1 class" in said
+    assert "1 class has no test images" in said
     short = ("trainer.max_epochs=1", "trainer.accelerator=cpu", "data.batch_size=8", f"hydra.run.dir={folder}")
     assert call(train, monkeypatch, *data, *short, "loss=balanced_softmax", "reg=car") == 0
     result = read_result(folder)

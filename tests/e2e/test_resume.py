@@ -86,9 +86,8 @@ def test_a_kill_at_any_moment_changes_nothing(kind: str, run, resume, tmp_path: 
         patch.setattr(Path, "replace", copy_then_move)
         run(whole, *KINDS[kind], *SHORT)
 
-    assert [kill.name for kill in kills if "last" in kill.name] == [
-        "0_before_last.ckpt", "3_before_last.ckpt", "4_before_last.ckpt", "5_before_last.ckpt", "8_before_last.ckpt",
-    ]  # fmt: skip
+    # After steps 3, 5, 6, 9 and 10; best.ckpt is written after 5, and after 10 if that epoch is better.
+    assert sum(kill.name.endswith("last.ckpt") for kill in kills) == 5
     expected = end_state(whole)
     for kill in kills:
         resume(kill)

@@ -43,6 +43,12 @@ def test_the_table_says_what_it_is_of() -> None:
         assert part in text
 
 
+def test_a_method_without_training_has_no_training_accuracy() -> None:
+    record = result()
+    record["worst_class"]["train_accuracy"] = None
+    assert "12.5 % on test. Classes" in printed(record)
+
+
 def test_a_result_is_written_in_one_piece() -> None:
     screen = io.StringIO()
     pieces: list[str] = []

@@ -74,20 +74,21 @@ def prepare(data: "LongTailDataModule", verify: "Verify" = "files", out: Path = 
         picture = _draw(picture, lambda path: overview.draw_profile(data.name, splits, path))
     print(f"profile drawn in {picture}")
     if isinstance(data, ImageFolder):
-        _inspect(data, out)
+        _inspect(data, splits, out)
     return splits
 
 
-def _inspect(data: "ImageFolder", out: Path) -> None:
-    """Print what the files of a folder are, and draw it as ``<name>_files.png`` in ``out``."""
+def _inspect(data: "ImageFolder", splits: "Splits", out: Path) -> None:
+    """Print what the files of a folder are, and draw it as ``<name>_files.png`` in ``out``. ``splits`` may lack
+    damaged images."""
     from carlt.data import inspection
     from carlt.data.inspection_figure import draw_files
 
     found = inspection.inspect(data.listed, data.num_workers)
-    print(inspection.describe(found, data.listed, data.image_size))
+    print(inspection.describe(found, splits, data.image_size))
     picture = out / f"{data.name}_files.png"
     with write_errors(picture, "choose another out=<folder>"):
-        picture = _draw(picture, lambda path: draw_files(data.name, found, data.listed, data.image_size, path))
+        picture = _draw(picture, lambda path: draw_files(data.name, found, splits, data.image_size, path))
     print(f"files drawn in {picture}")
 
 

@@ -183,10 +183,6 @@ def _classes_lines(splits: Splits) -> Iterator[str]:
             f"near-empty: {_count(len(named), 'class', 'classes')} with fewer than {NEAR_EMPTY} training images: "
             f"{_listed(named)}"
         )
-    tested = splits.test.targets.bincount(minlength=splits.num_classes).tolist()
-    if untested := [name for name, count in zip(splits.class_names, tested, strict=True) if not count]:
-        without = f"{_count(len(untested), 'class', 'classes')} without a test image, and so without an accuracy"
-        yield f"untested: {without}: {_listed(untested)}"
 
 
 def _count(number: int, one: str, several: str | None = None) -> str:

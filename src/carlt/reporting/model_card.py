@@ -111,7 +111,7 @@ def _recipe(run: Run) -> Iterator[str]:
     seconds = (run.result.get("timings") or {}).get("fit_s")
     yield ""
     yield (
-        f"{run.result['epochs']} epochs, seed {run.seed}"
+        f"{run.result['epochs']} epoch{'s' if run.result['epochs'] != 1 else ''}, seed {run.seed}"
         + (f", {seconds:,.0f} s of training" if isinstance(seconds, int | float) else "")
         + f" on {_plain(hardware.get('devices', 1))} x {_plain(hardware.get('name', 'unknown hardware'))}. "
         + "Versions: "

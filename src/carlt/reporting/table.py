@@ -41,9 +41,10 @@ def _print_result(result: dict[str, Any], run_dir: Path, console: Console) -> No
             table.add_row(split, *(percent(metrics[f"{split}/{name}"]) for name in GROUPS))
     console.print(table)
     worst = result["worst_class"]
+    on_train = "" if worst["train_accuracy"] is None else f", {percent(worst['train_accuracy'])} % on train"
     console.print(
         f"Worst test class: {printable(worst['name'])} ({worst['train_count']} training images), "
-        f"{percent(worst['test_accuracy'])} % on test, {percent(worst['train_accuracy'])} % on train. "
+        f"{percent(worst['test_accuracy'])} % on test{on_train}. "
         f"Classes never right: {metrics['test/classes_at_zero']:.0f} of {result['num_classes']}.",
         highlight=False,
         markup=False,

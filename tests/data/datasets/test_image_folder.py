@@ -158,6 +158,9 @@ def test_error_or_left_out(make_folder, tmp_path, loading, caplog, spoil, compla
     [
         ({"train/a": 1, "train/A ": 1}, {}, "classes 'A ' and 'a' .* have one name but for case, spaces"),
         ({"val/a": 1, "test/a": 1}, {}, "has test/ but no train/"),
+        ({"train/a": 2, "train/b": 2, "valid/a": 1}, {}, "/valid looks like a split; rename it to val"),
+        ({"Train/a": 2, "Test/a": 1}, {}, "/Test looks like a split; rename it to test"),
+        ({"training/a": 2, "b": 1, "validation/a": 1}, {}, "/training looks like a split; rename it to train"),
         ({}, {}, "has no class folders"),
         ({"a": 2}, {"root": "nowhere"}, "data.root not found at .*nowhere"),
         ({"a": 5, "b": 4}, {"imbalance_factor": 2, "largest_class": 9}, "class 0 has .* lower data.largest_class"),
@@ -167,6 +170,11 @@ def test_mistakes(make_folder, tmp_path, loading, folders, options, complaint):
     make_folder(tmp_path, folders)
     with pytest.raises(CarltError, match=complaint):
         _ = ImageFolder(**({"root": tmp_path} | options | loading)).splits
+
+
+def test_a_class_may_be_named_like_a_split(make_folder, tmp_path, loading):
+    make_folder(tmp_path, {"Training": 4, "meeting": 4, "train_station": 4})
+    assert ImageFolder(root=tmp_path, **loading).class_names == ["Training", "meeting", "train_station"]
 
 
 @pytest.mark.parametrize("in_memory", [False, True])
@@ -194,6 +202,20 @@ def test_full_verification_finds_it_before_training(make_folder, tmp_path, loadi
     with pytest.raises(CarltError, match=r"1 of 5 images unusable; the first: .*train/b/1.jpg"):
         _ = ImageFolder(root=tmp_path, verify="full", **loading).splits
     assert len(ImageFolder(root=tmp_path, verify="full", on_error="skip", **loading).splits.train) == 4
+
+
+def test_every_damaged_image_is_named_up_to_a_number(make_folder, tmp_path, loading):
+    make_folder(tmp_path, {"train/a": 30, "train/b": 2, "test/a": 1})
+    for i in (3, 5, 8):
+        (tmp_path / f"train/a/{i}.jpg").write_bytes(b"no image")
+    with pytest.raises(CarltError, match=r"3 of 32 .*t: .*a/3\.jpg .*; the others: .*a/5\.jpg, .*a/8\.jpg\. Restore"):
+        _ = ImageFolder(root=tmp_path, verify="full", val_ratio=0, **loading).splits
+    for i in range(30):
+        (tmp_path / f"train/a/{i}.jpg").write_bytes(b"no image")
+    with pytest.raises(CarltError, match=r"30 of 32 .* and 9 more\. Restore"):
+        _ = ImageFolder(root=tmp_path, verify="full", val_ratio=0, **loading).splits
+    with pytest.raises(CarltError, match="class 'a' in .* has no training image that decodes"):
+        _ = ImageFolder(root=tmp_path, on_error="skip", val_ratio=0, **loading).splits
 
 
 def test_images_that_do_not_decode_are_left_out_before_anything_is_counted(make_folder, tmp_path, loading):

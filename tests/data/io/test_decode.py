@@ -92,7 +92,7 @@ def test_exif_turns_upright(picture, tmp_path):
         (lambda whole: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "the file holds no image"),
         (lambda whole: whole[: len(whole) // 2], "truncated|Truncated"),
         (lambda whole: whole[:40], "truncated|Truncated"),
-        (None, "listed but missing"),
+        (None, "is missing; restore it"),
     ],
 )
 def test_no_image(picture, tmp_path, content, complaint):

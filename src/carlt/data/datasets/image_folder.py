@@ -20,6 +20,9 @@ from carlt.data.subsets import Profile, Rule, make_long_tailed, rank_images
 from carlt.errors import CarltError
 from carlt.ranges import AtLeastOne, Count, CountOrZero, Range, Seed, ShareBelowOne, checked
 
+SPLITS = {"training": "train", "valid": "val", "validation": "val", "testing": "test", "train": "train", "val": "val",
+          "test": "test"}  # fmt: skip
+"""Names of folders, and the split that each looks like."""
 log = logging.getLogger(__name__)
 
 
@@ -87,7 +90,13 @@ class ImageFolder(LongTailDataModule):
     def load(self) -> Splits:
         splits = self.listed
         val = splits.val and self._ready(splits.val)
-        return Splits(self._ready(splits.train), val, self._ready(splits.test), splits.class_names)
+        ready = Splits(self._ready(splits.train), val, self._ready(splits.test), splits.class_names)
+        if len(lost := (ready.class_counts == 0).nonzero()):
+            raise CarltError(
+                f"class {splits.class_names[int(lost[0])]!r} in {self.root} has no training image that decodes "
+                f"({len(lost)} such); replace its images, or remove its folder"
+            )
+        return ready
 
     @cached_property
     def listed(self) -> Splits:
@@ -95,6 +104,7 @@ class ImageFolder(LongTailDataModule):
         remedy = "point it at a folder with train/<class>/ or <class>/ in it"
         if not require(self.root, "data.root", remedy).is_dir():
             raise CarltError(f"data.root={self.root} is a file: {remedy}")
+        self._check_split_names()
         base = self.root / "train" if (self.root / "train").is_dir() else self.root
         classes = self._classes(base)
         train = self._split(self.root, "train" if base != self.root else "", classes)
@@ -122,6 +132,15 @@ class ImageFolder(LongTailDataModule):
             )
             train = train.subset(kept)
         return Splits(train, val, test, classes)
+
+    def _check_split_names(self) -> None:
+        """CarltError if folders look like splits and are not named so; one such name alone may be a class's."""
+        looks = {entry.name: SPLITS.get(entry.name.casefold()) for entry in self.root.iterdir() if entry.is_dir()}
+        meant = {name: split for name, split in looks.items() if split}
+        if "train" in meant.values() and len(set(meant.values())) > 1:
+            for name, split in sorted(meant.items()):
+                if name != split:
+                    raise CarltError(f"{self.root / name} looks like a split; rename it to {split}")
 
     def _test_folder(self) -> tuple[Path, str]:
         """The folder that paths of test images begin at, and the part of it that holds their class folders."""

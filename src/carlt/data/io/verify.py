@@ -15,6 +15,8 @@ from carlt.data.images import FileImages
 from carlt.errors import CarltError
 
 Verify = Literal["lists", "files", "full"]
+NAMED = 20
+"""So many unusable images beside the first are named."""
 log = logging.getLogger(__name__)
 
 
@@ -28,9 +30,14 @@ def usable(images: FileImages, verify: Verify, num_workers: int, place: Callable
     if verify == "full":
         problems |= undecodable(images, num_workers, skip=set(problems))
     if problems:
-        index, problem = min(problems.items())
-        first = f"{images.path(index)} ({place(index)}): {problem}"
-        found = f"{len(problems)} of {len(images)} images unusable; the first: {first}"
+        first, *others = sorted(problems)
+        found = (
+            f"{len(problems)} of {len(images)} images unusable; the first: "
+            f"{images.path(first)} ({place(first)}): {problems[first]}"
+        )
+        if others:
+            found += "; the others: " + ", ".join(str(images.path(index)) for index in others[:NAMED])
+            found += f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
         if images.on_error == "raise":
             raise CarltError(f"{found}. Restore or replace them, or leave them out with data.on_error=skip")
         log.warning("left out %s", found)
