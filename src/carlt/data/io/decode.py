@@ -43,7 +43,9 @@ def decode(path: Path) -> Tensor:
         pixels = _decode_fast(data)
         return torch.from_numpy(_decode_any(data) if pixels is None else pixels).permute(2, 0, 1)
     except FileNotFoundError:
-        raise CarltError(f"image {path} is missing; restore it, or correct the folder or list that it is named in") from None
+        raise CarltError(
+            f"image {path} is missing; restore it, or correct the folder or list that it is named in"
+        ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # the warning where warnings are errors
         raise CarltError(f"image {path} has more than {MAX_PIXELS:,} pixels; scale it down") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
