@@ -109,6 +109,29 @@ def test_trust_allows_a_class_of_ones_own(tmp_path: Path) -> None:
     assert load_config(folder, trust=True).loss._target_ == "torch.nn.CrossEntropyLoss"
 
 
+@pytest.mark.parametrize("name", [".lock", "config.yaml.part", "checkpoints/last.ckpt.part", "posthoc", "wandb"])
+def test_a_link_out_of_the_folder_is_refused_at_every_entry(name: str, tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, sound())
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    for entry in ENTRIES.values():
+        with pytest.raises(CarltError, match=rf"{name} is a link to {tmp_path}/elsewhere.*trust=true"):
+            entry(folder)
+    load_config(folder, trust=True)
+
+
+def test_links_within_the_folder_and_those_of_wandb_are_taken(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, sound())
+    (folder / "wandb").mkdir()
+    (folder / "wandb" / "debug-core.log").symlink_to(tmp_path / "elsewhere")
+    (folder / "copy.csv").symlink_to("metrics.csv")
+    (folder / "loop").symlink_to("loop")
+    moved = tmp_path / "link"
+    moved.symlink_to(folder)
+    for place in (folder, moved):
+        load_config(place)
+
+
 def test_every_package_of_the_list_names_its_public_classes() -> None:
     for packages in TARGETS.values():
         for package in packages:

@@ -23,6 +23,15 @@ def test_what_is_not_finite_is_null_at_any_depth(tmp_path: Path) -> None:
     assert json.loads(text, parse_constant=pytest.fail) == {"a": None, "b": {"c": [None, 1.0]}}
 
 
+def test_a_link_in_the_place_of_the_file_beside_is_not_followed(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("mine")
+    (tmp_path / "result.json.part").symlink_to(other)
+    write_result(tmp_path, {})
+    assert other.read_text() == "mine"
+    assert not (tmp_path / "result.json").is_symlink()
+
+
 def test_no_result_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(CarltError, match=f"no finished run; python -m carlt.train resume={tmp_path}"):
         read_result(tmp_path)

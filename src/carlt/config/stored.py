@@ -1,6 +1,7 @@
 """Configs of run folders. A folder may come from a stranger: its config is data and is checked before it is used."""
 
 import importlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,14 +54,20 @@ def load_config(folder: Path, *, trust: bool = False, word: str = "run") -> Dict
     """The config of the run in ``folder``, brought to today's names, with the defaults that it was recorded under.
 
     Args:
-        trust: allow classes that are not carlt's own. They are imported, so their code runs.
+        trust: allow classes that are not carlt's own (they are imported, so their code runs), and links to other places.
         word: the option that named the folder, for messages.
 
     Raises:
-        CarltError: no run folder, a damaged config, or a ``_target_`` that is not carlt's own without ``trust``.
+        CarltError: no run folder, a damaged config, or without ``trust`` a ``_target_`` that is not carlt's own, or a
+            link that leads out of the folder.
     """
     if not (folder / paths.CONFIG).is_file():
         raise CarltError(f"{word}={folder} is no run folder: it has no {paths.CONFIG}; give the folder of a run")
+    if not trust and (links := sorted(paths.links_out_of(folder))):
+        raise CarltError(
+            f"{links[0]} is a link to {os.path.realpath(links[0])}, out of the run folder: what is read or written "
+            "there is not the run's. If you made it, add trust=true"
+        )
     plain = with_old_defaults(_modern(read_config(folder)))
     if lacking := [key for key in ("data", "model", "aug", "loss", "reg", "optim", "trainer") if key not in plain]:
         raise CarltError(f"{folder / paths.CONFIG} lacks {', '.join(lacking)}: it is damaged, or of another program")

@@ -1,6 +1,7 @@
 """The names of the files of a run folder, and how files are written and recognised."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     """A place beside ``path`` to write to in the block; it is then moved over ``path``, or removed if that failed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".part")
+    beside.unlink(missing_ok=True)  # it may be a link to another file
     try:
         yield beside
         beside.replace(path)
@@ -41,6 +43,16 @@ def written_whole(path: Path) -> Iterator[Path]:
         if not isinstance(error, OSError) and isinstance(error.__context__, OSError):
             raise OSError(error.__context__.errno, error.__context__.strerror, str(path)) from None
         raise
+
+
+def links_out_of(folder: Path) -> Iterator[Path]:
+    """The links in ``folder`` that lead out of it, without those that W&B made in its own folder."""
+    top = os.path.realpath(folder)
+    for here, below, files in os.walk(folder):
+        for path in (Path(here, name) for name in (*below, *files)):
+            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(top):
+                yield path
+        below[:] = [name for name in below if name != "wandb"]
 
 
 def file_digest(path: Path) -> str:
