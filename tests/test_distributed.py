@@ -1,25 +1,46 @@
-"""CAR on 2 and 4 processes is CAR on one with the joined batch. Run as a script, this file is one of the processes."""
+"""Regularizers and metrics on 2 and 4 processes are those on one with the joined batch. Run as a script, this file is
+one of the processes."""
 
+import dataclasses
+import importlib
+import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import distributed as dist
 from torch import nn
 
 from carlt.distributed import gather_ragged, world_size
 from carlt.errors import CarltError
-from carlt.reg import CAR
+from carlt.metrics import ConfusionCounts
+from carlt.reg import CAR, ConfidencePenalty, SumOfRegularizers
 
 CLASSES, FEATURES, STEPS = 150, 6, 4
 OPTIONS = [{}, {"absent": "hold", "debias": True}, {"surrogate": "released"}]
+CONF = Path(__file__).parents[1] / "conf" / "reg"
+FILES = sorted(path.stem for path in CONF.glob("*.yaml"))
 
 
-def shares(step, world):
-    """Each rank's part of a global batch; the last ranks and steps have fewer samples."""
+def regularizer(name):
+    """The regularizer of a file of conf/reg."""
+    if name == "several":
+        return SumOfRegularizers(car=CAR([1] * CLASSES), penalty=ConfidencePenalty())
+    values = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+    module, _, kind = values.pop("_target_").rpartition(".")
+    kind = getattr(importlib.import_module(module), kind)
+    if "class_counts" in inspect.signature(kind).parameters:
+        values["class_counts"] = [1] * CLASSES
+    return kind(**values)
+
+
+def shares(step, world, fewer=3):
+    """Each rank's part of a global batch; later steps have fewer samples, and by ``fewer`` the later ranks."""
     generator = torch.Generator().manual_seed(step)
-    sizes = [max(1, 12 - step - 3 * rank) for rank in range(world)]
+    sizes = [max(1, 12 - step - fewer * rank) for rank in range(world)]
     x = torch.randn(sum(sizes), FEATURES, generator=generator, dtype=torch.float64)
     y = torch.randint(0, CLASSES, (sum(sizes),), generator=generator) // 4  # classes repeat across ranks
     return list(zip(x.split(sizes), y.split(sizes), strict=True))
@@ -30,11 +51,10 @@ def soft(y):
     return 0.75 * hard + 0.25 * hard.roll(1, 1)
 
 
-def train(options, share_of, wrap=lambda model: model):
-    """Penalties, gradients and final buffers of a linear model under CAR alone."""
+def train(car, share_of, wrap=lambda model: model):
+    """Penalties, gradients and final buffers of a linear model under a regularizer alone."""
     torch.manual_seed(0)
     model = wrap(nn.Linear(FEATURES, CLASSES).double())
-    car = CAR([1] * CLASSES, **options)
     record = []
     for step in range(STEPS):
         x, y = share_of(step)
@@ -45,13 +65,23 @@ def train(options, share_of, wrap=lambda model: model):
     return record, car.state_dict()
 
 
+def scored(share):
+    """Logits (N, C) and labels of a share."""
+    x, y = share
+    return x @ torch.linspace(-1, 1, FEATURES * CLASSES).double().sin().view(FEATURES, CLASSES), y
+
+
 def process(rank, world, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
     torch.set_num_threads(1)
-    result = [
-        train(options, lambda step: shares(step, world)[rank], nn.parallel.DistributedDataParallel)
-        for options in OPTIONS
-    ]
+    wrap = nn.parallel.DistributedDataParallel
+    result = [train(CAR([1] * CLASSES, **options), lambda step: shares(step, world)[rank], wrap) for options in OPTIONS]
+    files = [train(regularizer(name), lambda step: shares(step, world, 0)[rank], wrap) for name in FILES]
+
+    counts = ConfusionCounts(CLASSES)
+    for step in range(STEPS):
+        counts.update(*scored(shares(step, world)[rank]))
+    counted = dataclasses.asdict(counts.evaluation())
 
     car = CAR([1, 1], max_skipped=2)  # non-finite on one rank is a skipped step on all
     logits = torch.full((2, 2), torch.nan if rank == 1 else 0.0, requires_grad=True)
@@ -63,7 +93,7 @@ def process(rank, world, folder):
         said = ""
     except CarltError as error:
         said = str(error)
-    torch.save((result, skipped, said), f"{folder}/{rank}.pt")
+    torch.save((result, skipped, said, files, counted), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -77,20 +107,34 @@ def test_processes_are_one_process_on_the_joined_batch(world, tmp_path):
             rank.kill()
     results = [torch.load(tmp_path / f"{rank}.pt") for rank in range(world)]
 
-    def joined(step):
-        x, y = zip(*shares(step, world), strict=True)
+    def joined(step, fewer=3):
+        x, y = zip(*shares(step, world, fewer), strict=True)
         return torch.cat(x), torch.cat(y)
 
     for index, options in enumerate(OPTIONS):
-        expected, state = train(options, joined)
-        for result, skipped, said in results:
+        expected, state = train(CAR([1] * CLASSES, **options), joined)
+        for result, skipped, said, *_ in results:
             record, buffers = result[index]
             torch.testing.assert_close(record, expected, rtol=1e-6, atol=1e-12)
             torch.testing.assert_close(buffers, state, rtol=1e-6, atol=1e-12)
             assert skipped == [1, False, False]
             assert "[0, 2)" in said
         for name, value in results[0][0][index][1].items():
-            assert all(torch.equal(value, result[index][1][name]) for result, _, _ in results), name
+            assert all(torch.equal(value, result[0][index][1][name]) for result in results), name
+
+    for index, name in enumerate(FILES):
+        expected, state = train(regularizer(name), lambda step: joined(step, 0))
+        found = [result[3][index] for result in results]
+        mean = [torch.stack(values).mean(0) for values in zip(*(record for record, _ in found), strict=True)]
+        torch.testing.assert_close(mean, expected, rtol=1e-6, atol=1e-12)
+        for _, buffers in found:
+            torch.testing.assert_close(buffers, state, rtol=1e-6, atol=1e-12)
+
+    counts = ConfusionCounts(CLASSES)
+    for step in range(STEPS):
+        counts.update(*scored(joined(step)))
+    for *_, counted in results:
+        torch.testing.assert_close(counted, dataclasses.asdict(counts.evaluation()))
 
 
 def test_one_process_gathers_itself():

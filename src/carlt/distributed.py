@@ -56,6 +56,13 @@ def all_gather(tensor: Tensor) -> list[Tensor]:
     return parts
 
 
+def sum_over_ranks(*tensors: Tensor) -> None:
+    """Replace each tensor, of one shape on all ranks, by its sum over the ranks. Every rank must call it."""
+    if world_size() > 1:
+        for tensor in tensors:
+            dist.all_reduce(tensor)
+
+
 def leave() -> None:
     """End this process's part in a process group, if it has one."""
     if dist.is_available() and dist.is_initialized():

@@ -8,7 +8,10 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from carlt.aug import CropFlip, Paste, ResizedCropFlip, SimCLR
 from carlt.data import ImageFolder
+from carlt.data.batch import Unchanged
+from carlt.data.images import ArrayImages, Split
 from carlt.data.io.decode import decode
+from carlt.data.loaders import eval_loader
 
 
 @pytest.fixture(params=["files", "array"])
@@ -144,3 +147,16 @@ def test_half_are_mirrored(picture):
     straight = ResizedCropFlip(64, scale=(1, 1), ratio=(1, 1), flip=False).image(photo)
     mirrored = sum(not torch.equal(view.image(photo), straight) for _ in range(400))
     assert 160 < mirrored < 240
+
+
+@pytest.mark.parametrize(
+    ("images", "size", "world"), [(1025, 512, 2), (10, 4, 3), (7, 1, 2), (512, 512, 2), (9, 100, 4)]
+)
+def test_all_processes_evaluate_equally_many_batches(images: int, size: int, world: int) -> None:
+    split = Split(ArrayImages(torch.arange(images, dtype=torch.uint8)), torch.arange(images))
+    loaders = [eval_loader(split, Unchanged(), size, 0, torch.device("cpu"), rank, world) for rank in range(world)]
+    assert len({len(loader) for loader in loaders}) == 1
+    labels = [label for loader in loaders for _, batch in loader for label in batch.tolist()]
+    assert sorted(labels) == list(range(images))
+    one = eval_loader(split, Unchanged(), size, 0, torch.device("cpu"))
+    assert [len(labels) for _, labels in one][:-1] == [size] * (len(one) - 1)

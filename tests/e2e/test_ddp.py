@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from carlt.evaluation.evaluate import evaluate, load_config
 from carlt.runs import paths
 from carlt.runs.record import read_result
+from carlt.training.callbacks import read_rows
 
 pytestmark = pytest.mark.slow  # six commands of two processes
 
@@ -35,6 +36,11 @@ def train(cwd: Path, *overrides: str) -> None:
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(paths.checkpoint(folder, "last"), weights_only=True)["state_dict"]
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    found = read_rows(folder / paths.METRICS)
+    return [{name: value for name, value in row.items() if name != "car/time_share"} for row in found]
 
 
 def test_two_processes_share_one_run_folder(uninterrupted: Path) -> None:
@@ -67,6 +73,7 @@ def test_killed_and_resumed_it_ends_the_same(uninterrupted: Path, tmp_path: Path
     resumed = weights(folder)
     for name, tensor in weights(uninterrupted).items():
         assert torch.equal(tensor, resumed[name]), name
+    assert rows(folder) == rows(uninterrupted)
 
 
 def test_each_job_of_a_sweep_has_its_own_processes(tmp_path: Path) -> None:

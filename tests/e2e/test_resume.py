@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from carlt.commands.run import compose_run
 from carlt.config.stored import load_config
 from carlt.errors import CarltError
 from carlt.reporting.groups import drop_repeats, group_by_data_set
@@ -103,13 +104,13 @@ def uninterrupted(run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
 
 
 @contextmanager
-def terminate_at(hook: str, nth: int) -> Iterator[None]:
-    """This process gets SIGTERM the ``nth`` time that a run comes to ``hook``."""
+def terminate_at(hook: str, nth: int, number: signal.Signals = signal.SIGTERM) -> Iterator[None]:
+    """This process gets a signal the ``nth`` time that a run comes to ``hook``."""
     calls = itertools.count(1)
 
     def terminate(*_: Any) -> None:
         if next(calls) == nth:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Progress, hook, terminate)  # the progress bar's hooks change nothing in a run
@@ -145,6 +146,65 @@ def test_sigterm_while_the_finished_network_is_evaluated(run, resume, tmp_path: 
     assert end.value.code == 143
     assert not (tmp_path / paths.RESULT).exists()
     assert resume(tmp_path)["epochs"] == 1
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This process is the only task of the SLURM job 1234; the file to which ``scontrol`` writes what it is asked."""
+    asked, stub = tmp_path / "asked", tmp_path / "bin" / "scontrol"
+    stub.parent.mkdir()
+    stub.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stub.parent}:{os.environ['PATH']}")
+    for name, value in {"JOB_ID": "1234", "NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("hook", "nth", "saved"),
+    [
+        ("on_train_batch_start", 2, 2),
+        ("on_train_batch_end", 5, 6),  # the last batch of the first epoch, which is validated first
+        ("on_train_batch_end", 10, 10),
+        ("on_test_batch_start", 1, 10),
+    ],
+)
+def test_a_slurm_job_that_is_about_to_end_goes_on_by_itself(
+    hook: str, nth: int, saved: int, run, slurm: Path, uninterrupted, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    folder = tmp_path / "run"
+    with terminate_at(hook, nth, signal.SIGUSR1), pytest.raises(SystemExit) as end:
+        run(folder, *KINDS["cnn"], *SHORT)
+    assert end.value.code == 143
+    assert slurm.read_text() == "requeue 1234\n"
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+    assert torch.load(paths.checkpoint(folder, "last"), weights_only=True)["global_step"] == saved
+    with pytest.raises(CarltError, match="holds a run"):
+        run(folder, *KINDS["cnn"], *SHORT)  # another job with the same folder
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    run(folder, *KINDS["cnn"], *SHORT)
+    assert differences(uninterrupted, end_state(folder)) == []
+    with pytest.raises(CarltError, match="holds a run"):
+        run(folder, *KINDS["cnn"], *SHORT, "seed=1")
+    capsys.readouterr()
+    again = run(folder, *KINDS["cnn"], *SHORT)  # the job was stopped in a later command of its script
+    assert capsys.readouterr().out == f"finished before, in {folder}\n"
+    assert again == {**read_result(folder), "folder": str(folder)}
+
+
+def test_a_job_that_cannot_be_queued_again_says_so(run, slurm: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with terminate_at("on_train_batch_end", 2, signal.SIGUSR1), pytest.raises(SystemExit):
+        run(tmp_path / "run", "reg=none")
+    assert "scontrol requeue 1234: No such file or directory; submit the same script again" in capsys.readouterr().err
+
+
+def test_a_slurm_job_s_folder_has_its_number(monkeypatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "1234")
+    _, folder, named = compose_run(["reg=none"])
+    assert folder.name == "small_cnn_ce_none_seed0_1234"
+    assert not named
 
 
 def test_sigkill_at_a_random_moment(uninterrupted, tmp_path: Path) -> None:

@@ -19,12 +19,15 @@ from carlt.config.schema import validate
 from carlt.config.stored import resumed_config, without_initial_weights
 from carlt.errors import CarltError
 from carlt.runs import defaults, paths
+from carlt.runs.config_file import read_config
 from carlt.runs.faults import write_errors
 from carlt.runs.hash import run_hash
 from carlt.runs.heartbeat import heartbeat
 from carlt.runs.locks import claim_folder
 
 if TYPE_CHECKING:
+    from lightning.pytorch.callbacks import Callback
+
     from carlt.data import LongTailDataModule
     from carlt.training.callbacks.progress import SweepPosition
 
@@ -129,22 +132,39 @@ def _checked_run(
         validate(config)
     # Imported after the check: torch and Lightning take seconds to import.
     from carlt.runs import provenance
-    from carlt.training import build, compute
+    from carlt.runs.record import read_result
+    from carlt.training import build, compute, slurm
 
     provenance.commit()
     build.quiet_libraries()
     compute.resolve(config)
     data = data or build.build_data(config)
+    identity = run_hash(config, data.checksum())
     if hash_in_name:
-        folder = folder.with_name(f"{folder.name}_{run_hash(config, data.checksum())[:8]}")
+        folder = folder.with_name(f"{folder.name}_{identity[:8]}")
+    if slurm.was_requeued() and not config.resume and _holds(folder, identity):
+        if (folder / paths.RESULT).exists():  # an earlier command of the job's script
+            print(f"finished before, in {folder}")
+            return {**read_result(folder), "folder": str(folder)}
+        config.resume = str(folder)
     claim = claim_folder(folder, new=not config.resume) if is_first_process() else nullcontext()
     remedy = f"mend that, then go on with: python -m carlt.train resume={folder}"
-    with write_errors(folder, remedy), claim, _own_process_group():
-        return _run(config, folder, data, position)
+    requeue = slurm.Requeue()
+    with write_errors(folder, remedy), requeue.handled(is_first_process()), claim, _own_process_group():
+        return _run(config, folder, data, position, requeue)
+
+
+def _holds(folder: Path, identity: str) -> bool:
+    """Whether ``folder`` holds the run with this hash."""
+    return (folder / paths.CONFIG).exists() and read_config(folder).get("run_hash") == identity
 
 
 def _run(
-    config: DictConfig, folder: Path, data: "LongTailDataModule", position: "SweepPosition | None"
+    config: DictConfig,
+    folder: Path,
+    data: "LongTailDataModule",
+    position: "SweepPosition | None",
+    callback: "Callback",
 ) -> dict[str, Any]:
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -161,6 +181,7 @@ def _run(
     run_loggers = build.build_loggers(config, folder, position)
     checks.check_run(config, module, data)
     trainer = build.build_trainer(config, folder, run_loggers, position)
+    trainer.callbacks.append(callback)  # type: ignore[attr-defined]
     build.compile_network(module, config)
     with open_dict(config):
         config.run_hash, config.data_sha256 = identity, data.checksum()
@@ -256,7 +277,8 @@ def _configure_log(composed: DictConfig) -> None:
 
 
 def _now() -> str:
-    return time.strftime("%Y%m%d-%H%M%S")
+    """As in ``hydra.run.dir``: all processes of a SLURM job, and the job when it is started again, say the same."""
+    return os.environ.get("SLURM_JOB_ID") or time.strftime("%Y%m%d-%H%M%S")
 
 
 def _date_changes(config: DictConfig, epochs_done: int | None) -> None:

@@ -7,7 +7,7 @@ the seed and the epoch, and every random view a function of the seed, the epoch 
 import gc
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -110,17 +110,26 @@ def eval_loader(
     world_size: int = 1,
 ) -> "ArrayEvalLoader | FileEvalLoader":
     """Every image of ``split`` exactly once over all ranks, in order; ranks may differ by one image."""
-    order = torch.arange(rank, len(split), world_size)
+    batches = _eval_batches(len(split), batch_size, rank, world_size)
     if isinstance(split.images, ArrayImages):
-        return ArrayEvalLoader(split, order, view, batch_size, device)
-    return FileEvalLoader(split, order, view, batch_size, num_workers, device.type == "cuda")
+        return ArrayEvalLoader(split, batches, view, device)
+    return FileEvalLoader(split, batches, view, num_workers, device.type == "cuda")
+
+
+def _eval_batches(images: int, batch_size: int, rank: int, world_size: int) -> Sequence[Tensor]:
+    """This rank's indices. All ranks have equally many batches, because they may wait for each other in each."""
+    order = torch.arange(rank, images, world_size)
+    if world_size == 1:
+        return order.split(batch_size)
+    number = min(-(-images // (batch_size * world_size)), images // world_size)
+    return order.tensor_split(max(1, number))
 
 
 class ArrayEvalLoader:
     """Batches of an array split in a fixed order."""
 
-    def __init__(self, split: Split, order: Tensor, view: View, batch_size: int, device: torch.device):
-        self.split, self.batches, self.view, self.device = split, order.split(batch_size), view, device
+    def __init__(self, split: Split, batches: Sequence[Tensor], view: View, device: torch.device):
+        self.split, self.batches, self.view, self.device = split, batches, view, device
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -135,8 +144,8 @@ class ArrayEvalLoader:
 class FileEvalLoader:
     """Batches of a split of files in a fixed order."""
 
-    def __init__(self, split: Split, order: Tensor, view: View, batch_size: int, num_workers: int, pin_memory: bool):
-        self.batches = [[(0, index, False) for index in batch.tolist()] for batch in order.split(batch_size)]
+    def __init__(self, split: Split, batches: Sequence[Tensor], view: View, num_workers: int, pin_memory: bool):
+        self.batches = [[(0, index, False) for index in batch.tolist()] for batch in batches]
         self._workers = _Workers(_SeededFiles(split, Views(view)), self.batches, num_workers, pin_memory)
 
     def __len__(self) -> int:

@@ -19,6 +19,7 @@ from carlt.runs.examples import write_examples
 from carlt.runs.provenance import commit, versions
 from carlt.training.callbacks import Checkpoints, read_checkpoint, read_rows
 from carlt.training.module import LongTailClassifier
+from carlt.training.sharding import gather, load_whole
 
 
 def evaluate_and_record(
@@ -61,6 +62,7 @@ def evaluate_and_record(
         "commit": commit(),
         "run_hash": config.run_hash,
     }
+    gather(module.model)
     if trainer.is_global_zero:
         # From the file: trainer.callback_metrics is empty if an earlier process finished the training.
         last_epoch = read_rows(run_dir / paths.METRICS)[-1]
@@ -81,7 +83,7 @@ def _best(
     if callback is None or callback.best_epoch < 0 or not path.is_file():
         return None
     last = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    module.load_state_dict(read_checkpoint(path)["state_dict"])
+    load_whole(module, read_checkpoint(path)["state_dict"])
     metrics = summaries(evaluate_splits(trainer, module, data, ("test",)), module)
     module.load_state_dict(last)
     on_test = data.validation == "test"

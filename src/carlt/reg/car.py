@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from carlt.distributed import gather_ragged, world_size
+from carlt.distributed import gather_ragged, sum_over_ranks, world_size
 from carlt.errors import CarltError
 from carlt.functional import confusion as cf
 from carlt.functional import spectral
@@ -279,12 +279,15 @@ class CAR(nn.Module):
     def true_confusion(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
         """The surrogate confusion of a whole set under fixed weights, which ``confusion`` estimates: (C, C).
 
+        With torch.distributed every rank must call it, and the set is that of all ranks.
+
         Args:
             batches: (logits (N, C), targets) of all batches, from a model in eval mode.
         """
         sums, mass = torch.zeros_like(self.confusion), torch.zeros_like(self.row_weight)
         for logits, targets in batches:
             cf.accumulate_confusion_(sums, mass, logits, targets, self.margin, self.surrogate)
+        sum_over_ranks(sums, mass)
         return cf.mean_confusion(sums, mass)
 
 

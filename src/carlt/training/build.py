@@ -24,7 +24,7 @@ from carlt.models.classifier import feature_dim
 from carlt.models.weights import AVERAGE, normalisation, set_normalisation
 from carlt.runs import paths
 from carlt.stages import Stage
-from carlt.training import checks
+from carlt.training import checks, sharding
 from carlt.training.callbacks import AtomicCheckpointIO, MetricsCsv, read_checkpoint
 from carlt.training.callbacks.progress import SweepPosition
 from carlt.training.module import LongTailClassifier
@@ -228,6 +228,7 @@ def _trainer(config: DictConfig, **objects: Any) -> L.Trainer:
     config = config.copy()
     with open_dict(config):
         config.trainer.pop("compile", None)
+        objects["strategy"] = sharding.strategy(config.trainer.pop("strategy", "auto"))
     return build(config, "trainer", **objects)
 
 

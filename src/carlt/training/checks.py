@@ -10,6 +10,7 @@ from torch import nn
 from carlt.data import LongTailDataModule
 from carlt.errors import CarltError
 from carlt.losses.base import NetworkLoss
+from carlt.training import sharding
 from carlt.training.module import LongTailClassifier
 
 SURELY_LARGE_ENOUGH = 8
@@ -17,11 +18,13 @@ SURELY_LARGE_ENOUGH = 8
 
 
 def check_run(config: DictConfig, module: LongTailClassifier, data: LongTailDataModule) -> None:
-    """CarltError if the run could not train: too small images, batches that its loss cannot take, too short a run."""
+    """CarltError if the run could not train: too small images, batches that its loss cannot take, too short a run, or
+    weights that cannot be shared out."""
     check_image_size(module.model, data)
     if isinstance(module.loss, NetworkLoss):
         module.loss.check_run(module.model, data.batch_size)
     check_length(config, data)
+    sharding.check(module, config)
 
 
 def check_image_size(model: nn.Module, data: LongTailDataModule) -> None:

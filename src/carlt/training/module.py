@@ -21,6 +21,7 @@ from carlt.models.class_means import RunningClassMeans
 from carlt.models.classifier import extract_features, get_classifier
 from carlt.protocols import ActsAfterStep, FollowsProgress
 from carlt.training.optim import Optim
+from carlt.training.sharding import shard
 
 Mix = Callable[[Tensor, Tensor], Pair]
 
@@ -103,6 +104,14 @@ class LongTailClassifier(L.LightningModule):
         images = images.to(torch.float32, copy=True, memory_format=self.layout)
         return images.div_(255).sub_(self.mean).div_(self.std)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for name, mean in self.train_means.items():
+            metric = cast(MeanMetric, mean)
+            with metric.sync_context():  # of the batches of all ranks
+                for state, value in metric.metric_state.items():
+                    if (key := f"train_means.{name}.{state}") in checkpoint["state_dict"]:
+                        checkpoint["state_dict"][key] = cast(Tensor, value).clone()
+
     def on_train_epoch_start(self) -> None:
         # Lightning does so after an epoch, but last.ckpt is saved before that.
         for metric in self.train_means.values():
@@ -111,6 +120,9 @@ class LongTailClassifier(L.LightningModule):
 
     def on_train_start(self) -> None:
         self._set_progress()  # a run resumed within an epoch has no start of that epoch
+        if self.global_rank:  # one rank goes on with what a checkpoint has of all ranks
+            for metric in self.train_means.values():
+                cast(MeanMetric, metric).reset()
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
@@ -175,6 +187,10 @@ class LongTailClassifier(L.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self._finish_evaluation()
+
+    def configure_model(self) -> None:
+        if self.device_mesh is not None:
+            shard(self.model, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> Any:
         trainer: Any = self.trainer

@@ -76,7 +76,7 @@ class CarDiagnostics(Callback):
         self.skipped = total
 
     def ema_gap(self, trainer: L.Trainer, module: Any) -> Tensor:
-        """The relative gap of CAR's estimate, a scalar at least 0. On several ranks C_true is of this rank's share."""
+        """The relative gap of CAR's estimate, a scalar at least 0. Every rank must call it."""
         assert self.car is not None
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         module.eval()
