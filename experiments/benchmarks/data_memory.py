@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from carlt.data.batch import Views
 from carlt.data.images import FileImages, Split
 from carlt.data.loaders import FileTrainLoader
 from carlt.samplers import BatchSchedule, Instance
@@ -37,9 +38,9 @@ def worker_growth(train: Split) -> tuple[list[float], list[float]]:
     ours = FileTrainLoader(
         Split(NoFiles(train.images.root, train.images.paths), train.targets),
         BatchSchedule(train.targets, Instance(), BATCH, seed=0),
-        TouchPath(),
+        Views(TouchPath()),
         num_workers=2,
-        pin_memory=False,
+        device=torch.device("cpu"),
     )
     return growth(theirs), growth(ours)
 

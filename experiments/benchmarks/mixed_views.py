@@ -26,9 +26,10 @@ from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 from torchvision import transforms as usual
 
 from carlt.config.overrides import compose_checked
-from carlt.data import LongTailDataModule, decode
+from carlt.data import LongTailDataModule
 from carlt.data.batch import Batch
 from carlt.data.images import FileImages
+from carlt.data.io import decode
 from carlt.runs import provenance
 from carlt.training.build import build_data
 

@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 
@@ -50,3 +51,20 @@ class TimmNetwork(Protocol):
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor: ...
 
     def get_classifier(self) -> Any: ...
+
+
+@runtime_checkable
+class TwoPartView(Protocol):
+    """A view of which only ``crop`` needs the single picture; its ``image`` does both.
+
+    Of a set of files the workers do ``crop``, and ``finish`` is done to whole batches on the device. Of a view without
+    these methods the workers do all.
+    """
+
+    def crop(self, image: Tensor) -> Tensor:
+        """One decoded picture, uint8 (C, H, W), to uint8 (C, h, w), drawing from torch's global generator."""
+        ...
+
+    def finish(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """What follows: uint8 (N, C, h, w) to the same, with separate draws from ``generator`` for each image."""
+        ...

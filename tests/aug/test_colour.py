@@ -1,13 +1,15 @@
 """Colours of a batch are torchvision's of each image."""
 
 from collections.abc import Callable
+from itertools import permutations
 
 import pytest
 import torch
 from torch import Tensor
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from carlt.aug import Cutout, SimCLR, colour
+from carlt.aug import Cutout, RandomErasing, ResizedCropFlip, SimCLR, colour
 
 IMAGES = torch.rand(6, 3, 9, 12, generator=torch.Generator().manual_seed(0))
 IMAGES[0] = 0.5  # grey
@@ -49,7 +51,34 @@ def test_simclr_without_colours_is_the_crop() -> None:
     torch.manual_seed(3)
     ours = plain.image(image)
     torch.manual_seed(3)
-    assert torch.equal(ours, plain.crop.image(image))
+    assert torch.equal(ours, ResizedCropFlip(8, scale=(0.2, 1.0)).image(image))
+
+
+def test_jitter_changes_each_image_in_its_own_order() -> None:
+    """The 24 orders give different images, and are equally likely; one image in five stays as it is."""
+    image, draws = IMAGES[2:3], 4000
+    constant = colour.Jitter(0.0, 0.0, 0.0, 0.0, 0.8)
+    constant.low = constant.high = torch.tensor([[1.3], [1.4], [1.5], [0.1]])
+    changes = [colour.brightness, colour.contrast, colour.saturation, colour.hue]
+    expected = [image]
+    for order in permutations(range(4)):
+        changed = image
+        for which in order:
+            changed = changes[which](changed, constant.low[which])
+        expected.append(changed)
+    expected = torch.cat(expected).flatten(1)
+    seen = constant(image.expand(draws, -1, -1, -1), torch.Generator().manual_seed(0)).flatten(1)
+    distance, nearest = torch.cdist(seen, expected, compute_mode="donot_use_mm_for_euclid_dist").min(1)
+    assert distance.max() < 1e-4
+    kept, *orders = nearest.bincount(minlength=25).tolist()
+    assert 700 < kept < 900
+    assert all(85 < count < 185 for count in orders)  # 133 each, five standard deviations are 57
+
+
+def test_jitter_draws_factors_as_torchvision() -> None:
+    jitter = colour.Jitter(0.4, 0.4, 1.5, 0.1)
+    assert jitter.low.flatten().tolist() == pytest.approx([0.6, 0.6, 0.0, -0.1])
+    assert jitter.high.flatten().tolist() == pytest.approx([1.4, 1.4, 2.5, 0.1])
 
 
 def test_some_are_grey_some_are_blurred() -> None:
@@ -72,3 +101,22 @@ def test_cutout_blackens_one_square() -> None:
     assert (image == 9).all()
     assert max(holes) == (5, 6)
     assert min(rows for rows, _ in holes) < 5  # cut off at the border
+
+
+def test_random_erasing_as_torchvision() -> None:
+    """Area, shape and place of the rectangles are distributed as torchvision's."""
+    image = torch.ones(1, 20, 30, dtype=torch.uint8)
+    ours = RandomErasing().batch(image.expand(4000, -1, -1, -1), torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    theirs = torch.stack([v2.RandomErasing()(image) for _ in range(4000)])
+    columns = torch.arange(30.0)
+    for measure in (
+        lambda hole: hole.any((1, 2)).double(),
+        lambda hole: hole.double().mean((1, 2)),
+        lambda hole: hole.any(1).sum(1).double(),
+        lambda hole: (hole.any(1) * columns).sum(1).double(),
+    ):
+        a, b = (measure(images[:, 0] == 0) for images in (ours, theirs))
+        assert (a.mean() - b.mean()).abs() < 4 * ((a.var() + b.var()) / 4000).sqrt()
+    for hole in ours[:, 0] == 0:
+        assert hole.sum() == hole.any(0).sum() * hole.any(1).sum()

@@ -5,9 +5,11 @@ from collections import Counter
 import pytest
 import torch
 from torch import Tensor
+from torchvision.transforms import RandomResizedCrop, v2
 
 from carlt import aug
 from carlt.aug import CifarAutoAugment, Compose, CropFlip, Cutout, Resize, ResizedCropFlip
+from carlt.protocols import TwoPartView
 from carlt.testing import views as checks
 from carlt.testing.part import Check, Part
 
@@ -16,6 +18,7 @@ VIEWS = [
     Part(CropFlip, {"padding": 2}),
     Part(ResizedCropFlip, {"scale": (0.3, 1.0), "jitter": 0.4}),
     Part(Compose, {"view": CropFlip(8, padding=2), "transforms": [CifarAutoAugment(), Cutout()]}),
+    Part(Compose, {"view": CropFlip(8, padding=2), "transforms": [v2.RandomInvert(), Cutout()]}),
     *(Part(view) for view in map(vars(aug).get, aug.__all__) if hasattr(view, "image") and view is not Compose),
 ]
 
@@ -118,3 +121,47 @@ def test_resized_crop_flip_has_one_distribution_in_both_forms() -> None:
         a, b = measure(batch), measure(single)
         error = ((a.var() + b.var()) / draws).sqrt()
         assert (a.mean() - b.mean()).abs() < 4 * error
+
+
+def test_crops_of_a_batch_are_those_of_single_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same box gives the same crop, to rounding."""
+    pictures = torch.randint(0, 256, (40, 3, 30, 26), dtype=torch.uint8, generator=generator(0))
+    for size in (8, 26, 50):
+        view = ResizedCropFlip(size, flip=False)
+        (top, left), (height, width) = view._boxes(pictures, generator(1))
+        boxes = iter(torch.stack([top, left, height, width], 1).tolist())
+        monkeypatch.setattr(RandomResizedCrop, "get_params", lambda *_, boxes=boxes: next(boxes))
+        single = torch.stack([view.crop(picture) for picture in pictures])
+        assert (view(pictures, generator(1)).int() - single.int()).abs().max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("scale", "ratio"), [((0.08, 1.0), (3 / 4, 4 / 3)), ((0.9, 1.0), (3.0, 4.0)), ((1.0, 1.0), (0.1, 0.2))]
+)
+def test_boxes_are_distributed_as_torchvisions(scale: tuple[float, float], ratio: tuple[float, float]) -> None:
+    """Also where no box fits, and all take the largest one of the nearest ratio in the middle."""
+    draws, given = 3000, torch.zeros(3000, 1, 40, 30, dtype=torch.uint8)
+    start, size = ResizedCropFlip(8, scale=scale, ratio=ratio)._boxes(given, generator(0))
+    torch.manual_seed(0)
+    theirs = [RandomResizedCrop.get_params(given[0], list(scale), list(ratio)) for _ in range(draws)]
+    for a, b in zip(torch.cat([start, size]).double(), torch.tensor(theirs).double().T, strict=True):
+        assert a.min() == b.min() or a.std() > 1
+        assert (a.mean() - b.mean()).abs() <= 4 * ((a.var() + b.var()) / draws).sqrt()
+        assert (a.std() - b.std()).abs() <= 0.1 * b.std()
+
+
+def test_what_needs_single_images_is_cropped_and_the_rest_finished() -> None:
+    """torchvision's transforms, and all that precedes them, take single images; what follows takes batches."""
+    picture = torch.full((3, 20, 14), 100, dtype=torch.uint8)
+    invert, cutout = v2.RandomInvert(1.0), Cutout()
+    for transforms, cropped in (([cutout], 100), ([invert, cutout], 155), ([cutout, invert, invert], 100)):
+        view = Compose(Resize(8), transforms)
+        assert isinstance(view, TwoPartView)
+        crop = view.crop(picture)
+        assert crop.shape == (3, 8, 8)
+        assert (crop == cropped).any()
+        holes = (crop == (255 if cropped == 155 else 0)).any()
+        assert holes == (transforms[0] is cutout and len(transforms) == 3)
+        finished = view.finish(crop[None], generator(0))
+        assert torch.equal(finished[0], crop) == (transforms[-1] is invert)
+        assert view.image(picture).shape == view(picture[None], generator(0))[0].shape == (3, 8, 8)

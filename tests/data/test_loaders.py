@@ -1,13 +1,15 @@
 """Loaders: resumed equals uninterrupted, workers change nothing, crops are distributed as torchvision's on Pillow."""
 
+import warnings
+
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms import RandomResizedCrop, v2
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from carlt.aug import CropFlip, Paste, ResizedCropFlip, SimCLR
-from carlt.data import ImageFolder
+from carlt.aug import Compose, CropFlip, Cutout, Paste, RandAugment, RandomErasing, Resize, ResizedCropFlip, SimCLR
+from carlt.data import ImageFolder, loaders
 from carlt.data.batch import Unchanged
 from carlt.data.images import ArrayImages, Split
 from carlt.data.io.decode import decode
@@ -99,6 +101,79 @@ def test_workers_live_on_and_change_nothing(data):
         assert loader._workers.loader._iterator is not None  # torch keeps it only where workers persist
 
 
+def test_views_are_finished_on_the_device(data, monkeypatch):
+    """A device without numbers gets whole batches; where it computes, they are those that workers make for a CPU."""
+    whole = batches(data.train_dataloader(), 1)
+    monkeypatch.setattr(data, "_device", lambda: torch.device("meta"))
+    for batch, expected in zip(batches(data.train_dataloader(), 1), whole, strict=True):
+        assert {part.device.type for part in batch} == {"meta"}
+        assert [part.shape for part in batch] == [part.shape for part in expected]
+    monkeypatch.setattr(loaders, "_moved", lambda batch, device: batch)  # numbers after all
+    loader = data.train_dataloader()
+    if isinstance(loader, loaders.FileTrainLoader):
+        assert same(batches(loader, 1), whole)
+
+
+def test_workers_decode_and_crop_and_no_more(make_folder, tmp_path, loading, monkeypatch):
+    make_folder(tmp_path, {"a": 6, "b": 6})
+    view = Compose(ResizedCropFlip(32, jitter=0.4), [RandAugment(), RandomErasing()])
+    data = ImageFolder(root=tmp_path, **loading | {"view": view})
+    monkeypatch.setattr(data, "_device", lambda: torch.device("meta"))
+    monkeypatch.setattr(loaders, "_moved", lambda batch, device: batch)
+    finished, crops = view.finish, []
+    monkeypatch.setattr(view, "finish", lambda images, generator: crops.append(images) or finished(images, generator))
+    (batch, *_) = data.train_dataloader()
+    monkeypatch.setattr(view.view, "finish", None)
+    for (seed, index, _), crop in zip(next(iter(data.train_dataloader()._items)), crops[0], strict=True):
+        torch.manual_seed(seed)
+        assert torch.equal(view.view.crop(data.splits.train.images.load(index)), crop)
+    assert not (batch.images == crops[0]).flatten(1).all(1).any()
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_own_views_and_torchvisions_transforms(make_folder, tmp_path, loading, in_memory):
+    """A view in one part, and a transform of single images, give the same batches again."""
+
+    class Plain:
+        def __call__(self, images, generator):
+            return Resize(32)(images, generator).roll(int(torch.randint(5, (), generator=generator)), 3)
+
+        def image(self, image):
+            return Resize(32).image(image).roll(int(torch.randint(5, ())), 2)
+
+    make_folder(tmp_path, {"a": 12, "b": 6})
+    for view in (Plain(), Compose(Plain(), [RandomErasing()]), Compose(CropFlip(32), [v2.RandAugment(), Cutout()])):
+        data = ImageFolder(root=tmp_path, in_memory=in_memory, **loading | {"view": view})
+        first = batches(data.train_dataloader(), 1)
+        assert same(batches(data.train_dataloader(), 1), first)
+        assert not same(batches(data.train_dataloader(), 2), first)
+
+
+@pytest.mark.gpu
+def test_a_gpu_s_batches_are_a_cpu_s(data, monkeypatch):
+    """The same draws: pixels differ by rounding, labels not at all; and a batch of an array waits for nothing."""
+    data.views = data.views._replace(view=Compose(ResizedCropFlip(32, jitter=0.4), [RandAugment(), RandomErasing()]))
+    on_cpu = batches(data.train_dataloader(), 1)
+    monkeypatch.setattr(data, "_device", lambda: torch.device("cuda", 0))
+    loader = data.train_dataloader()
+    for batch, expected in zip(batches(loader, 1), on_cpu, strict=True):
+        for part, other in zip(batch, expected, strict=True):
+            assert part.device.type == "cuda"
+            difference = (part.cpu().int() - other.int()).abs().float()
+            assert difference.mean() < 0.1 if part.ndim > 1 else not difference.any()
+    if isinstance(loader, loaders.FileTrainLoader):
+        return
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as waits:
+            warnings.simplefilter("always")
+            for _ in loader:
+                pass
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert not waits, [str(wait.message) for wait in waits]
+
+
 def test_evaluation_shows_every_image_once_over_all_ranks(data):
     split = data.splits.train
     shown = []
@@ -154,9 +229,9 @@ def test_half_are_mirrored(picture):
 )
 def test_all_processes_evaluate_equally_many_batches(images: int, size: int, world: int) -> None:
     split = Split(ArrayImages(torch.arange(images, dtype=torch.uint8)), torch.arange(images))
-    loaders = [eval_loader(split, Unchanged(), size, 0, torch.device("cpu"), rank, world) for rank in range(world)]
-    assert len({len(loader) for loader in loaders}) == 1
-    labels = [label for loader in loaders for _, batch in loader for label in batch.tolist()]
+    ranks = [eval_loader(split, Unchanged(), size, 0, torch.device("cpu"), rank, world) for rank in range(world)]
+    assert len({len(loader) for loader in ranks}) == 1
+    labels = [label for loader in ranks for _, batch in loader for label in batch.tolist()]
     assert sorted(labels) == list(range(images))
     one = eval_loader(split, Unchanged(), size, 0, torch.device("cpu"))
     assert [len(labels) for _, labels in one][:-1] == [size] * (len(one) - 1)

@@ -4,8 +4,13 @@ Each function takes images in [0, 1], (N, C, H, W), and factors (N,), and does t
 ``adjust_*`` does. Grey images (C = 1) have no saturation and no hue.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
+
+from carlt.aug.batch import change_groups, moved, uniform
 
 LUMA = (0.2989, 0.587, 0.114)
 
@@ -64,6 +69,41 @@ def blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     flat = torch.nn.functional.conv2d(flat, kernel[:, None, None, :], groups=n * channels)
     flat = torch.nn.functional.conv2d(flat, kernel[:, None, :, None], groups=n * channels)
     return flat.view_as(images)
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """Images in [0, 1] as uint8."""
+    return (images * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+class Jitter:
+    """Change brightness, contrast, saturation and hue of images in [0, 1], (N, C, H, W), in a random order.
+
+    Each image has its own order and factors: 1 +- ``brightness``, ``contrast`` and ``saturation`` (not below 0), and
+    +- ``hue`` of the circle. An image is changed with ``probability``.
+    """
+
+    def __init__(self, brightness: float, contrast: float, saturation: float, hue: float, probability: float = 1.0):
+        widths = torch.tensor([[brightness], [contrast], [saturation], [hue]])
+        middle = torch.tensor([[1.0], [1.0], [1.0], [0.0]])
+        self.low, self.high = middle - widths, middle + widths
+        self.low[:3].clamp_min_(0)
+        self.probability = probability
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        draws = uniform(images, 9, generator)
+        factors = self.low + (self.high - self.low) * draws[:4]
+        for which in draws[4:8].argsort(0).where(draws[8] < self.probability, 4):
+            changes = [partial(_changed, change, factor) for change, factor in zip(CHANGES, factors, strict=True)]
+            images = change_groups(images, which, [*changes, None])
+        return images
+
+
+CHANGES = (brightness, contrast, saturation, hue)
+
+
+def _changed(change: Callable[[Tensor, Tensor], Tensor], factors: Tensor, images: Tensor, own: Tensor) -> Tensor:
+    return change(images, moved(factors[own], images))
 
 
 def _blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:

@@ -1,57 +1,57 @@
-"""A view followed by further transforms, and two transforms that torchvision lacks."""
+"""A view followed by further transforms."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
-from carlt.ranges import NonNegative, checked
+from carlt.aug.batch import BatchTransform, global_generator
+from carlt.protocols import TwoPartView
 
 
 class Compose:
-    """``view``, then each of ``transforms`` on each image: uint8 (C, H, W) to the same."""
+    """``view``, then each of ``transforms``: uint8 (C, H, W) to the same.
+
+    carlt's own transforms (``BatchTransform``) take whole batches. Any other takes one image at a time and draws from
+    torch's global generator, as torchvision's do; of a set of files the workers do it, with all that comes before it.
+    """
 
     def __init__(self, view: Any, transforms: Sequence[Callable[[Tensor], Tensor]]):
         self.view, self.transforms = view, transforms
+        single = [step for step, each in enumerate(transforms, 1) if not isinstance(each, BatchTransform)]
+        self.single = max(single, default=0)
+        """So many transforms need single images."""
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        views = self.view(images, generator)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-            return torch.stack([self._transformed(view) for view in views])
+        images = self.view(images, generator)
+        for each in self.transforms:
+            images = (
+                each.batch(images, generator) if isinstance(each, BatchTransform) else _all(each, images, generator)
+            )
+        return images
+
+    def crop(self, image: Tensor) -> Tensor:
+        if not self.single:
+            return self.view.crop(image) if isinstance(self.view, TwoPartView) else self.view.image(image)
+        image = self.view.image(image)
+        for each in self.transforms[: self.single]:
+            image = each(image)
+        return image
+
+    def finish(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        if not self.single and isinstance(self.view, TwoPartView):
+            images = self.view.finish(images, generator)
+        for each in self.transforms[self.single :]:
+            assert isinstance(each, BatchTransform)
+            images = each.batch(images, generator)
+        return images
 
     def image(self, image: Tensor) -> Tensor:
-        return self._transformed(self.view.image(image))
-
-    def _transformed(self, view: Tensor) -> Tensor:
-        for transform in self.transforms:
-            view = transform(view)
-        return view
+        return self.finish(self.crop(image)[None], global_generator())[0]
 
 
-class CifarAutoAugment(v2.AutoAugment):
-    """AutoAugment with the policy found for CIFAR-10 (Cubuk et al., CVPR 2019, table 7)."""
-
-    def __init__(self) -> None:
-        super().__init__(v2.AutoAugmentPolicy.CIFAR10)
-
-
-class Cutout:
-    """Black out one square at a random place, cut off at the border (DeVries & Taylor, arXiv 1708.04552).
-
-    ``share`` is the square's side over the image's; 1/2 is the paper's 16 of 32 pixels (CIFAR-10).
-    """
-
-    @checked
-    def __init__(self, share: NonNegative = 0.5):
-        self.share = share
-
-    def __call__(self, image: Tensor) -> Tensor:
-        height, width = image.shape[1:]
-        tall, wide = round(height * self.share), round(width * self.share)
-        top, left = int(torch.randint(height, ())) - tall // 2, int(torch.randint(width, ())) - wide // 2
-        image = image.clone()
-        image[:, max(top, 0) : top + tall, max(left, 0) : left + wide] = 0
-        return image
+def _all(transform: Callable[[Tensor], Tensor], images: Tensor, generator: torch.Generator) -> Tensor:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        return torch.stack([transform(image) for image in images])

@@ -4,13 +4,14 @@ import torch
 from torch import Tensor
 
 from carlt.aug import colour
-from carlt.aug.views import ResizedCropFlip, global_generator
+from carlt.aug.batch import change_groups, moved, uniform
+from carlt.aug.views import ResizedCropFlip, View
 from carlt.ranges import NonNegative, PositiveShare, Share, checked
 
 SIGMA = (0.1, 2.0)  # pixels
 
 
-class SimCLR:
+class SimCLR(View):
     """Resized crop, mirror, colour jitter, sometimes grey, sometimes blurred (Chen et al., ICML 2020, appendix A).
 
     Args:
@@ -30,35 +31,24 @@ class SimCLR:
         grey_probability: Share = 0.2,
         blur_probability: Share = 0.5,
     ):
-        self.crop = ResizedCropFlip(image_size, scale=scale)
-        self.jitter, self.jitter_probability = jitter, jitter_probability
+        self.resized, self.jitter = ResizedCropFlip(image_size, scale=scale), colour.Jitter(*jitter, jitter_probability)
         self.grey_probability, self.blur_probability = grey_probability, blur_probability
         self.radius = min(4, image_size - 1)  # two standard deviations of the widest blur
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        return self._colour(self.crop(images, generator), generator)
+    def crop(self, image: Tensor) -> Tensor:
+        return self.resized.crop(image)
 
-    def image(self, image: Tensor) -> Tensor:
-        return self._colour(self.crop.image(image)[None], global_generator())[0]
+    def crop_batch(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        return self.resized.crop_batch(images, generator)
 
-    def _colour(self, crops: Tensor, generator: torch.Generator) -> Tensor:
-        """uint8 (N, C, H, W) to the same; the order of the four jitters is drawn once for all of them."""
-        n, device = len(crops), crops.device
-        images = crops.float() / 255
+    def finish(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        images = self.jitter(self.resized.finish(images, generator).float() / 255, generator)
+        grey, blurred, width = uniform(images, 3, generator)
+        is_grey = moved(grey < self.grey_probability, images)[:, None, None, None]
+        images = torch.where(is_grey, colour.grey(images), images)
+        sigma = SIGMA[0] + (SIGMA[1] - SIGMA[0]) * width
 
-        def draw_uniform(low: float, high: float) -> Tensor:
-            return torch.empty(n).uniform_(low, high, generator=generator).to(device)
+        def blur(part: Tensor, own: Tensor) -> Tensor:
+            return colour.blur(part, moved(sigma[own], part), self.radius)
 
-        def chosen(probability: float) -> Tensor:
-            return (torch.rand(n, generator=generator) < probability).to(device)
-
-        kept = ~chosen(self.jitter_probability)
-        changes = (colour.brightness, colour.contrast, colour.saturation, colour.hue)
-        for index in torch.randperm(4, generator=generator).tolist():
-            middle, width = (0.0 if changes[index] is colour.hue else 1.0), self.jitter[index]
-            factor = draw_uniform(max(middle - width, 0) if middle else -width, middle + width)
-            images = changes[index](images, factor.masked_fill(kept, middle))
-        images = torch.where(chosen(self.grey_probability)[:, None, None, None], colour.grey(images), images)
-        blurred, sigma = chosen(self.blur_probability), draw_uniform(*SIGMA)
-        images[blurred] = colour.blur(images[blurred], sigma[blurred], self.radius)
-        return (images * 255).round().clamp(0, 255).to(torch.uint8)
+        return colour.to_bytes(change_groups(images, (blurred < self.blur_probability).long(), [None, blur]))

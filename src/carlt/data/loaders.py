@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from carlt.data.batch import Batch, Foreground, Pair, View, Views
 from carlt.data.images import ArrayImages, FileImages, Split
 from carlt.errors import CarltError
 from carlt.functional.seeds import derive_seed
+from carlt.protocols import TwoPartView
 from carlt.samplers import BatchSchedule, PowerLaw
 
 log = logging.getLogger(__name__)
@@ -73,7 +75,7 @@ class ArrayTrainLoader(TrainLoader):
         view, contrast, copies, _ = self.views
         for step, (indices, other) in enumerate(self.plan.batches(epoch, start), start):
             generator = torch.Generator().manual_seed(derive_seed(self.schedule.seed, epoch, step, self.schedule.rank))
-            indices, other = indices.to(self.pixels.device), other.to(self.pixels.device)
+            indices, other = (chosen.to(self.pixels.device, non_blocking=True) for chosen in (indices, other))
             pixels = self.pixels[indices]
             yield Batch(
                 view(pixels, generator),
@@ -84,12 +86,12 @@ class ArrayTrainLoader(TrainLoader):
 
 
 class FileTrainLoader(TrainLoader):
-    """Files decoded and viewed in worker processes that live as long as the loader (no stall between epochs)."""
+    """Files decoded and cropped in worker processes that live as long as the loader (no stall between epochs)."""
 
-    def __init__(self, split: Split, schedule: BatchSchedule, views: Views, num_workers: int, pin_memory: bool):
+    def __init__(self, split: Split, schedule: BatchSchedule, views: Views, num_workers: int, device: torch.device):
         super().__init__(split, schedule, views)
         self._items = _EpochItems(self.plan)
-        self._workers = _Workers(_SeededFiles(split, views), self._items, num_workers, pin_memory)
+        self._workers = _Workers(split, views, self._items, num_workers, device)
 
     def _load(self, epoch: int, start: int) -> Iterator[Batch]:
         self._items.epoch, self._items.start = epoch, start
@@ -113,7 +115,7 @@ def eval_loader(
     batches = _eval_batches(len(split), batch_size, rank, world_size)
     if isinstance(split.images, ArrayImages):
         return ArrayEvalLoader(split, batches, view, device)
-    return FileEvalLoader(split, batches, view, num_workers, device.type == "cuda")
+    return FileEvalLoader(split, batches, view, num_workers, device)
 
 
 def _eval_batches(images: int, batch_size: int, rank: int, world_size: int) -> Sequence[Tensor]:
@@ -129,24 +131,24 @@ class ArrayEvalLoader:
     """Batches of an array split in a fixed order."""
 
     def __init__(self, split: Split, batches: Sequence[Tensor], view: View, device: torch.device):
-        self.split, self.batches, self.view, self.device = split, batches, view, device
+        assert isinstance(split.images, ArrayImages)
+        self.pixels, self.targets = split.images.pixels.to(device), split.targets.to(device)
+        self.batches, self.view = [batch.to(device) for batch in batches], view
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Pair]:
-        assert isinstance(self.split.images, ArrayImages)
         for indices in self.batches:
-            pixels = self.split.images.pixels[indices].to(self.device)
-            yield self.view(pixels, torch.Generator()), self.split.targets[indices].to(self.device)
+            yield self.view(self.pixels[indices], torch.Generator()), self.targets[indices]
 
 
 class FileEvalLoader:
     """Batches of a split of files in a fixed order."""
 
-    def __init__(self, split: Split, batches: Sequence[Tensor], view: View, num_workers: int, pin_memory: bool):
+    def __init__(self, split: Split, batches: Sequence[Tensor], view: View, num_workers: int, device: torch.device):
         self.batches = [[(0, index, False) for index in batch.tolist()] for batch in batches]
-        self._workers = _Workers(_SeededFiles(split, Views(view)), self.batches, num_workers, pin_memory)
+        self._workers = _Workers(split, Views(view), self.batches, num_workers, device)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -164,6 +166,9 @@ def default_num_workers() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 0 if cores == 1 else min(cores, 8)
 
+
+FINISH = 2
+"""Keeps the draws of a batch apart from those of its first image."""
 
 Item = tuple[int, int, bool]
 """The seed of its draws, which image, and whether it is pasted from."""
@@ -214,7 +219,7 @@ class _EpochItems:
 
 
 class _SeededFiles(Dataset):
-    """An item's view, its class, the views for contrast if it has any, and whether it is pasted from.
+    """What a batch needs of an item's file.
 
     For an image that cannot be decoded the item is the error message, because an exception would bring a traceback.
     """
@@ -237,33 +242,50 @@ class _SeededFiles(Dataset):
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed: before CUDA is initialised that queues a call per image.
             torch.default_generator.manual_seed(seed)
-            seen = view.image(image)
-            more = [contrast.image(image) for _ in range(copies)] if contrast and copies and not pasted else []
-        return _Seen(seen, self.targets[index], more, pasted)
+            seen = _crop(view, image)
+            more = [_crop(contrast, image) for _ in range(copies)] if contrast and copies and not pasted else []
+        return _Seen(seen, self.targets[index], more, pasted, seed)
 
 
 class _Seen(NamedTuple):
-    """An item of _SeededFiles."""
+    """An item of _SeededFiles: the part of its views that needs the single picture, and where it belongs."""
 
     view: Tensor
     label: np.int64
     contrast: list[Tensor]
     pasted: bool
+    seed: int
+
+
+def _crop(view: View, image: Tensor) -> Tensor:
+    return view.crop(image) if isinstance(view, TwoPartView) else view.image(image)
+
+
+class _Collated(NamedTuple):
+    """A batch of decoded images (None if there is none), the seed of what is left to do, and the complaints."""
+
+    batch: Batch | None
+    seed: int
+    complaints: list[str]
 
 
 class _Workers:
-    """Batches of ``dataset`` made by processes that live from the first batch of the first epoch on."""
+    """Batches on ``device``, made of files by processes that live from the first batch of the first epoch on.
 
-    def __init__(self, dataset: _SeededFiles, batches: Any, num_workers: int, pin_memory: bool):
+    Views are finished where the network computes: on a GPU in this process, and otherwise in the workers.
+    """
+
+    def __init__(self, split: Split, views: Views, batches: Any, num_workers: int, device: torch.device):
+        assert isinstance(split.images, FileImages)
         options: dict[str, Any] = {"prefetch_factor": 4, "persistent_workers": True} if num_workers else {}
-        self.on_error = dataset.images.on_error
+        self.on_error, self.views, self.device = split.images.on_error, views, device
         self.loader = DataLoader(
-            dataset,
+            _SeededFiles(split, views),
             batch_sampler=batches,
             num_workers=num_workers,
-            pin_memory=pin_memory,
+            pin_memory=device.type == "cuda",
             worker_init_fn=_start_worker if num_workers else None,
-            collate_fn=_collate,
+            collate_fn=partial(_collate, views=views if device.type == "cpu" else None),
             **options,
         )
 
@@ -272,32 +294,54 @@ class _Workers:
         self.loader._iterator = None
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch, complaints in self.loader:
+        for batch, seed, complaints in self.loader:
             if complaints and self.on_error == "raise":
                 raise CarltError(f"{complaints[0]}, or leave such images out with data.on_error=skip")
             for complaint in complaints:
                 log.warning("left out: %s", complaint)
             if batch is None:
                 raise CarltError(f"no image of a whole batch can be decoded; the first: {complaints[0]}")
-            yield batch
+            yield batch if self.device.type == "cpu" else _finish(_moved(batch, self.device), seed, self.views)
 
 
-def _collate(items: list[_Seen | str]) -> tuple[Batch | None, list[str]]:
-    """The decoded images as a batch (None if there is none), and the messages about the others."""
+def _collate(items: list[_Seen | str], views: Views | None) -> _Collated:
+    """Put items together, and finish their ``views`` here if they are given."""
     complaints = [item for item in items if isinstance(item, str)]
     own = [item for item in items if isinstance(item, _Seen) and not item.pasted]
     other = [item for item in items if isinstance(item, _Seen) and item.pasted]
     if not own:
-        return None, complaints
+        return _Collated(None, 0, complaints)
     contrast = torch.stack([torch.stack(item.contrast) for item in own], 1) if own[0].contrast else None
     other = (
         [other[i % len(other)] for i in range(len(own))] if other else []
     )  # as many as shown images, also if some were left out
-    return Batch(*_stacked(own), contrast, _stacked(other) if other else None), complaints
+    batch = Batch(*_stacked(own), contrast, _stacked(other) if other else None)
+    return _Collated(batch if views is None else _finish(batch, own[0].seed, views), own[0].seed, complaints)
 
 
 def _stacked(items: list[_Seen]) -> Pair:
     return default_collate([item.view for item in items]), default_collate([item.label for item in items])
+
+
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    images, labels, contrast, foreground = batch
+    images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+    contrast = None if contrast is None else contrast.to(device, non_blocking=True)
+    others = [part.to(device, non_blocking=True) for part in foreground or ()]
+    return Batch(images, labels, contrast, (others[0], others[1]) if others else None)
+
+
+def _finish(batch: Batch, seed: int, views: Views) -> Batch:
+    """The part of the views that takes whole batches, with draws that follow ``seed``."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, FINISH))
+    images, labels, contrast, foreground = batch
+    if isinstance(views.view, TwoPartView):
+        images = views.view.finish(images, generator)
+        if foreground is not None:
+            foreground = views.view.finish(foreground[0], generator), foreground[1]
+    if contrast is not None and isinstance(views.contrast, TwoPartView):
+        contrast = torch.stack([views.contrast.finish(each, generator) for each in contrast])
+    return Batch(images, labels, contrast, foreground)
 
 
 def _start_worker(worker: int) -> None:

@@ -150,7 +150,7 @@ class LongTailDataModule(L.LightningDataModule):
         train, schedule = self.splits.train, self.schedule()
         if isinstance(train.images, ArrayImages):
             return ArrayTrainLoader(train, schedule, self.views, self._device())
-        loader = FileTrainLoader(train, schedule, self.views, self.num_workers, self._device().type == "cuda")
+        loader = FileTrainLoader(train, schedule, self.views, self.num_workers, self._device())
         self._with_workers.add(loader)
         return loader
 

@@ -1,0 +1,191 @@
+"""The operations of AutoAugment and RandAugment on whole batches, each image with an operation and a level of its own.
+
+Arithmetic is in integers, or rounded after each step, so that every device gives the same bytes. Pillow's rules hold,
+which torchvision follows to one or two levels of 255. Images have one or three channels.
+"""
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from carlt.aug.batch import change_groups, moved
+
+OPERATIONS = (
+    "Identity", "Brightness", "Posterize", "Solarize", "SolarizeAdd", "Invert", "Contrast", "AutoContrast", "Equalize",
+    "Color", "Sharpness", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate",
+)  # fmt: skip
+"""By their place here. Levels: Brightness, Contrast, Color, Sharpness: a factor, 1 leaves the image; Posterize: bits
+that are kept; Solarize: inverts from this value on; SolarizeAdd: added below 128; shears: slope; translations: pixels
+to the right and down; Rotate: degrees counter-clockwise."""
+
+NEAREST, BILINEAR, BICUBIC = 1, 2, 4
+"""Pixels that are read along each side for one of the result."""
+
+BRIGHTNESS, POSTERIZE, SOLARIZE, SOLARIZE_ADD, INVERT = range(1, 6)
+SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y, ROTATE = range(11, 16)
+BITS = 16
+"""Positions are multiples of 2^-(BITS + 1) pixels."""
+
+
+class Operations(NamedTuple):
+    """One operation of each image of a batch, on the host."""
+
+    kind: Tensor
+    """Place in ``OPERATIONS``, int64 (N,)."""
+    level: Tensor
+    """In the operation's unit, (N,)."""
+    taps: Tensor
+    """How shears, translations and rotations interpolate: ``NEAREST``, ``BILINEAR`` or ``BICUBIC``, int64 (N,)."""
+
+
+def kinds(*names: str) -> Tensor:
+    """Places in ``OPERATIONS``."""
+    return torch.tensor([OPERATIONS.index(name) for name in names])
+
+
+def apply(images: Tensor, operations: Operations, fill: tuple[int, ...] = (0, 0, 0)) -> Tensor:
+    """Change each image, uint8 (N, C, H, W) to the same; ``fill`` is the colour of what comes in at the border."""
+    kind, level, taps = operations
+    turned = [partial(_turn, operations=operations, taps=count, fill=fill) for count in (NEAREST, BILINEAR, BICUBIC)]
+    group = torch.where(kind < SHEAR_X, kind, SHEAR_X + taps // 2)
+    pixelwise = partial(_by_value, kind=kind, level=level)
+    changes = [
+        None, *[pixelwise] * 5, partial(_contrast, level=level), _autocontrast, _equalize,
+        partial(_colour, level=level), partial(_sharpness, level=level), *turned,
+    ]  # fmt: skip
+    return change_groups(images, group, changes)
+
+
+def grey(images: Tensor) -> Tensor:
+    """Luminance by Pillow's integers, int32 (N, 1, H, W)."""
+    if images.shape[1] == 1:
+        return images.int()
+    red, green, blue = images.int().split(1, 1)
+    return (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
+
+
+def _look_up(images: Tensor, table: Tensor) -> Tensor:
+    """Replace values by ``table``, uint8 (n, 1 or C, 256)."""
+    table = table.expand(-1, images.shape[1], -1)
+    return table.gather(2, images.flatten(2).long()).view_as(images)
+
+
+def _blend(values: Tensor, start: Tensor, factor: Tensor) -> Tensor:
+    """start + factor (values - start), cut to bytes; two roundings everywhere."""
+    return (values - start).mul(factor).add(start).clamp(0, 255).to(torch.uint8)
+
+
+def _by_value(images: Tensor, own: Tensor, kind: Tensor, level: Tensor) -> Tensor:
+    values, level, which = torch.arange(256), level[own][:, None], int(kind[own[0]])
+    if which == BRIGHTNESS:
+        table = (values * level).clamp(0, 255)
+    elif which == POSTERIZE:
+        table = values & (256 - 2 ** (8 - level.long()))
+    elif which == SOLARIZE:
+        table = torch.where(values >= level, 255 - values, values)
+    elif which == SOLARIZE_ADD:
+        table = torch.where(values < 128, (values + level.long()).clamp(0, 255), values)
+    else:
+        table = (255 - values).expand(len(own), -1)
+    return _look_up(images, moved(table.to(torch.uint8), images)[:, None])
+
+
+def _contrast(images: Tensor, own: Tensor, level: Tensor) -> Tensor:
+    brightness, pixels = grey(images).flatten(1).sum(1), images.shape[2] * images.shape[3]
+    mean = ((2 * brightness + pixels) // (2 * pixels))[:, None, None]
+    values = torch.arange(256, device=images.device)
+    return _look_up(images, _blend(values, mean, moved(level[own], images)[:, None, None]))
+
+
+def _autocontrast(images: Tensor, own: Tensor) -> Tensor:
+    low, high = (bound[:, :, None].int() for bound in images.flatten(2).aminmax(dim=2))
+    values = torch.arange(256, device=images.device)
+    table = (values - low).clamp_min(0) * 255 // (high - low).clamp_min(1)
+    return _look_up(images, torch.where(high > low, table.clamp_max(255), values).to(torch.uint8))
+
+
+def _equalize(images: Tensor, own: Tensor) -> Tensor:
+    flat = images.flatten(2).long()
+    histogram = flat.new_zeros(*flat.shape[:2], 256).scatter_add_(2, flat, flat.new_ones(()).expand_as(flat))
+    darker = histogram.cumsum(2) - histogram
+    step = darker.gather(2, flat.amax(2, keepdim=True)) // 255
+    table = ((step // 2 + darker) // step.clamp_min(1)).clamp_max(255)
+    return _look_up(images, torch.where(step > 0, table, torch.arange(256, device=images.device)).to(torch.uint8))
+
+
+def _colour(images: Tensor, own: Tensor, level: Tensor) -> Tensor:
+    return _blend(images, grey(images), moved(level[own], images)[:, None, None, None])
+
+
+def _sharpness(images: Tensor, own: Tensor, level: Tensor) -> Tensor:
+    if min(images.shape[2:]) < 3:
+        return images
+    whole = images.int()
+    rows = whole[:, :, :-2] + whole[:, :, 1:-1] + whole[:, :, 2:]
+    around = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
+    inner = whole[..., 1:-1, 1:-1]
+    blurred = (2 * (around + 4 * inner) + 13) // 26  # the middle counts 5 of 13
+    sharp = images.clone()
+    sharp[..., 1:-1, 1:-1] = _blend(inner, blurred, moved(level[own], images)[:, None, None, None])
+    return sharp
+
+
+def _turn(images: Tensor, own: Tensor, operations: Operations, taps: int, fill: tuple[int, ...]) -> Tensor:
+    """Shear, move or turn: read each pixel where an affine map puts its centre."""
+    height, width = images.shape[2:]
+    fixed = (_inverse(operations.kind[own], operations.level[own], height, width) * 2**BITS).round().long()
+    a, b, c, d, e, f = moved(fixed, images).T[:, :, None, None]
+    across = 2 * torch.arange(width, device=images.device) + 1
+    down = (2 * torch.arange(height, device=images.device) + 1)[:, None]
+    x, y = a * across + b * down + 2 * c, d * across + e * down + 2 * f
+    one = 1 << (BITS + 1)
+    inside = ((x >= 0) & (x < width * one) & (y >= 0) & (y < height * one))[:, None]
+    read = _read(images, x, y, one) if taps == NEAREST else _interpolate(images, x, y, one, taps)
+    colour = moved(torch.tensor(fill[: images.shape[1]], dtype=torch.uint8), images)[:, None, None]
+    return torch.where(inside, read, colour)
+
+
+def _inverse(kind: Tensor, level: Tensor, height: int, width: int) -> Tensor:
+    """From a place in the result to that in the image: x' = a x + b y + c, y' = d x + e y + f, float64 (n, 6)."""
+    level = level.double()
+    zero = torch.zeros_like(level)
+
+    def of(which: int) -> Tensor:
+        return torch.where(kind == which, level, zero)
+
+    angle = of(ROTATE) * (math.pi / 180)
+    cosine, sine = angle.cos(), angle.sin()
+    a, b, d, e = cosine, of(SHEAR_X) - sine, of(SHEAR_Y) + sine, cosine
+    turned = kind == ROTATE
+    x, y = width / 2 * turned, height / 2 * turned  # the fixed point of a rotation; that of a shear is a corner
+    return torch.stack([a, b, x - a * x - b * y - of(TRANSLATE_X), d, e, y - d * x - e * y - of(TRANSLATE_Y)], 1)
+
+
+def _read(images: Tensor, x: Tensor, y: Tensor, one: int) -> Tensor:
+    """The pixels at (x, y), each (n, ...), at the border the nearest, (n, C, ...)."""
+    height, width = images.shape[2:]
+    place = (y // one).clamp(0, height - 1) * width + (x // one).clamp(0, width - 1)
+    index = place.flatten(1)[:, None].expand(-1, images.shape[1], -1)
+    return images.flatten(2).gather(2, index).unflatten(2, place.shape[1:])
+
+
+def _interpolate(images: Tensor, x: Tensor, y: Tensor, one: int, taps: int) -> Tensor:
+    x, y = x - one // 2, y - one // 2
+    across, down = (_weights((position % one).float() / one, taps) for position in (x, y))
+    steps = torch.arange(1 - taps // 2, 1 + taps // 2, device=images.device) * one
+    columns = x[:, None] + steps[:, None, None]
+    rows = [
+        (_read(images, columns, (y + step)[:, None], one) * across[:, None]).sum(2) * weight[:, None]
+        for step, weight in zip(steps, down.unbind(1), strict=True)
+    ]
+    return torch.stack(rows).sum(0).round().clamp(0, 255).to(torch.uint8)
+
+
+def _weights(t: Tensor, taps: int) -> Tensor:
+    """Of the pixels around a place ``t`` behind the second (bicubic) or first one (n, H, W), (n, taps, H, W)."""
+    if taps == BILINEAR:
+        return torch.stack([1 - t, t], 1)
+    return torch.stack([-t + 2 * t**2 - t**3, 1 - 2 * t**2 + t**3, t + t**2 - t**3, t**3 - t**2], 1)  # Pillow's: a = -1
