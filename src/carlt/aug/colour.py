@@ -19,7 +19,7 @@ def grey(images: Tensor) -> Tensor:
     """Luminance, (N, 1, H, W)."""
     if images.shape[1] == 1:
         return images
-    return (images * images.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+    return (images * moved(torch.tensor(LUMA), images)[:, None, None]).sum(1, keepdim=True)
 
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def hue(images: Tensor, factor: Tensor) -> Tensor:
     )
     sixth = sixth + 6 * factor[:, None, None]
     # Channel n of HSV to RGB: value - chroma * max(0, min(k, 4 - k, 1)), k = (n + sixth) mod 6, n = 5, 3, 1.
-    k = (images.new_tensor([5, 3, 1])[:, None, None] + sixth[:, None]) % 6
+    k = (moved(torch.tensor([5, 3, 1]), images)[:, None, None] + sixth[:, None]) % 6
     return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
 
 
