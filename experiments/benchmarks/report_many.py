@@ -83,7 +83,7 @@ Plain readers are a process that reads the same files with json, yaml, csv and n
 
 | run folders | of them left out | classes | carlt.report (CPU s) | plain readers (CPU s) | ratio | most memory (GB) | page (MB) |
 |---|---|---|---|---|---|---|---|
-""" + "\n".join(rows) + "\n"  # fmt: skip
+""" + "\n".join(rows) + "\n"  # fmt: skip # noqa: E501
     RESULT.write_text(text)
     print(text)
 

@@ -33,7 +33,7 @@ class Operators(TorchDispatchMode):
         given = [x for x in args if isinstance(x, torch.Tensor)]
         on_device = any(x.device.type == "meta" for x in given)
         self.on_device += on_device
-        if isinstance(result, torch.Tensor) and given and not result.device == given[0].device:
+        if isinstance(result, torch.Tensor) and given and result.device != given[0].device:
             self.waits += on_device or not (kwargs or {}).get("non_blocking")
         return result
 

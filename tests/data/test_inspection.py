@@ -63,7 +63,8 @@ def test_the_command_tells_and_draws(folder, tmp_path, monkeypatch, capsys):
         "  1 content in train and in test; they make the test accuracy too high; the first: ",
         "  1 content in two classes; the first, in gull and tern: ",
         "near-empty: 1 class with fewer than 5 training images: owl $x$ (3)",
-        "2 classes have no test images, so that no test result is about them: tern (9 training images), owl $x$ (3 training images)",
+        "2 classes have no test images, so that no test result is about them: tern (9 training images), "
+        "owl $x$ (3 training images)",
     ):
         assert line in said
     with Image.open(out / "image_folder_files.png") as image:

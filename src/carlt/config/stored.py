@@ -54,7 +54,7 @@ def load_config(folder: Path, *, trust: bool = False, word: str = "run") -> Dict
     """The config of the run in ``folder``, brought to today's names, with the defaults that it was recorded under.
 
     Args:
-        trust: allow classes that are not carlt's own (they are imported, so their code runs), and links to other places.
+        trust: allow classes that are not carlt's own (they are imported, so their code runs), and links elsewhere.
         word: the option that named the folder, for messages.
 
     Raises:

@@ -214,7 +214,7 @@ def test_every_damaged_image_is_named_up_to_a_number(make_folder, tmp_path, load
         (tmp_path / f"train/a/{i}.jpg").write_bytes(b"no image")
     with pytest.raises(CarltError, match=r"30 of 32 .* and 9 more\. Restore"):
         _ = ImageFolder(root=tmp_path, verify="full", val_ratio=0, **loading).splits
-    with pytest.raises(CarltError, match="class 'a' in .* has no training image that decodes"):
+    with pytest.raises(CarltError, match=r"class 'a' in .* has no training image that decodes"):
         _ = ImageFolder(root=tmp_path, on_error="skip", val_ratio=0, **loading).splits
 
 
