@@ -3,7 +3,7 @@
     CARLT_REAL_DATA=<folder with tiny-imagenet-half.tar> python experiments/benchmarks/data_loading.py
 
 Speeds are images per second; both sides shuffle, load, augment, batch and end in normalised float32 on the device. The
-median of five alternating rounds. On a CPU they are of CPU time of one process with one thread, so that other load on
+median of alternating rounds. On a CPU they are of CPU time of one process with one thread, so that other load on
 the machine does not count; on a GPU of the clock, and both sides have eight workers for what is not on the device.
 """
 
@@ -36,6 +36,7 @@ from carlt.data.io import decode
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RECORDS, CLASSES, BATCH = 437_513, 8_142, 128
 PHOTOS = 384
+ROUNDS = 3
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 WORKERS = 8 if DEVICE.type == "cuda" else 0
 GOAL = 50_000  # images of 32 px a second, with RandAugment, on a GPU
@@ -66,8 +67,8 @@ def rate(batches: Iterator) -> float:
 
 
 def compare(theirs: object, ours: object) -> tuple[float, float]:
-    """Median rates over five rounds, one after the other."""
-    rounds = [(rate(iter(theirs)), rate(iter(ours))) for _ in range(5)]
+    """Median rates over some rounds, one after the other."""
+    rounds = [(rate(iter(theirs)), rate(iter(ours))) for _ in range(ROUNDS)]
     return statistics.median(t for t, _ in rounds), statistics.median(o for _, o in rounds)
 
 
@@ -210,7 +211,7 @@ def main() -> None:
 `CARLT_REAL_DATA=... python experiments/benchmarks/data_loading.py`, {time.strftime("%Y-%m-%d")}, commit {commit},
 {where}; Python {sys.version.split()[0]}, torch {torch.__version__},
 torchvision {torchvision.__version__}, Pillow {PIL.__version__}, {fast} simplejpeg.
-Images per {unit}, median of five alternating rounds; both sides end in
+Images per {unit}, median of {ROUNDS} alternating rounds; both sides end in
 normalised float32 batches, of 128 small and 32 large images.
 
 | | torchvision | carlt | ratio |
