@@ -24,7 +24,7 @@ to the right and down; Rotate: degrees counter-clockwise."""
 NEAREST, BILINEAR, BICUBIC = 1, 2, 4
 """Pixels that are read along each side for one of the result."""
 
-BRIGHTNESS, POSTERIZE, SOLARIZE, SOLARIZE_ADD, INVERT = range(1, 6)
+POSTERIZE, SOLARIZE, SOLARIZE_ADD, INVERT = range(2, 6)
 SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y, ROTATE = range(11, 16)
 BITS = 16
 """Positions are multiples of 2^-(BITS + 1) pixels."""
@@ -53,7 +53,8 @@ def apply(images: Tensor, operations: Operations, fill: tuple[int, ...] = (0, 0,
     group = torch.where(kind < SHEAR_X, kind, SHEAR_X + taps // 2)
     pixelwise = partial(_by_value, kind=kind, level=level)
     changes = [
-        None, *[pixelwise] * 5, partial(_contrast, level=level), _autocontrast, _equalize,
+        None, partial(_brightness, level=level), *[pixelwise] * 4, partial(_contrast, level=level), _autocontrast,
+        _equalize,
         partial(_colour, level=level), partial(_sharpness, level=level), *turned,
     ]  # fmt: skip
     return change_groups(images, group, changes)
@@ -75,14 +76,12 @@ def _look_up(images: Tensor, table: Tensor) -> Tensor:
 
 def _blend(values: Tensor, start: Tensor, factor: Tensor) -> Tensor:
     """start + factor (values - start), cut to bytes; two roundings everywhere."""
-    return (values - start).mul(factor).add(start).clamp(0, 255).to(torch.uint8)
+    return (values - start).mul(factor).add_(start).clamp_(0, 255).to(torch.uint8)
 
 
 def _by_value(images: Tensor, own: Tensor, kind: Tensor, level: Tensor) -> Tensor:
     values, level, which = torch.arange(256), level[own][:, None], int(kind[own[0]])
-    if which == BRIGHTNESS:
-        table = (values * level).clamp(0, 255)
-    elif which == POSTERIZE:
+    if which == POSTERIZE:
         table = values & (256 - 2 ** (8 - level.long()))
     elif which == SOLARIZE:
         table = torch.where(values >= level, 255 - values, values)
@@ -93,11 +92,14 @@ def _by_value(images: Tensor, own: Tensor, kind: Tensor, level: Tensor) -> Tenso
     return _look_up(images, moved(table.to(torch.uint8), images)[:, None])
 
 
+def _brightness(images: Tensor, own: Tensor, level: Tensor) -> Tensor:
+    return (images * moved(level[own], images)[:, None, None, None]).clamp_(0, 255).to(torch.uint8)
+
+
 def _contrast(images: Tensor, own: Tensor, level: Tensor) -> Tensor:
     brightness, pixels = grey(images).flatten(1).sum(1), images.shape[2] * images.shape[3]
-    mean = ((2 * brightness + pixels) // (2 * pixels))[:, None, None]
-    values = torch.arange(256, device=images.device)
-    return _look_up(images, _blend(values, mean, moved(level[own], images)[:, None, None]))
+    mean = ((2 * brightness + pixels) // (2 * pixels))[:, None, None, None]
+    return _blend(images, mean, moved(level[own], images)[:, None, None, None])
 
 
 def _autocontrast(images: Tensor, own: Tensor) -> Tensor:

@@ -12,9 +12,11 @@ from torch.nn import functional as F
 from torchvision.transforms import RandomResizedCrop, v2
 
 from carlt.aug.batch import global_generator, moved, uniform
-from carlt.aug.colour import Jitter, to_bytes
 from carlt.aug.erasing import draw_sizes
+from carlt.aug.operations import NEAREST, Operations, apply, kinds
 from carlt.ranges import CountOrZero, NonNegative, Positive, PositiveShare, checked
+
+JITTERED = kinds("Brightness", "Contrast", "Color")
 
 
 class View(ABC):
@@ -101,7 +103,7 @@ class ResizedCropFlip(View):
         jitter: NonNegative = 0.0,
     ):
         self.image_size, self.scale, self.ratio, self.flip = image_size, scale, ratio, flip
-        self.jitter = Jitter(jitter, jitter, jitter, 0.0) if jitter else None
+        self.jitter = jitter
 
     def crop(self, image: Tensor) -> Tensor:
         top, left, height, width = RandomResizedCrop.get_params(image, list(self.scale), list(self.ratio))
@@ -121,7 +123,16 @@ class ResizedCropFlip(View):
         if self.flip:
             mirrored = moved(uniform(images, 1, generator)[0] < 0.5, images)
             images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
-        return images if self.jitter is None else to_bytes(self.jitter(images.float() / 255, generator))
+        return self._jittered(images, generator) if self.jitter else images
+
+    def _jittered(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """In a random order of each image, with bytes between the changes, as torchvision's ``ColorJitter``."""
+        low, high = max(1 - self.jitter, 0), 1 + self.jitter
+        factors, order = uniform(images, 6, generator).split(3)
+        for which in order.argsort(0):
+            level = low + (high - low) * factors.gather(0, which[None])[0]
+            images = apply(images, Operations(JITTERED[which], level, torch.full_like(which, NEAREST)))
+        return images
 
     def _boxes(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Where crops begin and their height and width, each (2, N), distributed as torchvision's."""
