@@ -76,7 +76,8 @@ def _look_up(images: Tensor, table: Tensor) -> Tensor:
 
 def _blend(values: Tensor, start: Tensor, factor: Tensor) -> Tensor:
     """start + factor (values - start), cut to bytes; two roundings everywhere."""
-    return (values - start).mul(factor).add_(start).clamp_(0, 255).to(torch.uint8)
+    start = start.float()
+    return (values.float() - start).mul_(factor).add_(start).clamp_(0, 255).to(torch.uint8)
 
 
 def _by_value(images: Tensor, own: Tensor, kind: Tensor, level: Tensor) -> Tensor:
@@ -93,7 +94,7 @@ def _by_value(images: Tensor, own: Tensor, kind: Tensor, level: Tensor) -> Tenso
 
 
 def _brightness(images: Tensor, own: Tensor, level: Tensor) -> Tensor:
-    return (images * moved(level[own], images)[:, None, None, None]).clamp_(0, 255).to(torch.uint8)
+    return images.float().mul_(moved(level[own], images)[:, None, None, None]).clamp_(0, 255).to(torch.uint8)
 
 
 def _contrast(images: Tensor, own: Tensor, level: Tensor) -> Tensor:
