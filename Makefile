@@ -5,7 +5,7 @@ ARGS ?=
 RUN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow test-lowest check lint format methods docs wheel clean
+.PHONY: help setup train test test-slow test-lowest check lint format methods docs wheel gpu-wheels clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ methods: setup ## write the table of methods in docs/methods.md, from training s
 docs: setup ## build the documentation site in site/; a broken link is an error
 	@NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict --quiet --site-dir site
 	@echo 'site/index.html'
+
+gpu-wheels: ## collect the packages that experiments/gpu/run.py needs on a machine without a network; ARGS=3.11: its Python
+	@experiments/gpu/wheels.sh $(ARGS)
 
 wheel: setup ## build dist/*.whl
 	@$(RUN)/python -m build --wheel

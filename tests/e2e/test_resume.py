@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from carlt.commands import run as run_module
 from carlt.commands.run import compose_run
 from carlt.config.stored import load_config
 from carlt.errors import CarltError
@@ -24,6 +25,7 @@ from carlt.runs.config_file import read_config
 from carlt.runs.hash import run_hash
 from carlt.runs.reading import read_runs
 from carlt.runs.record import read_result
+from carlt.training import compute
 from carlt.training.callbacks import Progress, read_rows
 
 pytestmark = pytest.mark.usefixtures("no_plots")
@@ -191,6 +193,23 @@ def test_a_slurm_job_that_is_about_to_end_goes_on_by_itself(
     again = run(folder, *KINDS["cnn"], *SHORT)  # the job was stopped in a later command of its script
     assert capsys.readouterr().out == f"finished before, in {folder}\n"
     assert again == {**read_result(folder), "folder": str(folder)}
+
+
+def test_a_job_keeps_what_auto_chose_at_first(run, slurm: Path, tmp_path: Path, monkeypatch) -> None:
+    ms = {f"{kind}{layout}": 2.0 for kind in ("float32", "bfloat16") for layout in ("", ", channels last")}
+    monkeypatch.setattr(compute, "native_bfloat16", lambda device: True)
+    monkeypatch.setattr(compute, "milliseconds", lambda device: ms | {"bfloat16": 1.0})
+    config, named, _ = compose_run(
+        ["reg=none", "trainer.precision=auto", "trainer.max_epochs=1", "trainer.accelerator=cpu"]
+    )
+    with terminate_at("on_train_batch_end", 2, signal.SIGUSR1), pytest.raises(SystemExit):
+        run_module.run(config.copy(), tmp_path / named.name, hash_in_name=True)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    monkeypatch.setattr(compute, "milliseconds", lambda device: ms)
+    result = run_module.run(config.copy(), tmp_path / named.name, hash_in_name=True)
+    assert (result["compute"]["precision"], result["compute"]["measured_ms"]["bfloat16"]) == ("bf16-mixed", 1.0)
+    (folder,) = tmp_path.glob(f"{named.name}_*")
+    assert folder == Path(result["folder"])
 
 
 def test_a_job_that_cannot_be_queued_again_says_so(run, slurm: Path, tmp_path: Path, monkeypatch, capsys) -> None:

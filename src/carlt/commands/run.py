@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,16 +138,16 @@ def _checked_run(
 
     provenance.commit()
     build.quiet_libraries()
-    compute.resolve(config)
     data = data or build.build_data(config)
-    identity = run_hash(config, data.checksum())
-    if hash_in_name:
-        folder = folder.with_name(f"{folder.name}_{identity[:8]}")
-    if slurm.was_requeued() and not config.resume and _holds(folder, identity):
-        if (folder / paths.RESULT).exists():  # an earlier command of the job's script
-            print(f"finished before, in {folder}")
-            return {**read_result(folder), "folder": str(folder)}
-        config.resume = str(folder)
+    before = _begun_before(config, folder, hash_in_name, data.checksum()) if slurm.was_requeued() else None
+    if before is not None and (before / paths.RESULT).exists():  # by an earlier command of the job's script
+        print(f"finished before, in {before}")
+        return {**read_result(before), "folder": str(before)}
+    if before is not None:
+        config, folder = resumed_config(before, trust=True), before  # the command's own, but for what auto was
+    compute.resolve(config)
+    if hash_in_name and before is None:
+        folder = folder.with_name(f"{folder.name}_{run_hash(config, data.checksum())[:8]}")
     claim = claim_folder(folder, new=not config.resume) if is_first_process() else nullcontext()
     remedy = f"mend that, then go on with: python -m carlt.train resume={folder}"
     requeue = slurm.Requeue()
@@ -154,9 +155,19 @@ def _checked_run(
         return _run(config, folder, data, position, requeue)
 
 
-def _holds(folder: Path, identity: str) -> bool:
-    """Whether ``folder`` holds the run with this hash."""
-    return (folder / paths.CONFIG).exists() and read_config(folder).get("run_hash") == identity
+def _begun_before(config: DictConfig, folder: Path, hash_in_name: bool, checksum: str) -> Path | None:
+    """Where this SLURM job began with the run of ``config`` before it was started again. What ``auto`` chose then
+    stands for it, because a measurement may come out otherwise."""
+    for place in sorted(folder.parent.glob(f"{escape(folder.name)}_*")) if hash_in_name else [folder]:
+        if config.resume or not (place / paths.CONFIG).exists():
+            continue
+        stored, alike = OmegaConf.create(read_config(place)), config.copy()
+        for key in ("trainer.precision", "channels_last"):
+            if OmegaConf.select(alike, key) == "auto":
+                OmegaConf.update(alike, key, OmegaConf.select(stored, key))
+        if run_hash(alike, checksum) == stored.get("run_hash"):
+            return place
+    return None
 
 
 def _run(

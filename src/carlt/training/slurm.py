@@ -32,12 +32,14 @@ class Requeue(Callback):
 
     def __init__(self) -> None:
         self.asked = self.fits = False
+        self.job: str | None = None
 
     @contextmanager
     def handled(self, first: bool) -> Iterator[None]:
         """Within this context the signal stops the run; then the ``first`` process puts the job into the queue."""
-        job = os.environ.get(JOB)
-        if job is None or threading.current_thread() is not threading.main_thread():
+        if threading.current_thread() is threading.main_thread():
+            self.job = os.environ.get(JOB)
+        if self.job is None:
             yield
             return
         before = signal.signal(signal.SIGUSR1, self._ask)
@@ -45,7 +47,7 @@ class Requeue(Callback):
             yield
         except SystemExit:
             if self.asked and first:
-                _put_into_queue(job)
+                _put_into_queue(self.job)
             raise
         finally:
             signal.signal(signal.SIGUSR1, before)
@@ -76,7 +78,7 @@ class Requeue(Callback):
 
     def _stop(self, trainer: L.Trainer, step: int) -> None:
         stops = self.asked
-        if trainer.world_size > 1:
+        if self.job is not None and trainer.world_size > 1:
             stops = step % EVERY_N_STEPS == 0 and trainer.strategy.reduce_boolean_decision(stops, all=False)
         if stops:
             raise SIGTERMException
