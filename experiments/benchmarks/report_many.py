@@ -81,7 +81,7 @@ A tenth of the folders is broken: damaged or cut files of every kind. Each is le
 The records are made up: {SEEDS} seeds per configuration, {report_page.TEST_IMAGES} test images per class, 200 epochs.
 Plain readers are a process that reads the same files with json, yaml, csv and numpy, and does nothing with them.
 
-| run folders | of them left out | classes | carlt.report (CPU s) | plain readers (CPU s) | ratio | most memory (GB) | page (MB) |
+| run folders | left out | classes | report (CPU s) | plain readers (CPU s) | ratio | peak memory (GB) | page (MB) |
 |---|---|---|---|---|---|---|---|
 """ + "\n".join(rows) + "\n"  # fmt: skip # noqa: E501
     RESULT.write_text(text)
