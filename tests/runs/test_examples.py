@@ -77,6 +77,8 @@ def test_the_page_shows_pictures_and_does_without_damaged_ones(make_run, tmp_pat
         {"images": np.zeros((2, 2, 2, 3, 8), dtype=np.uint8)},
         {"images": np.zeros((2, 2, 2, 4, 8, 8), dtype=np.uint8)},
         {"titles": np.array(["one"])},
+        {"titles": np.array(["one", "x" * 5000])},
+        made(rows=100)._asdict(),
         {"captions": np.zeros((2, 2, 2))},
         {"captions": np.array([["a"]])},
         {"kinds": np.array([{"a": 1}, None], dtype=object)},
@@ -86,6 +88,12 @@ def test_other_arrays_are_refused(changes: dict, tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / FILE, **{**made()._asdict(), **changes})
     with pytest.raises(CarltError, match="is damaged"):
         read_examples(tmp_path)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_of_one_pixel_are_drawn(channels: int, tmp_path: Path) -> None:
+    write_examples(tmp_path, made()._replace(images=np.zeros((2, 2, 2, channels, 1, 1), dtype=np.uint8)))
+    assert plots.sheet(tmp_path, sheets.KINDS[0])
 
 
 def test_files_that_unpack_to_too_much_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

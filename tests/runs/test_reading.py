@@ -7,7 +7,7 @@ import pytest
 from carlt.errors import CarltError
 from carlt.runs import paths
 from carlt.runs.reading import read_run, read_runs
-from carlt.runs.record import write_confusion
+from carlt.runs.record import write_confusion, write_per_class
 
 
 def test_jobs_of_a_sweep_come_in_their_order(make_run, tmp_path: Path) -> None:
@@ -77,6 +77,8 @@ BOMB = "a: &a [x, x]\n" + "\n".join(f"{c}: &{c} [*{b}, *{b}]" for b, c in zip("a
         (paths.METRICS, None, "no metrics.csv"),
         (paths.METRICS, "epoch\nx\n", "metrics.csv is damaged"),
         (paths.METRICS, "step\n1\n", "metrics.csv is damaged: a row without epoch"),
+        (paths.METRICS, "epoch,step\nnan,1\n", "metrics.csv is damaged: an impossible epoch"),
+        (paths.METRICS, "epoch,step\n-inf,1\n", "metrics.csv is damaged: an impossible epoch"),
     ],
 )
 def test_what_is_broken_is_named_and_left_out(
@@ -106,6 +108,18 @@ def test_what_is_broken_is_named_and_left_out(
         ("hardware", ["cpu"]),
         ("data", {"name": 3}),
         ("num_classes", -3),
+        ("epochs", 0),
+        ("epochs", 10**30),
+        ("seed", -(10**30)),
+        ("metrics", {"test/accuracy": 10**400}),
+        ("metrics", {"test/accuracy": float("inf")}),
+        ("timings", 3),
+        ("timings", {"fit_s": "x"}),
+        ("bound", [3]),
+        ("commit", ["x"]),
+        ("run_hash", 3),
+        ("best", {"metrics": {}, "epoch": "x"}),
+        ("hardware", {"devices": [[10**400]]}),
     ],
 )
 def test_a_result_of_wrong_types_is_left_out(key: str, value: object, make_run, tmp_path: Path) -> None:
@@ -117,13 +131,14 @@ def test_a_result_of_wrong_types_is_left_out(key: str, value: object, make_run, 
     assert left_out[0].reason.startswith(f"result.json is damaged: {key}")
 
 
-def test_a_run_that_claims_more_classes_than_it_has_is_left_out(make_run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("claimed", [10_000, 10**15])
+def test_a_run_that_claims_more_classes_than_it_has_is_left_out(claimed: int, make_run, tmp_path: Path) -> None:
     make_run("whole")
     path = make_run("liar", seed=1) / paths.RESULT
-    liar = json.loads(path.read_text()) | {"num_classes": 10_000, "class_counts": None}
+    liar = json.loads(path.read_text()) | {"num_classes": claimed, "class_counts": None}
     path.write_text(json.dumps(liar))
     runs, left_out = read_runs([tmp_path])
-    assert (len(runs), left_out) == (1, [(path.parent, "per_class.csv is damaged: 3 rows for 10000 classes")])
+    assert (len(runs), left_out) == (1, [(path.parent, f"per_class.csv is damaged: 3 rows for {claimed} classes")])
 
 
 def test_a_confusion_of_classes_that_do_not_exist_is_left_out(make_run, tmp_path: Path) -> None:
@@ -131,6 +146,18 @@ def test_a_confusion_of_classes_that_do_not_exist_is_left_out(make_run, tmp_path
     liar = make_run("liar", seed=1)
     write_confusion(liar, np.array([9999]), np.array([0]), np.array([1]), 3)
     assert read_runs([tmp_path])[1] == [(liar, "confusion.npz is damaged: classes outside 0 to 2")]
+
+
+@pytest.mark.parametrize("count", [-1, 1 << 62])
+def test_counts_that_no_data_set_has_are_left_out(count: int, make_run, tmp_path: Path) -> None:
+    make_run("whole")
+    cells, classes = make_run("cells", seed=1), make_run("classes", seed=2)
+    write_confusion(cells, np.array([0]), np.array([0]), np.array([count]), 3)
+    write_per_class(classes, ["a", "b", "c"], [count, 1, 1], [1, 1, 1], [1, 1, 1])
+    assert read_runs([tmp_path])[1] == [
+        (cells, "confusion.npz is damaged: impossible counts"),
+        (classes, "per_class.csv is damaged: impossible counts of class 0"),
+    ]
 
 
 def test_a_flipped_bit_in_an_archive_is_noticed(make_run, tmp_path: Path) -> None:

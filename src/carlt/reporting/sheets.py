@@ -32,7 +32,8 @@ def draw_rows(axes: Sequence[Any], examples: Examples, rows: Sequence[int]) -> N
                     spine.set_visible(False)
                 if not (caption := str(examples.captions[row, k, side])):
                     continue
-                picture = examples.images[row, k, side].transpose(1, 2, 0).squeeze()
+                image = examples.images[row, k, side]
+                picture = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
                 axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
                 axis.set_xlabel(_short(caption), fontsize=6.5, labelpad=2)
                 if side:

@@ -10,6 +10,8 @@ from carlt.runs.archives import read_arrays
 from carlt.runs.paths import written_whole
 
 FILE = "examples.npz"
+MOST, LONGEST = 64, 2000
+"""Rows, and images in a row, of a file that is taken; letters of a text. carlt writes fewer."""
 
 
 class Examples(NamedTuple):
@@ -52,9 +54,13 @@ def read_examples(folder: Path) -> Examples | None:
         and found.images.ndim == 6
         and found.images.shape[:3] == found.captions.shape == (rows, size, 2)
         and found.titles.shape == found.kinds.shape == (rows,)
-        and all(array.dtype.kind == "U" for array in (found.kinds, found.titles, found.captions))
+        and max(rows, size) <= MOST
+        and all(
+            array.dtype.kind == "U" and array.itemsize <= 4 * LONGEST
+            for array in (found.kinds, found.titles, found.captions)
+        )
         and found.images.shape[3] in (1, 3)
     )
     if not sound:
-        raise CarltError(f"{path} is damaged: arrays of other shapes than expected")
+        raise CarltError(f"{path} is damaged: its arrays have other shapes than carlt's")
     return found

@@ -27,7 +27,11 @@ NOT_RUNS = ("wandb", "tensorboard", "checkpoints", "plots")
 MAX_BYTES = 64 << 20
 """Of each file."""
 RECORDS = (paths.RESULT, paths.CONFIG, paths.PER_CLASS, paths.CONFUSION, paths.METRICS)
-NESTED: dict[str, type] = {"metrics": float, "hardware": object, "versions": str}
+MAX_NUMBER = 1 << 53
+"""Of counts and epochs, and of every number in ``result.json``."""
+NESTED: dict[str, type] = {
+    "metrics": float, "timings": float, "bound": float, "hardware": object, "versions": str,
+}  # fmt: skip
 """The mappings of ``result.json`` that reports read, and the kind of their values (float: number or null)."""
 KINDS = {"seed": int, "num_classes": int, "epochs": int, "metrics": dict, "data": dict}
 """The keys of ``result.json`` that every report needs."""
@@ -192,8 +196,11 @@ def _printable(value: Any) -> Any:
 def _problems(result: Mapping[str, Any]) -> Iterator[str]:
     """The keys of ``result.json`` whose values have another type than reports need."""
     classes = result["num_classes"]
-    if classes < 1:
-        yield "num_classes"
+    for name in ("num_classes", "epochs"):
+        if result[name] < 1:
+            yield name
+    yield from (name for name, value in result.items() if _is_huge(value))
+    yield from (name for name in ("commit", "run_hash") if not _is(result.get(name), str))
     for name, kind in NESTED.items():
         if result.get(name) is not None and not _is_mapping(result[name], kind):
             yield name
@@ -204,7 +211,10 @@ def _problems(result: Mapping[str, Any]) -> Iterator[str]:
         yield "class_counts"
     best = result.get("best")
     if best is not None and not (
-        _is(best, dict) and _is_mapping(best.get("metrics"), float) and isinstance(best.get("chosen_by"), str | None)
+        _is(best, dict)
+        and _is(best.get("epoch", 0), int)
+        and _is_mapping(best.get("metrics"), float)
+        and isinstance(best.get("chosen_by"), str | None)
     ):
         yield "best"
     calibration = result.get("calibration")
@@ -221,6 +231,13 @@ def _is_bins(value: Any) -> bool:
         and len({len(value[name]) for name in names}) == 1
         and None not in value["images"]
     )
+
+
+def _is_huge(value: Any) -> bool:
+    """Whether ``value`` is, or holds, a number beyond ``MAX_NUMBER``."""
+    if isinstance(value, dict | list):
+        return any(map(_is_huge, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, int | float) and abs(value) > MAX_NUMBER
 
 
 def _is_mapping(value: Any, kind: type) -> bool:
@@ -261,11 +278,11 @@ def _dotted(node: Any, prefix: str = "") -> dict[str, str]:
 
 def _read_classes(folder: Path, num_classes: int) -> list[ClassResult]:
     rows = read_per_class(folder)
-    if [row.class_id for row in rows] != list(range(num_classes)):
+    if len(rows) != num_classes or any(row.class_id != label for label, row in enumerate(rows)):
         raise ValueError(f"{len(rows)} rows for {num_classes} classes")
     for row in rows:
-        accuracy = row.correct / row.test_count if row.test_count else math.nan
-        if row.train_count < 0 or not 0 <= row.correct <= row.test_count or not _same(accuracy, row.accuracy):
+        possible = 0 <= row.train_count <= MAX_NUMBER and 0 <= row.correct <= row.test_count <= MAX_NUMBER
+        if not possible or not _same(row.correct / row.test_count if row.test_count else math.nan, row.accuracy):
             raise ValueError(f"impossible counts of class {row.class_id}")
     return [row._replace(class_name=printable(row.class_name)) for row in rows]
 
@@ -285,8 +302,8 @@ def _read_confusion(folder: Path, num_classes: int) -> Cells:
     for classes in (cells.true, cells.predicted):
         if len(classes) and not 0 <= classes.min() <= classes.max() < num_classes:
             raise ValueError(f"classes outside 0 to {num_classes - 1}")
-    if len(cells.count) and cells.count.min() < 0:
-        raise ValueError("negative counts")
+    if len(cells.count) and not 0 <= cells.count.min() <= cells.count.max() <= MAX_NUMBER:
+        raise ValueError("impossible counts")
     return cells
 
 
@@ -295,4 +312,6 @@ def _read_epochs(folder: Path, num_classes: int) -> list[dict[str, float]]:
         rows = [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
     if any("epoch" not in row for row in rows):
         raise ValueError("a row without epoch")
+    if any(not 0 <= row["epoch"] <= MAX_NUMBER for row in rows):
+        raise ValueError("an impossible epoch")
     return rows
