@@ -86,6 +86,14 @@ def buffers_become(value: Any) -> Callable[[Checkpoint], None]:
     return change
 
 
+def momenta(convert: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Checkpoint], None]:
+    def change(checkpoint: Checkpoint) -> None:
+        for state in checkpoint["optimizer_states"][0]["state"].values():
+            state["momentum_buffer"] = convert(state["momentum_buffer"])
+
+    return change
+
+
 TRAINING: dict[str, Callable[[Checkpoint], Any]] = {
     "no loops": lambda c: c.pop("loops"),
     "loops are a text": lambda c: c.update(loops="x"),
@@ -99,6 +107,12 @@ TRAINING: dict[str, Callable[[Checkpoint], Any]] = {
     "an optimizer without its momenta": lambda c: c["optimizer_states"][0].update(state={}),
     "momenta are texts": buffers_become("x"),
     "momenta of another shape": buffers_become(torch.ones(7)),
+    "momenta that are one number in memory": momenta(lambda value: torch.zeros(1).expand(value.shape)),
+    "nesterov is a tensor": lambda c: c["optimizer_states"][0]["param_groups"][0].update(nesterov=torch.ones(3)),
+    "lr is a text": lambda c: c["optimizer_states"][0]["param_groups"][0].update(lr="x"),
+    "lr of the schedule is no list": lambda c: c["lr_schedulers"][0].update(base_lrs=10**30),
+    "step of the schedule is a text": lambda c: c["lr_schedulers"][0].update(last_epoch="x"),
+    "best value is a list": lambda c: c["callbacks"]["Checkpoints"].update(best_value=[]),
     "no schedule": lambda c: c.pop("lr_schedulers"),
     "schedule is a text": lambda c: c.update(lr_schedulers=["x"]),
     "callbacks are a text": lambda c: c.update(callbacks="x"),

@@ -1,6 +1,8 @@
 """Go on from a checkpoint: what Lightning restores of it is checked, because the file may be a stranger's."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -8,6 +10,7 @@ import torch
 from carlt.data import LongTailDataModule
 from carlt.errors import CarltError
 from carlt.training.callbacks import Checkpoints
+from carlt.training.callbacks.checkpoints import is_plain
 from carlt.training.module import LongTailClassifier
 
 
@@ -16,7 +19,7 @@ class NotRestoredError(CarltError):
 
 
 class CheckOptimizer(L.Callback):
-    """Compares the restored state of the optimizer with the network before the first step."""
+    """Compares the restored state of optimizer and schedule with new ones before the first step."""
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         (optimizer,) = trainer.optimizers
@@ -26,13 +29,39 @@ class CheckOptimizer(L.Callback):
         trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         for parameter in trained:
             for name, value in optimizer.state.get(parameter, {}).items():
-                if not isinstance(value, torch.Tensor | int | float | None):
-                    raise ValueError(f"the optimizer's {name} is no tensor")
+                if not (_is_whole(value) if isinstance(value, torch.Tensor) else isinstance(value, int | float | None)):
+                    raise ValueError(f"the optimizer's {name} is no plain tensor")
                 if isinstance(value, torch.Tensor) and value.shape not in (parameter.shape, ()):
                     raise ValueError(f"the optimizer's {name} has another shape than its parameter")
         keeps_state = optimizer.defaults.get("momentum") != 0
         if trainer.global_step and keeps_state and not any(parameter in optimizer.state for parameter in trained):
             raise ValueError("the optimizer's state is empty")
+        new: Any = module.configure_optimizers()
+        for group, of_new in zip(optimizer.param_groups, new["optimizer"].param_groups, strict=True):
+            _check_kinds({name: group[name] for name in optimizer.defaults}, of_new, "the optimizer's")
+        for schedule in trainer.lr_scheduler_configs:
+            of_new = new["lr_scheduler"]["scheduler"].state_dict()
+            _check_kinds(schedule.scheduler.state_dict(), of_new, "the schedule's")
+
+
+def _is_whole(value: torch.Tensor) -> bool:
+    """Whether every number of ``value`` has a place of its own in memory, so that a step can write it."""
+    return is_plain(value) and value.untyped_storage().nbytes() >= value.nbytes
+
+
+def _check_kinds(given: Mapping[str, Any], new: Mapping[str, Any], whose: str) -> None:
+    """ValueError if a value is of another kind than the one that ``new`` has under that name."""
+    for name in given.keys() & new.keys():
+        if not _alike(given[name], new[name]):
+            raise ValueError(f"{whose} {name} is {str(given[name])[:40]!r}")
+
+
+def _alike(a: Any, b: Any) -> bool:
+    if isinstance(b, list | tuple):
+        return isinstance(a, list | tuple) and len(a) == len(b) and all(map(_alike, a, b))
+    if isinstance(b, bool) or not isinstance(b, int | float):
+        return type(a) is type(b)
+    return isinstance(a, int | float) and not isinstance(a, bool)
 
 
 def fit(trainer: L.Trainer, module: LongTailClassifier, data: LongTailDataModule, checkpoint: Path | None) -> None:

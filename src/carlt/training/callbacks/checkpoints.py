@@ -73,7 +73,7 @@ class Checkpoints(Checkpoint):
         return {"best_value": float(self.best_value), "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
+        self.best_value, self.best_epoch = float(state_dict["best_value"]), int(state_dict["best_epoch"])
 
     def _monitored(self, trainer: L.Trainer) -> float:
         return float(trainer.callback_metrics[self.monitor])
@@ -122,7 +122,8 @@ def _unpacked_size(path: Path) -> int:
         return sum(part.file_size for part in parts.infolist())
 
 
-def _is_plain(value: torch.Tensor) -> bool:
+def is_plain(value: torch.Tensor) -> bool:
+    """Whether ``value`` holds real numbers, one beside the other."""
     return value.layout == torch.strided and not (value.is_complex() or value.is_meta or value.is_quantized)
 
 
@@ -136,7 +137,7 @@ def _problem(content: Any) -> str | None:
     if not isinstance(state, Mapping):
         return "its state_dict is no mapping"
     for name, value in state.items():
-        if not isinstance(value, torch.Tensor) or not _is_plain(value):
+        if not isinstance(value, torch.Tensor) or not is_plain(value):
             return f"{str(name)[:80]!r} is no plain tensor"
     if not isinstance(epoch, int) or isinstance(epoch, bool) or not 0 <= epoch < 2**31:
         return f"its epoch is {str(epoch)[:40]!r}"
