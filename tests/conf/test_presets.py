@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from carlt.config.compose import compose_config, conf_dir, options
 from carlt.config.instantiate import build
-from carlt.config.overrides import compose_checked, list_presets
+from carlt.config.overrides import compose_checked, list_options
 from carlt.config.schema import validate
 from carlt.models.classifier import feature_dim
 from carlt.models.weights import normalisation
@@ -120,7 +120,7 @@ def test_a_published_number_must_be_on_record(script: ModuleType) -> None:
 
 
 def test_help_names_every_preset() -> None:
-    text = list_presets()
+    text = list_options()
     assert all(name in text for name in options("preset"))
     assert max(map(len, text.splitlines())) <= 110
 

@@ -94,8 +94,14 @@ def test_a_package_without_its_folder_is_named(tmp_path: Path, monkeypatch: pyte
         compose.installed_dirs()
 
 
-def test_help_lists_options_of_ones_own(command: Any) -> None:
-    code, shown, _ = command(train, "--help", "--config-dir", CONF)
+@pytest.mark.parametrize("words", [["--config-dir", CONF], [f"hydra.searchpath=[{CONF}]"], []])
+def test_help_lists_options_of_ones_own(
+    words: list[Any], command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not words:  # installed
+        monkeypatch.syspath_prepend(install(tmp_path, "own_methods.conf"))
+        compose.installed_dirs.cache_clear()
+    code, shown, _ = command(train, "--help", *words)
     assert code == 0
     for word in ("stripes", "mlp", "probability", "logit_penalty", "roll", "bias_only"):
         assert word in shown

@@ -111,7 +111,7 @@ def _show(arguments: argparse.Namespace) -> None:
         overrides.check_single(arguments.overrides)
         checked = (second_stage if stage else overrides).sweep_overrides("train", arguments.overrides)
     else:
-        checked = [*arguments.overrides, f"hydra.help.footer='{overrides.list_presets()}'"]
+        checked = [*arguments.overrides, f"hydra.help.footer='{overrides.list_options()}'"]
     _hydra_command([*words, *checked, search_path_override()], lambda config: None)
 
 

@@ -106,6 +106,11 @@ def is_group(group: str) -> bool:
     return bool(_group_dirs(group))
 
 
+def group_names() -> list[str]:
+    """The config groups, sorted; presets are none."""
+    return sorted({path.name for path in conf_dir().iterdir() if path.is_dir()} - {"preset"})
+
+
 def options(group: str) -> list[str]:
     """The options of a config group, sorted, those of its subfolders included. A name that begins with _ is a shared
     base and no option."""

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from carlt.config import plain_keys
-from carlt.config.compose import compose_config, is_group, options
+from carlt.config.compose import compose_config, group_names, is_group, options
 from carlt.config.recipes import family_problems, implied_recipe, optimizer_problems
 from carlt.config.schema import (
     INJECTED,
@@ -83,13 +83,19 @@ def apply_values(config: DictConfig, overrides: Sequence[str]) -> None:
         raise joined_error(problems)
 
 
-def list_presets() -> str:
-    """The presets for --help, one paragraph per folder."""
+def list_options() -> str:
+    """The options of each group for --help, the user's own too, and the presets, one paragraph per folder."""
+    listed = [_wrapped(f"{group}: {', '.join(options(group))}") for group in group_names()]
     folders: dict[str, list[str]] = {}
     for name in options("preset"):
         folders.setdefault(name.rpartition("/")[0], []).append(name)
-    text = [textwrap.fill(", ".join(names), 110, subsequent_indent="  ") for names in folders.values()]
-    return "\n".join(["Presets (preset=name; what each is and its command: experiments/preset/README.md)", "", *text])
+    text = [_wrapped(", ".join(names)) for names in folders.values()]
+    heading = "Presets (preset=name; what each is and its command: experiments/preset/README.md)"
+    return "\n".join([*listed, "", heading, "", *text])
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 110, subsequent_indent="  ")
 
 
 def check_single(overrides: Sequence[str]) -> None:
