@@ -143,6 +143,16 @@ def test_grey_images_take_the_mean_over_the_colours(tmp_path: Path) -> None:
     assert std == pytest.approx([(0.229 + 0.224 + 0.225) / 3])
 
 
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet"])
+def test_a_colour_file_for_grey_images_sums_its_first_layer(name: str, tmp_path: Path) -> None:
+    colour = timm_model(name, num_classes=2, image_size=160)
+    file = str(save(colour.state_dict(), tmp_path, "pt"))
+    grey = timm_model(name, num_classes=2, in_channels=1, image_size=160, weights=file)
+    image = torch.rand(2, 1, 160, 160)
+    with torch.no_grad():
+        assert torch.allclose(grey.eval()(image), colour.eval()(image.expand(-1, 3, -1, -1)), atol=1e-5)
+
+
 def test_a_run_s_checkpoint_gives_its_normalisation(finished: Path) -> None:
     wanted = SmallCNN(10, in_channels=1, weights=str(finished / "checkpoints" / "last.ckpt"))
     state = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]

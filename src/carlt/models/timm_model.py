@@ -118,12 +118,20 @@ def _where_to_get(name: str, reason: str) -> str:
 
 
 def _convert(weights: Weights, network: nn.Module) -> Weights:
-    """Weights of another image size or library for ``network``, by the function that timm has for its family."""
+    """Weights of another image size, library or number of channels for ``network``, by the functions that timm has."""
+    from timm.models import adapt_input_conv
+
     adapt = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    config: Any = network.pretrained_cfg
+    first = config["first_conv"] or ()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # timm's own, about its indexing
-            return weights if adapt is None else adapt(dict(weights), network)
+            given = dict(weights) if adapt is None else adapt(dict(weights), network)
+        for name in (first,) if isinstance(first, str) else first:
+            channels = network.get_parameter(f"{name}.weight").shape[1]
+            given[f"{name}.weight"] = adapt_input_conv(channels, given[f"{name}.weight"])
+        return given
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, AssertionError):
         return weights  # the caller names the shapes that differ
 
