@@ -83,7 +83,7 @@ Plain readers are a process that reads the same files with json, yaml, csv and n
 
 | run folders | left out | classes | report (CPU s) | plain readers (CPU s) | ratio | peak memory (GB) | page (MB) |
 |---|---|---|---|---|---|---|---|
-""" + "\n".join(rows) + "\n"  # fmt: skip # noqa: E501
+""" + "\n".join(rows) + "\n"  # fmt: skip
     RESULT.write_text(text)
     print(text)
 
