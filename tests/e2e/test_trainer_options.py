@@ -38,7 +38,6 @@ def test_bfloat16_mixed_leaves_car_in_float32(run, tmp_path: Path) -> None:
     assert (car["updates"] == EPOCHS * BATCHES).all()
 
 
-@pytest.mark.filterwarnings("ignore:Encountered `nan`")  # the loss is what diverges
 @pytest.mark.parametrize("max_skipped", [2, 3])
 def test_a_run_that_diverges_stops_with_one_line_and_a_checkpoint(run, max_skipped: int, tmp_path: Path) -> None:
     with pytest.raises(CarltError, match=f"not finite in {max_skipped} steps in a row: training has diverged") as stop:
@@ -48,3 +47,10 @@ def test_a_run_that_diverges_stops_with_one_line_and_a_checkpoint(run, max_skipp
     assert stopped["state_dict"]["reg.skipped_in_a_row"] == max_skipped
     assert stopped["state_dict"]["reg.confusion"].isfinite().all()
     assert not (tmp_path / paths.RESULT).exists()
+
+
+def test_a_run_without_regularizer_that_diverges_has_no_result(run, tmp_path: Path) -> None:
+    with pytest.raises(CarltError, match=r"diverged in epoch 1: weights .* a smaller optim\.lr"):
+        run(tmp_path, "reg=none", "optim.lr=1e30")
+    assert not (tmp_path / paths.RESULT).exists()
+    assert not paths.checkpoint(tmp_path, "last").exists()

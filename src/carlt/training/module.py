@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MeanMetric
 
 from carlt.data.batch import Batch, Pair
+from carlt.errors import CarltError
 from carlt.functional.mixing import soft_labels
 from carlt.functional.seeds import derive_seed
 from carlt.losses.base import NetworkLoss
@@ -78,7 +79,7 @@ class LongTailClassifier(L.LightningModule):
         # A regularizer's state is the same on every rank by itself; DDP need not send a C x C matrix every step.
         self._ddp_params_and_buffers_to_ignore = [f"reg.{name}" for name, _ in reg.named_buffers()]
         # Saved with the checkpoint, so that an interrupted epoch logs the same values as an uninterrupted one.
-        self.train_means = nn.ModuleDict({name: MeanMetric() for name in ("loss", "penalty")})
+        self.train_means = nn.ModuleDict({name: MeanMetric(nan_strategy="ignore") for name in ("loss", "penalty")})
         for metric in self.train_means.values():
             cast(MeanMetric, metric).persistent(True)
         self.counts = ConfusionCounts(len(class_counts))
@@ -117,6 +118,15 @@ class LongTailClassifier(L.LightningModule):
         for metric in self.train_means.values():
             cast(MeanMetric, metric).reset()
         self._set_progress()
+
+    def on_train_epoch_end(self) -> None:
+        """Stop a training that has diverged: its numbers would stand in tables like any other's."""
+        finite = all(bool(weight.isfinite().all()) for weight in self.model.parameters())
+        if not self.trainer.strategy.reduce_boolean_decision(finite):  # of all ranks
+            raise CarltError(
+                f"training has diverged in epoch {self.current_epoch + 1}: weights of the network are not finite; "
+                "train anew with a smaller optim.lr, or clip gradients (trainer.gradient_clip_val=1)"
+            )
 
     def on_train_start(self) -> None:
         self._set_progress()  # a run resumed within an epoch has no start of that epoch
