@@ -1,5 +1,6 @@
 """Both forms of every view: of a batch and of a single image."""
 
+import re
 from collections import Counter
 
 import pytest
@@ -23,6 +24,11 @@ VIEWS = [
 ]
 
 
+def name(view: Part) -> str:
+    """The same in every process: without addresses of objects."""
+    return re.sub(r"<([\w.]+) object at \w+>", r"\1", str(view))
+
+
 def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -33,13 +39,15 @@ def images() -> Tensor:
 
 
 @pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("view", VIEWS, ids=str)
+@pytest.mark.parametrize("view", VIEWS, ids=name)
 def test_every_view(view: Part, check: Check) -> None:
     """The checks of ``carlt.testing.check_view``, each by itself."""
     check(view)
 
 
-@pytest.mark.parametrize("part", [view for view in VIEWS if view.kind in (CropFlip, ResizedCropFlip, Compose)], ids=str)
+@pytest.mark.parametrize(
+    "part", [view for view in VIEWS if view.kind in (CropFlip, ResizedCropFlip, Compose)], ids=name
+)
 def test_every_image_has_draws_of_its_own(part: Part, images: Tensor) -> None:
     same = images[:1].repeat(32, 1, 1, 1)
     assert len({tuple(view.flatten().tolist()) for view in checks.build(part)(same, generator(0))}) > 16
