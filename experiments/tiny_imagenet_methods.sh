@@ -45,4 +45,6 @@ for seed in $seeds; do
     first wide_ldam_drw_car model.width=22 loss=ldam_drw "${small_car[@]}"
     first wide_ce model.width=22 reg=none
     second crt wide_ce
+    first wide_bs model.width=22 loss=balanced_softmax reg=none
+    first wide_bs_car model.width=22 loss=balanced_softmax "${car[@]}"
 done

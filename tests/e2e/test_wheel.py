@@ -1,5 +1,6 @@
 """The wheel carries its conf/ and runs outside the checkout."""
 
+import json
 import os
 import subprocess
 import sys
@@ -26,22 +27,43 @@ def test_the_wheel_holds_every_yaml(wheel: Path) -> None:
     assert {f"carlt/conf/{path.relative_to(conf_dir()).as_posix()}" for path in conf_dir().rglob("*.yaml")} <= names
 
 
-def test_the_wheel_composes_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
-    installed = tmp_path / "installed"
-    zipfile.ZipFile(wheel).extractall(installed)  # a pure wheel needs no more to be installed
-    program = (
-        "import sys; from carlt.config.compose import conf_dir; from carlt.train import main; "
-        "print(conf_dir()); sys.argv = ['carlt.train', *sys.argv[1:]]; main()"
-    )
+PROGRAM = "from carlt.config.compose import conf_dir; from carlt.train import main; print(conf_dir()); main()"
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("installed")
+    zipfile.ZipFile(wheel).extractall(folder)  # a pure wheel needs no more to be installed
+    return folder
+
+
+def train(installed: Path, folder: Path, *arguments: str) -> str:
+    """What ``carlt.train`` of the wheel prints, run in ``folder``."""
     done = subprocess.run(
-        [sys.executable, "-c", program, "data=imagenet_lt", "model=resnet50", "reg=car", "--cfg", "job"],
-        cwd=tmp_path,
+        [sys.executable, "-c", PROGRAM, *arguments],
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(installed)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    where, *config = done.stdout.splitlines()
+    return done.stdout
+
+
+def test_the_wheel_composes_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
+    where, *config = train(
+        installed, tmp_path, "data=imagenet_lt", "model=resnet50", "reg=car", "--cfg", "job"
+    ).splitlines()
     assert where == str(installed / "carlt" / "conf")
     assert "carlt.data.ImageNetLT" in "\n".join(config)
     assert (installed / "carlt" / "py.typed").is_file()
+
+
+@pytest.mark.slow  # torch compiles twice
+def test_the_wheel_trains_a_compiled_network_and_goes_on(installed: Path, tmp_path: Path) -> None:
+    options = ("trainer.compile=true", "trainer.accelerator=cpu", "trainer.max_epochs=1", "hydra.run.dir=run")
+    train(installed, tmp_path, *options)
+    train(installed, tmp_path, "resume=run", "trainer.max_epochs=2")
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["epochs"] == 2
+    assert result["compute"]["compile"] is True

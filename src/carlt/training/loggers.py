@@ -73,7 +73,7 @@ def wandb_logger(
         reason = str(error).strip().splitlines()[-1].strip()
         raise CarltError(f"logger.wandb.project={project}, logger.wandb.entity={entity}: {reason}") from None
     record = run_dir / "wandb_id"
-    if not record.exists():
+    if not record.is_file():
         of_agent = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
         paths.write_text_atomic(record, of_agent or secrets.token_hex(4))
     preset = str(choices["preset"]) if choices and choices.get("preset") else None
