@@ -158,7 +158,7 @@ class CAR(nn.Module):
         gate, rival = cf.gate_and_rival(logits if hard else logits[sample], own, self.margin, self.surrogate)
         mine_rows = gate * rival
         (rows, label, share), trouble, mine = gather_ragged((mine_rows, label, share), trouble)
-        usable, live = trouble, cast(int | Tensor, 1)
+        usable, live = trouble, cast("int | Tensor", 1)
         if not tells:
             usable = trouble == 0
             live = usable.long()

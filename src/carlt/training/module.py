@@ -21,6 +21,7 @@ from carlt.metrics import ConfusionCounts, Evaluation
 from carlt.models.class_means import RunningClassMeans
 from carlt.models.classifier import extract_features, get_classifier
 from carlt.protocols import ActsAfterStep, FollowsProgress
+from carlt.training.epochs import goes_on_within_epoch
 from carlt.training.optim import Optim
 from carlt.training.sharding import shard
 
@@ -115,8 +116,9 @@ class LongTailClassifier(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         # Lightning does so after an epoch, but last.ckpt is saved before that.
-        for metric in self.train_means.values():
-            cast(MeanMetric, metric).reset()
+        if not goes_on_within_epoch(self.trainer):
+            for metric in self.train_means.values():
+                cast(MeanMetric, metric).reset()
         self._set_progress()
 
     def on_train_epoch_end(self) -> None:

@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from carlt.functional.accuracy import class_accuracy, class_groups
+from carlt.training.epochs import goes_on_within_epoch
 
 KEY = "carlt/train_batches"
 
@@ -27,7 +28,8 @@ class ClassAccuracy(Callback):
         self.counts = self.counts.to(module.device)
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: Any) -> None:
-        self._reset(module)  # Lightning skips this hook where it resumes within an epoch
+        if not goes_on_within_epoch(trainer):
+            self._reset(module)
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         labels = batch[1]

@@ -10,6 +10,7 @@ from torch import Tensor
 from carlt.functional.accuracy import class_groups
 from carlt.losses.base import NetworkLoss
 from carlt.ranges import Count, checked
+from carlt.training.epochs import goes_on_within_epoch
 
 KEY = "carlt/gradient_shares"
 
@@ -56,7 +57,8 @@ class GradientShares(Callback):
             hook.remove()
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: Any) -> None:
-        self._reset(module)  # Lightning skips this hook where it resumes within an epoch
+        if not goes_on_within_epoch(trainer):
+            self._reset(module)
 
     def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
         self.due, self.labels = batch_idx % self.every_n_steps == 0, batch[1]
