@@ -78,7 +78,7 @@ def as_cifar100(tiny_imagenet, cifar100_archive, tmp_path_factory):
     view = {"view": None, "eval_view": None, "image_size": 32, "num_workers": 2}
     tiny = TinyImageNetLT(root=tiny_imagenet, num_classes=100, imbalance_factor=100, **view)
     wnids = tiny._wnids()
-    train, test = (decode_all(split, 32, 2) for split in (tiny._train(wnids), tiny._test(wnids)))
+    train, test = (decode_all(split, 32, 2) for split in (tiny._train(wnids), tiny._test(wnids, wnids)))
     pairs = [(split.images.pixels.numpy(), split.targets.tolist()) for split in (train, test)]
     return cifar100_archive(tmp_path_factory.mktemp("cifar") / "cifar-100-python.tar.gz", *pairs)
 
