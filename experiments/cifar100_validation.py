@@ -40,7 +40,7 @@ class Trial:
 
     loss: str = "ce"
     car: dict[str, Any] = field(default_factory=dict)
-    start: int = 0
+    start: int = EPOCHS
     class_margin: float = 0.0  # of the rarest class, in logits; that of class j is x (n_min / n_j)^(1/4), as LDAM's
     prior: float = 0.0  # CAR sees z + prior * log pi
     power: float = 0.5  # lambda_j = (m_j + r0)^(-power)
