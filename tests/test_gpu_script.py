@@ -1,6 +1,5 @@
 """experiments/gpu: what does not fit its time is cut off and said so; wheels bring only what is missing."""
 
-import importlib.util
 import subprocess
 import sys
 import time
@@ -17,13 +16,8 @@ pytestmark = pytest.mark.skipif(not FOLDER.exists(), reason="the checkout's expe
 
 
 @pytest.fixture
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_run", FOLDER / "run.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script) -> ModuleType:
+    return load_script(FOLDER / "run.py")
 
 
 def test_a_part_that_takes_too_long_ends_with_its_children(script, tmp_path: Path, capsys, monkeypatch) -> None:

@@ -3,7 +3,6 @@
 import csv
 import fnmatch
 import functools
-import importlib.util
 import math
 from pathlib import Path
 from types import ModuleType
@@ -39,14 +38,9 @@ PRETRAINED = {
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
+def script(load_script) -> ModuleType:
     """experiments/preset_index.py."""
-    spec = importlib.util.spec_from_file_location("preset_index", EXPERIMENTS / "preset_index.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(EXPERIMENTS / "preset_index.py")
 
 
 @pytest.fixture(scope="module")
