@@ -94,9 +94,9 @@ def test_the_same_images_through_tiny_imagenet_and_cifar(tiny_imagenet, as_cifar
 
 
 @pytest.mark.slow
-def test_full_verification_of_55000_images(tiny_imagenet, loading):
+def test_full_verification_of_55000_images(tiny_imagenet, loading, tmp_path):
     data = ImageFolder(root=tiny_imagenet / "tiny-imagenet-200/train", verify="full", **loading | {"num_workers": 2})
-    splits = prepare.prepare(data, "full")
+    splits = prepare.prepare(data, "full", out=tmp_path)
     assert [len(split) for split in (splits.train, splits.val, splits.test)] == [35_000, 5_000, 10_000]
 
 
