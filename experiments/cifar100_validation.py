@@ -119,6 +119,8 @@ def train(data: CIFAR100LT, trial: Trial, states: Path) -> dict[str, Any]:
             sums += torch.stack([cost.detach() * len(logits), extra.detach() * len(logits), hits])
         if epoch + 1 == BRANCH and trial in TRIALS_WITHOUT_PENALTY:
             torch.save({"network": network.state_dict(), "optimizer": optimizer.state_dict()}, state)
+    if trial in TRIALS_WITHOUT_PENALTY:
+        torch.save(network.state_dict(), states / f"{trial.loss}_trained.pt")
     split = data.splits
     assert split.val is not None
     row = {name: float(value) for name, value in zip(("loss", "penalty"), sums / len(split.train), strict=False)}

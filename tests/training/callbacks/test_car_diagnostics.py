@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from torch import nn
 
 from carlt.reg import CAR
@@ -36,9 +37,22 @@ def test_gap_to_the_confusion_of_the_training_set(scale: float, gap: float) -> N
     diagnostics = CarDiagnostics()
     diagnostics.setup(SimpleNamespace(), module, "fit")
     module.reg.confusion.copy_(scale * module.reg.true_confusion(batches))
-    found = diagnostics.ema_gap(SimpleNamespace(datamodule=data), module)
+    found = diagnostics.ema_gap(SimpleNamespace(datamodule=data, precision_plugin=Precision()), module)
     assert found == pytest.approx(gap, abs=1e-6)  # so dropout was off
     assert module.training
+
+
+def test_the_gap_is_measured_in_the_precision_of_training() -> None:
+    module, seen = Module(), []
+    module.model = nn.Linear(3, 3)
+    module.model.register_forward_hook(lambda network, inputs, logits: seen.append(logits.dtype))
+    batches = [(torch.randn(3, 3), torch.tensor([0, 1, 2]))]
+    data = SimpleNamespace(evaluation_loader=lambda split: batches, splits=SimpleNamespace(train=None))
+    diagnostics = CarDiagnostics()
+    diagnostics.setup(SimpleNamespace(), module, "fit")
+    trainer = SimpleNamespace(datamodule=data, precision_plugin=MixedPrecision("bf16-mixed", "cpu"))
+    assert diagnostics.ema_gap(trainer, module).dtype == torch.float32
+    assert seen == [torch.bfloat16]
 
 
 def test_measuring_changes_nothing_in_training(run, finished: Path, tmp_path: Path) -> None:

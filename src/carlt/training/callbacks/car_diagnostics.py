@@ -81,7 +81,7 @@ class CarDiagnostics(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         module.eval()
         with torch.random.fork_rng():
-            truth = self.car.true_confusion(_logits(module, data.evaluation_loader(data.splits.train)))
+            truth = self.car.true_confusion(_logits(trainer, module, data.evaluation_loader(data.splits.train)))
         module.train()
         return relative_gap(self.car.confusion, truth)
 
@@ -117,7 +117,10 @@ class Stopwatch:
 
 
 @torch.no_grad()
-def _logits(module: Any, batches: Any) -> Iterator[tuple[Tensor, Tensor]]:
+def _logits(trainer: L.Trainer, module: Any, batches: Any) -> Iterator[tuple[Tensor, Tensor]]:
     for images, labels in batches:
-        # Not module(images): a running mean of the weights is another network than the one CAR follows.
-        yield module.model(module.normalise(images.to(module.device))), labels.to(module.device)
+        # In the precision of training. Not module(images): a running mean of the weights is another network than the
+        # one CAR follows.
+        with trainer.precision_plugin.forward_context():
+            logits = module.model(module.normalise(images.to(module.device)))
+        yield logits if logits.dtype == torch.float64 else logits.float(), labels.to(module.device)
