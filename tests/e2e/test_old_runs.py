@@ -29,6 +29,7 @@ def test_it_is_evaluated_and_loaded(name: str, tmp_path: Path) -> None:
     assert carlt.load_run(folder).metrics == recorded
 
 
+@pytest.mark.filterwarnings("ignore:The loaded checkpoint was produced with Lightning")  # newer than an old one
 def test_it_is_resumed_with_its_loss(tmp_path: Path, resume) -> None:
     folder = tmp_path / "run"
     shutil.copytree(FIXTURES / "run_0_1", folder)

@@ -54,6 +54,7 @@ def end_state(folder: Path) -> dict[str, Any]:
         "optimizer": last["optimizer_states"],
         "schedule": last["lr_schedulers"],
         "step": last["global_step"],
+        "logged step": last["loops"]["fit_loop"]["epoch_loop.state_dict"],
         "best": {key: best[key] for key in ("state_dict", "epoch", "global_step")},
         "result": {key: result[key] for key in ("metrics", "best", "worst_class", "epochs")},
         "metrics.csv": rows,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.torch_version import TorchVersion
 
 import carlt
 from carlt import stages
@@ -66,6 +67,9 @@ def onnx_logits(path: Path, images: Tensor) -> np.ndarray:
     return session.run(None, {"images": images.numpy()})[0]
 
 
+since_torch_2_7 = pytest.mark.skipif(torch.__version__ < "2.7", reason="torch 2.6 cannot write networks as ONNX")
+
+
 def check_onnx(run: carlt.TrainedRun, folder: Path, side: int) -> None:
     path, difference = export(run, "onnx", folder)
     assert difference <= 1e-4
@@ -77,16 +81,25 @@ def check_onnx(run: carlt.TrainedRun, folder: Path, side: int) -> None:
         np.testing.assert_allclose(onnx_logits(path, images), expected, atol=1e-4, rtol=1e-4)
 
 
+@since_torch_2_7
 @pytest.mark.parametrize("name", NETWORKS)
 def test_onnxruntime_gives_the_networks_logits(name: str, run_with: Callable, tmp_path: Path) -> None:
     check_onnx(run_with(NETWORKS[name]()), tmp_path, 8)
 
 
+@since_torch_2_7
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_onnxruntime_gives_the_logits_of_every_kind_of_network(name: str, run_with: Callable, tmp_path: Path) -> None:
     side = SIDES.get(name, 8)
     check_onnx(run_with(SLOW[name](), side), tmp_path, side)
+
+
+def test_an_older_torch_is_one_message(run_with: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.6.0+cu124"))
+    with pytest.raises(CarltError, match=r"format=onnx needs torch 2\.7 or newer, and this is 2\.6\.0"):
+        export(run_with(), "onnx", tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_torch_export_runs_without_carlt(run_with: Callable, tmp_path: Path) -> None:

@@ -112,6 +112,10 @@ def export(run: TrainedRun, form: str, folder: Path) -> tuple[Path, float]:
 
 
 def _write_onnx(network: nn.Module, images: Tensor, facts: str, path: Path) -> None:
+    if torch.__version__ < "2.7":  # its exporter fails on batch norm
+        raise CarltError(
+            f"format=onnx needs torch 2.7 or newer, and this is {torch.__version__}: pip install 'torch>=2.7'"
+        )
     shapes = {"images": {0: torch.export.Dim("batch")}}
     names: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"]}
     program: Any = torch.onnx.export(network, (images,), dynamic_shapes=shapes, dynamo=True, verbose=False, **names)

@@ -6,4 +6,4 @@ import lightning as L
 def goes_on_within_epoch(trainer: L.Trainer) -> bool:
     """Whether an epoch that "starts" is the rest of a resumed one: Lightning before 2.5 calls ``on_train_epoch_start``
     for it, and what was summed over its first batches must stay."""
-    return 0 < trainer.fit_loop.epoch_loop.batch_progress.current.completed < trainer.num_training_batches
+    return trainer.fit_loop.restarting

@@ -97,6 +97,8 @@ def wandb_logger(
 def tensorboard_logger(run_dir: Path) -> TensorBoardLogger:
     """TensorBoard's event files, in ``tensorboard/`` of the run folder."""
     try:
+        import torch.utils.tensorboard  # noqa: F401 - Lightning alone would take tensorboardX as well
+
         return TensorBoardLogger(run_dir, name="tensorboard", version="", default_hp_metric=False)
     except ModuleNotFoundError:
         raise CarltError("logger=tensorboard needs the package tensorboard: pip install 'carlt[tensorboard]'") from None
@@ -170,6 +172,7 @@ def _results_to_tensorboard(
     logger: TensorBoardLogger, run_dir: Path, final: Mapping[str, Any], images: dict[str, Path]
 ) -> None:
     from matplotlib.image import imread
+    from torch.utils.tensorboard.summary import hparams
 
     last = read_rows(run_dir / paths.METRICS)[-1]
     step = int(last["step"])
@@ -177,7 +180,12 @@ def _results_to_tensorboard(
     finite = {name: value for name, value in final.items() if value is not None and math.isfinite(value)}
     finite = {name: value for name, value in finite.items() if name not in last}
     logger.log_metrics(finite, step)
-    logger.log_hyperparams(dict(logger.hparams), {n: finite[n] for n in HPARAM_METRICS if n in finite}, step)
+    # Not logger.log_hyperparams, which has no step in Lightning 2.4.
+    plain = {
+        name: value if isinstance(value, int | float | str) else str(value) for name, value in logger.hparams.items()
+    }
+    for part in hparams(plain, {name: finite[name] for name in HPARAM_METRICS if name in finite}):
+        logger.experiment.file_writer.add_summary(part, step)
     # Curves over the rank of the class by its training images, in place of the step: those of several runs in one plot.
     for row_rank, row in _ranked(run_dir):
         shown = {"classes/test_accuracy": row.accuracy, "classes/training_images": float(row.train_count)}

@@ -65,9 +65,13 @@ class Checkpoints(Checkpoint):
         elif isinstance(exception, CarltError) and self.begun:
             self._save(trainer, "stopped")
 
-    def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        # Lightning counts a step for its loggers after on_train_batch_end, so a resumed run would log one too low.
-        checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] = trainer.global_step
+    def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        # Lightning counts a batch as completed, and its step for the loggers, after on_train_batch_end. From a file of
+        # that moment 2.4 would repeat the batch; whatever the file says, later versions count the step once more.
+        loop = checkpoint["loops"]["fit_loop"]
+        loop["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"]
+        for batches in (loop["epoch_loop.batch_progress"][which] for which in ("total", "current")):
+            batches["completed"] = batches["processed"]
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_value": float(self.best_value), "best_epoch": self.best_epoch}
