@@ -15,6 +15,15 @@ class FollowsProgress(Protocol):
 
 
 @runtime_checkable
+class AdjustsLogits(Protocol):
+    """A regularizer that changes the logits which the loss sees. Those that are tested stay."""
+
+    def adjust(self, logits: Tensor) -> Tensor:
+        """Logits (..., C) of the network to those for the loss."""
+        ...
+
+
+@runtime_checkable
 class ActsAfterStep(Protocol):
     """A network or classifier that changes its weights during training by itself, e.g. by a projection."""
 

@@ -25,7 +25,15 @@ class Oracle:
     """CAR by the book: dense C x C, full SVD, autograd through both."""
 
     def __init__(
-        self, counts, beta=0.5, debias=False, absent="decay", gradient="batch", surrogate="paper", frequency_weight=True
+        self,
+        counts,
+        beta=0.5,
+        debias=False,
+        absent="decay",
+        gradient="batch",
+        surrogate="paper",
+        frequency_weight=True,
+        offset_rate=0.0,
     ):
         self.m = m = torch.tensor(counts).double() / sum(counts)
         self.weight = (m + 0.2) ** -0.5 if frequency_weight else torch.ones(len(m)).double()
@@ -34,6 +42,7 @@ class Oracle:
         self.beta, self.debias, self.absent, self.gradient, self.surrogate = beta, debias, absent, gradient, surrogate
         self.mean = torch.zeros(len(counts), len(counts)).double()  # before debiasing
         self.steps = torch.zeros(len(counts), 1).double()
+        self.offset, self.rate = torch.zeros(len(m)).double(), offset_rate * len(m)
         self.drawn, self.seen = 0, torch.zeros(len(counts), 1).double()
 
     def __call__(self, logits, targets):
@@ -51,6 +60,8 @@ class Oracle:
         mean = torch.where(touched, mixed, self.mean)
         self.mean = mean.detach()
         self.estimate = mean / (1 - self.beta**self.steps).clamp_min(1e-300) if self.debias else mean
+        u, sigma, v = torch.linalg.svd((self.weight[:, None] * self.estimate).detach())
+        self.offset += self.rate * sigma[0] * (u[:, 0] ** 2 - v[0] ** 2)
         return 0.5 * torch.linalg.svdvals(self.weight[:, None] * self.estimate)[0]
 
 
@@ -65,6 +76,7 @@ OPTIONS = [
     {"surrogate": "released"},
     {"frequency_weight": False},
     {"beta": 0.0},
+    {"absent": "hold", "debias": True, "beta": 0.8, "offset_rate": 0.01},
 ]
 
 
@@ -82,6 +94,7 @@ def test_every_step_is_the_oracle(options, num_classes, soft):
         penalty, expected = car(ours, targets), oracle(theirs, targets)
         torch.testing.assert_close(penalty, expected, rtol=1e-9, atol=0)
         torch.testing.assert_close(car.confusion, oracle.estimate.detach(), rtol=1e-9, atol=1e-15)
+        torch.testing.assert_close(car.adjust(ours), ours - oracle.offset, rtol=0, atol=1e-6)
         penalty.backward()
         if options.get("surrogate") == "released" and step == 0:
             assert not ours.grad.any()  # its first batch is a constant
@@ -247,6 +260,42 @@ def test_resumed_is_uninterrupted(options, tmp_path):
     assert [after(*batch).item() for batch in data[3:]] == expected[3:]
     for name, value in through.state_dict().items():
         assert torch.equal(value, after.state_dict()[name]), name
+
+
+def test_offsets_descend_along_the_gradient_of_the_norm():
+    """Where a contribution grows as exp(z_i - z_y), d || Lambda C ||_2 / d b_c = sigma (v_c^2 - u_c^2)."""
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.rand(6, 6, generator=generator, dtype=torch.float64)
+    offset = torch.randn(6, generator=generator, dtype=torch.float64).requires_grad_()
+    shifted = matrix * torch.exp(offset[None] - offset[:, None])  # b is added to z
+    u, sigma, v = torch.linalg.svd(shifted)
+    (expected,) = torch.autograd.grad(sigma[0], offset)
+    torch.testing.assert_close(sigma[0] * (v[0] ** 2 - u[:, 0] ** 2), expected)
+
+
+def test_offsets_bring_the_norm_down_to_the_spectral_radius():
+    """No class offsets make the norm smaller (Stoer and Witzgall, 1962), and there rows and columns agree."""
+    matrix = torch.rand(8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64) ** 3
+    offset = torch.zeros(8, dtype=torch.float64)
+    for _ in range(2000):
+        u, sigma, v = torch.linalg.svd(matrix * torch.exp(offset[None] - offset[:, None]))
+        offset += 0.5 * (u[:, 0] ** 2 - v[0] ** 2)
+    assert sigma[0] == pytest.approx(torch.linalg.eigvals(matrix).abs().max().item(), rel=1e-6)
+    torch.testing.assert_close(u[:, 0] ** 2, v[0] ** 2, rtol=1e-4, atol=1e-6)
+
+
+def test_offsets_find_the_class_prior():
+    """Of logits that are right for long-tailed data they take the prior off, though nobody names it."""
+    counts = torch.tensor([800, 300, 100, 40, 15])
+    generator = torch.Generator().manual_seed(0)
+    car = CAR(counts, weight=0.0, absent="hold", debias=True, beta=0.9, frequency_weight=False, offset_rate=0.01)
+    for _ in range(1500):
+        labels = torch.multinomial(counts.double(), 64, replacement=True, generator=generator)
+        evidence = 1.5 * torch.nn.functional.one_hot(labels, 5) + torch.randn(64, 5, generator=generator)
+        logits = 1.5 * evidence + (counts / counts.sum()).log()  # log of the posterior, up to a constant
+        car(logits + car.offset, labels)  # as if a network had followed the offsets
+    found, log_prior = car.offset - car.offset.mean(), (counts / counts.sum()).log()
+    torch.testing.assert_close(found, log_prior.mean() - log_prior, rtol=0, atol=0.5)
 
 
 def test_eval_leaves_every_buffer_alone():

@@ -97,7 +97,12 @@ def test_a_gpu_is_not_waited_for(num_classes, options, most, pretended_gpu, monk
 
 
 @pytest.mark.parametrize(
-    ("num_classes", "options"), [(20, {}), (150, {"absent": "hold", "debias": True, "gradient": "class"})]
+    ("num_classes", "options"),
+    [
+        (20, {}),
+        (20, {"offset_rate": 0.01}),
+        (150, {"absent": "hold", "debias": True, "gradient": "class"}),
+    ],
 )
 def test_compiled_in_one_graph_it_is_the_same(num_classes, options):
     torch._dynamo.reset()

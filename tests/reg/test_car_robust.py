@@ -22,8 +22,9 @@ def batch(seed=0, dtype=torch.float64):
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
-def test_non_finite_logits_change_nothing_and_are_counted(bad):
-    car = CAR(COUNTS, max_skipped=3)
+@pytest.mark.parametrize("offset_rate", [0.0, 0.01])
+def test_non_finite_logits_change_nothing_and_are_counted(bad, offset_rate):
+    car = CAR(COUNTS, max_skipped=3, offset_rate=offset_rate)
     data = [batch(seed, torch.float32) for seed in range(6)]
     car(*data[0])
     state = copy.deepcopy(car.state_dict())

@@ -31,6 +31,15 @@ def test_state_is_saved_by_name() -> None:
     assert restored["car"].confusion.equal(several["car"].confusion)
 
 
+def test_the_loss_sees_the_offsets_of_each() -> None:
+    car = CAR(COUNTS, offset_rate=0.01)
+    several = SumOfRegularizers(car=car, confidence_penalty=ConfidencePenalty())
+    several(LOGITS, LABELS)
+    assert car.offset is not None
+    assert car.offset.any()
+    torch.testing.assert_close(several.adjust(LOGITS), LOGITS - car.offset)
+
+
 def test_who_wants_to_know_is_told_how_far_training_is() -> None:
     class Ramp(nn.Module):
         def forward(self, logits: Tensor, targets: Tensor) -> Tensor:

@@ -73,6 +73,16 @@ def test_a_step_is_loss_plus_penalty_of_the_same_logits(batch: tuple[Tensor, Ten
     assert torch.equal(reg_targets, batch[1])
 
 
+def test_the_loss_sees_the_logits_that_the_regularizer_adjusts(batch: tuple[Tensor, Tensor]) -> None:
+    reg = Recorder(lambda logits, targets: torch.tensor(0.5))
+    reg.adjust = lambda logits: logits - torch.tensor([1.0, 2.0, 3.0])
+    module = classifier(reg=reg)
+    outputs = module.training_step(batch, 0)
+    assert torch.equal(module.loss.given[0], outputs["logits"] - torch.tensor([1.0, 2.0, 3.0]))
+    assert torch.equal(reg.given[0], outputs["logits"])  # and what it measures is what is tested
+    assert torch.equal(module.eval()(batch[0]), outputs["logits"])
+
+
 def test_mixing_comes_after_normalising_and_reaches_loss_and_regularizer(batch: tuple[Tensor, Tensor]) -> None:
     soft = torch.full((4, C), 1 / 3)
     mix = Recorder(lambda images, labels: (images + 1, soft))

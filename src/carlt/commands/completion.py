@@ -60,7 +60,7 @@ def complete_override(word: str, before: Sequence[str]) -> Iterator[str]:
     """The overrides of ``carlt.train`` that ``word`` may become, in a config of the options in ``before``.
 
     >>> list(complete_override("reg=c", []))
-    ['reg=car', 'reg=car_held', 'reg=car_released', 'reg=confidence_penalty']
+    ['reg=car', 'reg=car_held', 'reg=car_offsets', 'reg=car_released', 'reg=confidence_penalty']
     >>> list(complete_override("reg.de", ["reg=car"]))
     ['reg.debias=']
     >>> list(complete_override("optim.schedule=co", []))

@@ -43,6 +43,7 @@ class BalancedContrastive(NetworkLoss):
     paper: ClassVar[str] = "Balanced contrastive learning (Zhu et al., CVPR 2022)"
     contrast_views: ClassVar[int] = 2
     has_centres: ClassVar[bool] = True
+    adjusts: ClassVar[bool] = True
 
     @checked
     def __init__(
@@ -74,7 +75,7 @@ class BalancedContrastive(NetworkLoss):
         logits, targets = head(seen[0]), step.targets
         if step.relabel is not None:
             targets = step.relabel(embedding.views[0], embedding.centres)
-        return StepOutput(logits, targets, self(logits, targets, embedding, step.labels))
+        return StepOutput(logits, targets, self(step.adjust(logits), targets, embedding, step.labels))
 
     def embed(self, features: Tensor, weight: Tensor) -> Embedding:
         """Features (1 + V, N, D') and the classifier's weights (C, D') in the contrastive space."""

@@ -50,6 +50,8 @@ class NetworkLoss(nn.Module, ABC):
     """Further views of each image in a step, besides the one to classify."""
     has_centres: ClassVar[bool] = False
     """Whether ``compute_loss`` gives ``step.relabel`` class centres of its own."""
+    adjusts: ClassVar[bool] = False
+    """Whether ``compute_loss`` takes its logits through ``step.adjust``, as a regularizer with class offsets needs."""
 
     def check_run(self, network: nn.Module, batch_size: int) -> None:
         """CarltError if this loss cannot train ``network`` in batches of ``batch_size`` images."""

@@ -36,6 +36,7 @@ class RIDE(NetworkLoss):
     """
 
     paper: ClassVar[str] = "RIDE (Wang et al., ICLR 2021)"
+    adjusts: ClassVar[bool] = True
 
     class_temperature: Tensor
 
@@ -76,7 +77,7 @@ class RIDE(NetworkLoss):
         features = extract_features(network, step.images)
         logits = head.each(features)
         targets = step.targets if step.relabel is None else step.relabel(features, None)
-        return StepOutput(logits.mean(1), targets, self(logits, targets))
+        return StepOutput(logits.mean(1), targets, self(step.adjust(logits), targets))
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Scalar: experts' logits floating (N, E, C), targets int64 (N,) or soft labels floating (N, C)."""

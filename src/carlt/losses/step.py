@@ -6,6 +6,11 @@ from typing import NamedTuple
 from torch import Tensor
 
 
+def unchanged(logits: Tensor) -> Tensor:
+    """The logits as they are."""
+    return logits
+
+
 class StepInput(NamedTuple):
     """A training batch with normalised images: the input of ``loss.compute_loss(network, step)``."""
 
@@ -22,6 +27,8 @@ class StepInput(NamedTuple):
     running means of each class's features as centres."""
     second: tuple[Tensor, Tensor] | None = None
     """A further batch and its labels, shaped as ``images`` and ``labels``, where ``aug.second`` asks for it."""
+    adjust: Callable[[Tensor], Tensor] = unchanged
+    """The network's logits to those that the loss sees: a regularizer may shift classes (``CAR(offset_rate=...)``)."""
 
 
 class StepOutput(NamedTuple):

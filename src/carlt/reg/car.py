@@ -37,6 +37,15 @@ class CAR(nn.Module):
     Under gradient accumulation every micro-batch is a batch: each enters the estimate by itself, and an optimizer step
     of k of them multiplies the history by beta^k. ``beta ** (1 / k)`` gives it the memory of one batch per step.
 
+    With ``offset_rate`` the norm is also made smaller over class offsets b, as if logits were z + b. The loss takes
+    ``adjust(z)`` = z - b, so that the network learns to add b itself and is used as it is. After each batch
+
+        b_c <- b_c + offset_rate C sigma (u_c^2 - v_c^2)
+
+    with the leading triplet sigma, u, v of Lambda C^_t: a class rises if it is mistaken for others more than others are
+    mistaken for it. Where a contribution grows as exp(z_i - z_y), that is a step along the norm's negative gradient
+    (``docs/concepts/car.md``).
+
     >>> car = CAR(class_counts=[500, 120, 30, 5], weight=0.5)
     >>> logits = torch.tensor([[2.0, 1.0, 0.0, 0.0], [2.0, 0.0, 0.0, 0.0]], requires_grad=True)
     >>> loss = torch.nn.functional.cross_entropy(logits, torch.tensor([0, 3])) + car(logits, torch.tensor([0, 3]))
@@ -61,6 +70,7 @@ class CAR(nn.Module):
             alike: a class's part is divided by the chance that a batch holds it and not multiplied by 1 - beta. The
             chance is counted, so any sampler will do; the count begins as if ``PRIOR_BATCHES`` batches
             were drawn by image.
+        offset_rate: of the class offsets, at least 0; 0: no offsets.
         max_skipped: this many non-finite batches in a row raise.
 
     Raises:
@@ -72,6 +82,7 @@ class CAR(nn.Module):
 
     confusion: Tensor  # (C, C) C^_t, rows true classes
     direction: Tensor  # (C,) last right singular vector: where the next search starts
+    offset: Tensor | None  # (C,) b, in logits
     updates: Tensor  # (C,) batches that entered each row
     seen: Tensor | None  # (C + 1,) batches that held each class, and all batches, for gradient="class"
     spectral_norm: Tensor  # () last || Lambda C^_t ||_2
@@ -96,12 +107,13 @@ class CAR(nn.Module):
         debias: bool = False,
         absent: Absent = "decay",
         gradient: Gradient = "batch",
+        offset_rate: NonNegative = 0.0,
         max_skipped: Count = 10,
     ):
         super().__init__()
         self.weight, self.beta, self.margin, self.surrogate = weight, beta, margin, surrogate
         self.debias, self.absent, self.gradient, self.max_skipped = debias, absent, gradient, max_skipped
-        self.r0, self.frequency_weight = r0, frequency_weight
+        self.r0, self.frequency_weight, self.offset_rate = r0, frequency_weight, offset_rate
         row_weight = frequency_weights(class_counts, r0)
         if not frequency_weight:
             row_weight = torch.ones_like(row_weight)
@@ -113,6 +125,7 @@ class CAR(nn.Module):
         self.register_buffer("frequency", relative_frequency(class_counts).float(), persistent=False)
         self.register_buffer("confusion", torch.zeros(size, size))
         self.register_buffer("direction", torch.zeros(size))
+        self.register_buffer("offset", torch.zeros(size) if offset_rate else None)
         self.register_buffer("updates", torch.zeros(size, dtype=torch.int64))
         self.register_buffer("spectral_norm", torch.zeros(()))
         self.register_buffer("skipped_steps", torch.zeros((), dtype=torch.int64))
@@ -136,6 +149,10 @@ class CAR(nn.Module):
             logits = logits.to(self.confusion.dtype)
             norm, gradient = self._step(logits, targets)
             return cast(Tensor, WithGradient.apply(logits, norm, gradient, self.weight))
+
+    def adjust(self, logits: Tensor) -> Tensor:
+        """The logits (..., C) for the loss: z - b; with ``offset_rate`` 0, z itself."""
+        return logits if self.offset is None else logits - self.offset.to(logits.dtype)
 
     @torch.no_grad()
     def _step(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -175,6 +192,8 @@ class CAR(nn.Module):
         if self.gradient == "class":
             slope = 1 / self._chance(mass, live)
         sigma, u, v = self._search(kept, tells)
+        if self.offset is not None:
+            self.offset += live * (self.offset_rate * self.num_classes) * sigma * (u.square() - v.square())
         if tells:
             self.skipped_in_a_row.zero_()
         else:
@@ -272,7 +291,7 @@ class CAR(nn.Module):
         return (
             f"classes={self.num_classes}, weight={self.weight}, beta={self.beta}, r0={self.r0}, "
             f"frequency_weight={self.frequency_weight}, margin={self.margin}, surrogate={self.surrogate!r}, "
-            f"absent={self.absent!r}, gradient={self.gradient!r}, debias={self.debias}"
+            f"absent={self.absent!r}, gradient={self.gradient!r}, debias={self.debias}, offset_rate={self.offset_rate}"
         )
 
     @torch.no_grad()

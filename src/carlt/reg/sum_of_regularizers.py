@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from carlt.errors import CarltError
-from carlt.protocols import FollowsProgress
+from carlt.protocols import AdjustsLogits, FollowsProgress
 
 
 class SumOfRegularizers(nn.ModuleDict):
@@ -22,6 +22,13 @@ class SumOfRegularizers(nn.ModuleDict):
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         return sum((part(logits, targets) for part in self.values()), start=logits.new_zeros(()))
+
+    def adjust(self, logits: Tensor) -> Tensor:
+        """The logits (..., C) for the loss, after the changes of all."""
+        for part in self.values():
+            if isinstance(part, AdjustsLogits):
+                logits = part.adjust(logits)
+        return logits
 
     def set_progress(self, progress: float) -> None:
         """Set the share of the training that is done, in [0, 1)."""

@@ -27,14 +27,14 @@ def build(part: Part, counts: Any = COUNTS) -> Any:
 
 
 def penalty_is_a_finite_scalar_with_a_gradient(part: Part) -> None:
-    """The penalty is a finite scalar, and its gradient is finite; it is zero only with ``has_gradient`` False."""
+    """The penalty is a finite scalar with a finite gradient, zero only with ``has_gradient`` False or ``weight`` 0."""
     module, z = build(part), logits()
     for _ in range(2):  # released CAR has none in the first step
         value = module(z, labels())
         require(value.shape == () and value.isfinite(), f"the penalty is {value}")
         (found,) = torch.autograd.grad(value, z)
         require(found.isfinite().all(), "the gradient is not finite")
-    if getattr(part.kind, "has_gradient", True):
+    if getattr(part.kind, "has_gradient", True) and getattr(module, "weight", 1):
         require(found.any(), "the gradient is zero")
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from carlt.data import LongTailDataModule
 from carlt.errors import CarltError
 from carlt.losses.base import NetworkLoss
+from carlt.reg import CAR
 from carlt.training import sharding
 from carlt.training.module import LongTailClassifier
 
@@ -23,8 +24,18 @@ def check_run(config: DictConfig, module: LongTailClassifier, data: LongTailData
     check_image_size(module.model, data)
     if isinstance(module.loss, NetworkLoss):
         module.loss.check_run(module.model, data.batch_size)
+        check_offsets(module.loss, module.reg)
     check_length(config, data)
     sharding.check(module, config)
+
+
+def check_offsets(loss: NetworkLoss, reg: nn.Module) -> None:
+    """CarltError if the regularizer shifts classes in a loss that does not take shifted logits."""
+    if not loss.adjusts and any(isinstance(part, CAR) and part.offset is not None for part in reg.modules()):
+        raise CarltError(
+            f"the class offsets of reg=car_offsets do not reach {type(loss).__name__}, which does not take its logits "
+            "through step.adjust: choose another loss, or reg=car"
+        )
 
 
 def check_image_size(model: nn.Module, data: LongTailDataModule) -> None:

@@ -16,11 +16,11 @@ from carlt.errors import CarltError
 from carlt.functional.mixing import soft_labels
 from carlt.functional.seeds import derive_seed
 from carlt.losses.base import NetworkLoss
-from carlt.losses.step import StepInput, StepOutput
+from carlt.losses.step import StepInput, StepOutput, unchanged
 from carlt.metrics import ConfusionCounts, Evaluation
 from carlt.models.class_means import RunningClassMeans
 from carlt.models.classifier import extract_features, get_classifier
-from carlt.protocols import ActsAfterStep, FollowsProgress
+from carlt.protocols import ActsAfterStep, AdjustsLogits, FollowsProgress
 from carlt.training.epochs import goes_on_within_epoch
 from carlt.training.optim import Optim
 from carlt.training.sharding import shard
@@ -157,16 +157,17 @@ class LongTailClassifier(L.LightningModule):
     def _compute_loss(self, images: Tensor, targets: Tensor, batch: Batch) -> StepOutput:
         """The loss of a batch; a ``NetworkLoss`` runs the network itself, on all that the batch holds."""
         relabel = partial(self._relabel, batch, targets) if self.relabel is not None else None
+        adjust = self.reg.adjust if isinstance(self.reg, AdjustsLogits) else unchanged
         if not isinstance(self.loss, NetworkLoss):
             if relabel is None:
                 logits = self.model(images)
             else:
                 features = extract_features(self.model, images)
                 logits, targets = get_classifier(self.model)(features), relabel(features, None)
-            return StepOutput(logits, targets, self.loss(logits, targets))
+            return StepOutput(logits, targets, self.loss(adjust(logits), targets))
         views = batch.contrast
         contrast = None if views is None else self.normalise(views.flatten(0, 1)).unflatten(0, views.shape[:2])
-        step = StepInput(images, targets, batch.labels, contrast, relabel)
+        step = StepInput(images, targets, batch.labels, contrast, relabel, adjust=adjust)
         if batch.foreground is not None and self.paste is None:
             others, labels = batch.foreground
             step = step._replace(second=(self.normalise(others), labels))
