@@ -1,19 +1,19 @@
-"""Variants of CAR on a validation split of CIFAR100-LT, one line per trial in cifar100_validation.csv.
+"""Variants of CAR on validation images of CIFAR100-LT: one line per trial in cifar100_validation.csv.
 
     python experiments/cifar100_validation.py <folder of CIFAR-100> <folder for states> [trial ...]
 
 Without names it runs the trials that the file lacks, so the same command goes on where it stopped. A trial takes ten
-minutes on one core, and four where its penalty begins late: the training before is that of the trial without penalty,
-whose state is kept. `cifar100_lt.md` says what was learned. Test images are never read.
-"""
+minutes on one core, and four where it shares the first 18 of 30 epochs with the trial without a penalty, whose state is
+kept. ``cifar100_lt.md`` says what was learned. Test images are never read: up to 100 unused training images per class validate.
+"""  # noqa: E501
 
 import csv
+import math
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,60 +21,61 @@ from torch.nn import functional as F
 
 from carlt.aug import CropFlip
 from carlt.data import CIFAR100LT
-from carlt.functional.accuracy import summarise
-from carlt.functional.bound import MARGIN, row_weight, strongest_rival
-from carlt.functional.prior import effective_number_weights, logit_adjustment
+from carlt.data.images import Split
+from carlt.data.subsets import rank_images
+from carlt.functional.prior import frequency_weights, logit_adjustment, relative_frequency
 from carlt.models import CifarResNet
 from carlt.reg import CAR
 from carlt.runs.provenance import commit
 from carlt.training.optim import lr_factor
 
 RESULTS = Path(__file__).with_suffix(".csv")
+CLASSES, LARGEST, VAL_PER_CLASS = 100, 475, 100
 EPOCHS, WARMUP, LR, DECAY, BRANCH = 30, 3, 0.1, 5e-4, 18
-HELD: dict[str, Any] = {"absent": "hold", "beta": 0.9, "debias": True, "gradient": "class"}
+Gate = Literal["cross_entropy", "constant_rival", "logistic"]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A loss, and a variant of CAR from epoch ``start`` on."""
+    """A loss, and what acts on it from epoch ``start`` on: a penalty, or CAR's class offsets."""
 
-    loss: str = "ce"
-    car: dict[str, Any] = field(default_factory=dict)
-    start: int = EPOCHS
-    class_margin: float = 0.0  # of the rarest class, in logits; that of class j is x (n_min / n_j)^(1/4), as LDAM's
-    prior: float = 0.0  # CAR sees z + prior * log pi
-    power: float = 0.5  # lambda_j = (m_j + r0)^(-power)
-    weights_from: int = EPOCHS  # class-balanced weights of the loss from this epoch on (DRW)
-
-
-def held(loss: str, weight: float = 0.5, start: int = BRANCH, **values: Any) -> Trial:
-    """CAR with held rows, by default in the last part of the training."""
-    own = {name: values.pop(name) for name in ("class_margin", "prior", "power") if name in values}
-    return Trial(loss, HELD | {"weight": weight} | values, start, **own)
+    loss: Literal["ce", "bs"]
+    weight: float = 0.0  # of the penalty divided by sqrt(C) and the mean of lambda
+    gate: Gate = "cross_entropy"
+    prior: float = 0.0  # the penalty sees z + prior * log pi
+    gradient: Literal["class", "batch"] = "class"  # as CAR's, but "batch" without the factor 1 - beta
+    spectral: bool = True  # False: u and v are constant, so the penalty is a class mean
+    most: float = math.inf  # weight of a sample of the penalty at most, in units of its weight in the loss
+    offset_margin: float | None = None
+    start: int = BRANCH
 
 
 TRIALS = {
-    "ce": Trial(),
-    "ce + car from epoch 18": held("ce"),
-    "ce + car from epoch 18, margin 4": held("ce", margin=4.0),
-    "ce + car from epoch 18, class margin 6": held("ce", margin=0.0, class_margin=6.0),
-    "ce, class weights from epoch 18": Trial(weights_from=BRANCH),
+    "ce": Trial("ce"),
     "bs": Trial("bs"),
-    "bs + car from epoch 18": held("bs"),
-    "bs + car from epoch 18, margin 4": held("bs", margin=4.0),
-    "bs + car from epoch 18, class margin 6": held("bs", margin=0.0, class_margin=6.0),
-    "ce + car from epoch 18, class margin 6, r0 0.001": held("ce", 0.1, margin=0.0, class_margin=6.0, r0=0.001),
-    "ce + car from epoch 18, prior 1": held("ce", prior=1.0),
-    "bs + car from epoch 18, prior 1": held("bs", prior=1.0),
+    "bs, cross-entropy gate, 0.5": Trial("bs", 0.5),
+    "ce, cross-entropy gate, 0.5": Trial("ce", 0.5),
+    "ce, cross-entropy gate, prior, 2": Trial("ce", 2.0, prior=1.0),
+    "bs, cross-entropy gate, 2": Trial("bs", 2.0),
+    "bs, cross-entropy gate, by batch, 2": Trial("bs", 2.0, gradient="batch"),
+    "ce, cross-entropy gate, prior, by batch, 1": Trial("ce", 1.0, prior=1.0, gradient="batch"),
+    "bs, class mean instead of norm, by batch, 2": Trial("bs", 2.0, gradient="batch", spectral=False),
+    "bs, logistic gate, 0.5": Trial("bs", 0.5, "logistic"),
+    "bs, logistic gate, 0.03": Trial("bs", 0.03, "logistic", most=4),
+    "ce, logistic gate, prior, 0.05": Trial("ce", 0.05, "logistic", prior=1.0, most=4),
+    "bs, cross-entropy gate, constant rival, 1": Trial("bs", 1.0, "constant_rival", most=30),
+    "ce, offsets": Trial("ce", offset_margin=4.0),
+    "ce, offsets from the first epoch": Trial("ce", offset_margin=4.0, start=0),
 }
-"""In the order in which they run."""
+"""In the order in which they ran."""
 
 
 def main() -> None:
+    """Run the trials that are named, or those that have no line."""
     images, states, *names = sys.argv[1:]
     torch.set_num_threads(1)
     Path(states).mkdir(parents=True, exist_ok=True)
-    data = CIFAR100LT(root=images, largest_class=475, val_per_class=25, view=CropFlip(32))
+    data = CIFAR100LT(root=images, largest_class=LARGEST, val_per_class=1, view=CropFlip(32))
     done = {row["trial"] for row in csv.DictReader(RESULTS.open())} if RESULTS.exists() else set()
     for name in names or [name for name in TRIALS if name not in done]:
         row = {"trial": name} | train(data, TRIALS[name], Path(states))
@@ -88,79 +89,104 @@ def main() -> None:
 
 
 def train(data: CIFAR100LT, trial: Trial, states: Path) -> dict[str, Any]:
-    """One trial with seed 0: what it reaches on the validation split and on the training split."""
-    begin_time = time.perf_counter()
+    """One trial with seed 0: what it reaches on the validation images and on the training images."""
+    began = time.perf_counter()
     torch.manual_seed(0)
-    counts = data.class_counts
-    network = CifarResNet(100, 32).to(memory_format=torch.channels_last)
+    counts, val = data.class_counts, validation_images(data)
+    network = CifarResNet(CLASSES, 32).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), LR, momentum=0.9, weight_decay=DECAY)
-    penalty, loss = make_penalty(trial, counts), make_loss(trial, counts)
-    loader, begin = data.train_dataloader(), 0
+    penalty, log_prior = Penalty(trial, counts), logit_adjustment(counts).float()
+    offsets = CAR(counts, weight=0.0, margin=trial.offset_margin or 0.0, absent="hold", beta=0.9, debias=True,
+                  offset_rate=0.005)  # fmt: skip
+    loader, first = data.train_dataloader(), 0
+    plain = trial == Trial(trial.loss)
     state = states / f"{trial.loss}.pt"
-    if state.exists() and min(trial.start, trial.weights_from) >= BRANCH and trial not in TRIALS_WITHOUT_PENALTY:
+    if not plain and trial.start >= BRANCH and state.exists():
         saved = torch.load(state, weights_only=True)
         network.load_state_dict(saved["network"])
         optimizer.load_state_dict(saved["optimizer"])
-        begin = BRANCH
-    for epoch in range(begin, EPOCHS):
+        first = BRANCH
+    for epoch in range(first, EPOCHS):
         loader.set_epoch(epoch)
-        sums = torch.zeros(3)
         for step, batch in enumerate(loader):
-            rate = LR * lr_factor(epoch + step / len(loader), EPOCHS, "cosine", WARMUP)
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = LR * lr_factor(epoch + step / len(loader), EPOCHS, "cosine", WARMUP)
             logits = predict(network, data, batch.images)
-            cost = loss(epoch, logits, batch.labels)
-            extra = penalty(epoch, logits, batch.labels)
+            seen = logits + log_prior if trial.loss == "bs" else logits
+            extra: Tensor | float = 0.0
+            if epoch >= trial.start and trial.offset_margin is not None:
+                offsets(logits.detach(), batch.labels)
+                seen = offsets.adjust(seen)
+            elif epoch >= trial.start and trial.weight:
+                extra = trial.weight * penalty(logits, batch.labels)
             optimizer.zero_grad()
-            (cost + extra).backward()
+            (F.cross_entropy(seen, batch.labels) + extra).backward()
             optimizer.step()
-            hits = (logits.argmax(1) == batch.labels).sum()
-            sums += torch.stack([cost.detach() * len(logits), extra.detach() * len(logits), hits])
-        if epoch + 1 == BRANCH and trial in TRIALS_WITHOUT_PENALTY:
+        if epoch + 1 == BRANCH and plain:
             torch.save({"network": network.state_dict(), "optimizer": optimizer.state_dict()}, state)
-    if trial in TRIALS_WITHOUT_PENALTY:
-        torch.save(network.state_dict(), states / f"{trial.loss}_trained.pt")
-    split = data.splits
-    assert split.val is not None
-    row = {name: float(value) for name, value in zip(("loss", "penalty"), sums / len(split.train), strict=False)}
-    row["train_batches"] = 100 * float(sums[2]) / len(split.train)
-    row |= {f"train_{name}": value for name, value in evaluate(network, data, split.train).items()}
-    row |= evaluate(network, data, split.val)
-    adjusted = evaluate(network, data, split.val, logit_adjustment(counts, 1.0).float())
-    row |= {f"adjusted_{name}": adjusted[name] for name in ("overall", "many", "medium", "few")}
-    row = {name: round(value, 3) for name, value in row.items()}
-    return row | {"minutes": round((time.perf_counter() - begin_time) / 60, 1), "commit": commit()}
+    row = evaluate(network, data, val)
+    row |= {f"train_{name}": value for name, value in evaluate(network, data, data.splits.train).items()}
+    adjusted = {tau: evaluate(network, data, val, tau * log_prior) for tau in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)}
+    tau = max(adjusted, key=lambda tau: adjusted[tau]["overall"])
+    row |= {"tau": tau} | {f"adjusted_{name}": adjusted[tau][name] for name in ("overall", "many", "few")}
+    row = {name: round(value, 2) for name, value in row.items()}
+    return row | {"minutes": round((time.perf_counter() - began) / 60, 1), "commit": (commit() or "")[:7]}
 
 
-TRIALS_WITHOUT_PENALTY = (TRIALS["ce"], TRIALS["bs"])
+def validation_images(data: CIFAR100LT) -> Split:
+    """Up to VAL_PER_CLASS images of each class that the long tail leaves unused; class 0 has 25."""
+    pool, _, _ = data._from_archive()
+    orders = rank_images(pool.targets, CLASSES, data.subset)
+    kept = zip(orders, data.class_counts.tolist(), strict=True)
+    return pool.subset(torch.cat([order[n:][:VAL_PER_CLASS] for order, n in kept]))
 
 
-def make_penalty(trial: Trial, counts: Tensor) -> Callable[[int, Tensor, Tensor], Tensor]:
-    """(epoch, logits, labels) to the penalty, zero before it begins."""
-    if not trial.car:
-        return lambda epoch, logits, labels: torch.zeros(())
-    car = CAR(counts, **trial.car)
-    if trial.power != 0.5:
-        car.row_weight.copy_((counts / counts.sum() + car.r0) ** -trial.power)
-    prior, margin = logit_adjustment(counts, trial.prior).float(), trial.class_margin * (counts.min() / counts) ** 0.25
+class Penalty:
+    """The spectral norm of a debiased running confusion with held rows, for gates that carlt does not have."""
 
-    def penalty(epoch: int, logits: Tensor, labels: Tensor) -> Tensor:
-        if epoch < trial.start:
-            return torch.zeros(())
-        # A margin of the true class in the gate is the same as a true logit that is smaller by it.
-        return car(logits + prior - F.one_hot(labels, len(counts)) * margin[labels, None], labels)
+    def __init__(self, trial: Trial, counts: Tensor):
+        self.trial = trial
+        weight = frequency_weights(counts).float()
+        self.row_weight = weight / weight.mean()
+        self.frequency, self.log_prior = relative_frequency(counts).float(), logit_adjustment(counts).float()
+        self.confusion, self.updates = torch.zeros(CLASSES, CLASSES), torch.zeros(CLASSES)
+        self.seen, self.batches = torch.zeros(CLASSES), 0
 
-    return penalty
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The penalty of a batch, with its gradient; batches enter the running confusion."""
+        trial, column = self.trial, labels[:, None]
+        logits = logits + trial.prior * self.log_prior
+        above = (logits - logits.gather(1, column)).scatter(1, column, -torch.inf)
+        if trial.gate == "logistic":
+            rows = F.softplus(above.clamp_min(-1e4)) / math.log(2)
+        else:
+            rival = above.softmax(1)
+            entropy = F.softplus(above.logsumexp(1))[:, None] / math.log(2)
+            rows = entropy * (rival.detach() if trial.gate == "constant_rival" else rival)
+        mass = torch.bincount(labels, minlength=CLASSES)
+        batch = torch.zeros(CLASSES, CLASSES).index_add(0, labels, rows / mass[column])
+        row, direction = self._weights(batch.detach(), mass)
+        return (row * (batch @ direction)).sum()
 
-
-def make_loss(trial: Trial, counts: Tensor) -> Callable[[int, Tensor, Tensor], Tensor]:
-    """(epoch, logits, labels) to the loss."""
-    prior = logit_adjustment(counts, 1.0 if trial.loss == "bs" else 0.0).float()
-    weights = effective_number_weights(counts, 0.9999).float()
-    return lambda epoch, logits, labels: F.cross_entropy(
-        logits + prior, labels, weights if epoch >= trial.weights_from else None
-    )
+    @torch.no_grad()
+    def _weights(self, batch: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
+        trial, present, size = self.trial, mass > 0, mass.sum()
+        self.updates += present
+        gain = torch.where(present, 0.1 / (1 - 0.9 ** self.updates.clamp_min(1)), 0.0)[:, None]
+        self.confusion = (1 - gain) * self.confusion + gain * batch
+        u, _, v = torch.linalg.svd(self.row_weight[:, None] * self.confusion)
+        left, right = u[:, 0].abs(), v[0].abs()
+        if not trial.spectral:
+            left = right = torch.full((CLASSES,), CLASSES**-0.5)
+        row = self.row_weight * left / math.sqrt(CLASSES)
+        if trial.gradient == "class":
+            by_image = -torch.expm1(size * torch.log1p(-self.frequency))
+            row = row * (100 + self.batches) / (100 * by_image + self.seen)
+        self.seen += present
+        self.batches += 1
+        if math.isfinite(trial.most):
+            row = torch.minimum(row, trial.most * mass / (size * trial.weight))
+        return row, right
 
 
 def predict(network: CifarResNet, data: CIFAR100LT, images: Tensor) -> Tensor:
@@ -172,22 +198,21 @@ def predict(network: CifarResNet, data: CIFAR100LT, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(network: CifarResNet, data: CIFAR100LT, split: Any, adjustment: Tensor | None = None) -> dict[str, float]:
-    """Accuracies in percent, and the norm of the hard margin confusion; ``adjustment`` is taken off the logits."""
+def evaluate(
+    network: CifarResNet, data: CIFAR100LT, split: Split, adjustment: Tensor | None = None
+) -> dict[str, float]:
+    """Means of class accuracies in percent; ``adjustment`` is taken off the logits."""
     network.eval()
     logits = torch.cat([predict(network, data, images) for images in split.images.pixels.split(500)])
     network.train()
-    logits = logits if adjustment is None else logits - adjustment
-    labels, counts = split.targets, data.class_counts
-    total, predicted = torch.bincount(labels, minlength=100), logits.argmax(1)
-    correct = torch.bincount(labels[predicted == labels], minlength=100)
-    summary = summarise(correct, total, torch.bincount(predicted, minlength=100), counts)
-    rival, within = strongest_rival(logits, labels, MARGIN)
-    confusion = torch.zeros(100, 100).index_put_((labels[within], rival[within]), torch.ones(()), accumulate=True)
-    norm = torch.linalg.matrix_norm(row_weight(counts).float()[:, None] * confusion / total[:, None], 2)
-    names = {"accuracy": "overall", "many": "many", "medium": "medium", "few": "few", "worst_10pct": "worst_10"}
-    shown = {shown: 100 * summary[name] for name, shown in names.items()}
-    return shown | {"classes_at_zero": summary["classes_at_zero"], "norm": float(norm)}
+    found, labels = (logits if adjustment is None else logits - adjustment).argmax(1), split.targets
+    correct = torch.bincount(labels[found == labels], minlength=CLASSES)
+    accuracy = 100 * correct / torch.bincount(labels, minlength=CLASSES)
+    many, few = data.class_counts > 100, data.class_counts < 20
+    groups = {"many": accuracy[many], "medium": accuracy[~many & ~few], "few": accuracy[few]}
+    groups |= {"overall": accuracy, "worst_10": accuracy.sort().values[:10]}
+    means = {name: float(values.mean()) for name, values in groups.items()}
+    return means | {"classes_at_zero": int((accuracy == 0).sum())}
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ class Oracle:
         surrogate="paper",
         frequency_weight=True,
         offset_rate=0.0,
+        class_margin=0.0,
     ):
         self.m = m = torch.tensor(counts).double() / sum(counts)
         self.weight = (m + 0.2) ** -0.5 if frequency_weight else torch.ones(len(m)).double()
@@ -42,11 +43,12 @@ class Oracle:
         self.beta, self.debias, self.absent, self.gradient, self.surrogate = beta, debias, absent, gradient, surrogate
         self.mean = torch.zeros(len(counts), len(counts)).double()  # before debiasing
         self.steps = torch.zeros(len(counts), 1).double()
+        self.margin = 0.1 + class_margin * (m.min() / m).sqrt()
         self.offset, self.rate = torch.zeros(len(m)).double(), offset_rate * len(m)
         self.drawn, self.seen = 0, torch.zeros(len(counts), 1).double()
 
     def __call__(self, logits, targets):
-        new, mass = batch_confusion(logits, targets, 0.1, self.surrogate)
+        new, mass = batch_confusion(logits, targets, self.margin, self.surrogate)
         touched = (mass > 0)[:, None] if self.absent == "hold" else torch.ones(len(mass), 1, dtype=torch.bool)
         self.steps += touched
         if self.gradient == "class":  # as large as if the class's mean of this batch were the whole row
@@ -77,6 +79,7 @@ OPTIONS = [
     {"frequency_weight": False},
     {"beta": 0.0},
     {"absent": "hold", "debias": True, "beta": 0.8, "offset_rate": 0.01},
+    {"class_margin": 3.0},
 ]
 
 
@@ -307,6 +310,17 @@ def test_eval_leaves_every_buffer_alone():
     assert car(*data[1]).item() == penalty.item()  # the estimate as it stands
     for name, value in car.state_dict().items():
         assert torch.equal(value, state[name]), name
+
+
+def test_a_class_margin_is_the_same_as_a_smaller_true_logit():
+    counts = [100, 25, 4]
+    logits, labels = torch.randn(6, 3, dtype=torch.float64), torch.tensor([0, 1, 2, 2, 1, 0])
+    less = torch.tensor([3 * 0.2, 3 * 0.4, 3 * 1.0], dtype=torch.float64)  # 3 sqrt(4 / n)
+    with_margin, without = CAR(counts, class_margin=3.0).double(), CAR(counts).double()
+    shifted = logits - less * torch.nn.functional.one_hot(labels, 3)
+    torch.testing.assert_close(with_margin(logits, labels), without(shifted, labels))
+    truth = [car.true_confusion([(z, labels)]) for car, z in ((with_margin, logits), (without, shifted))]
+    torch.testing.assert_close(*truth)
 
 
 def test_true_confusion_is_that_of_the_whole_set():

@@ -29,18 +29,24 @@ def check_surrogate(surrogate: str) -> None:
         raise CarltError(f"surrogate is one of {list(get_args(Surrogate))}, not {surrogate!r}")
 
 
-def gate_and_rival(logits: Tensor, column: Tensor, margin: float, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
+def gate_and_rival(
+    logits: Tensor, column: Tensor, margin: float | Tensor, surrogate: Surrogate
+) -> tuple[Tensor, Tensor]:
     """The two factors of :func:`contributions`, each (N, C), for labels (N, 1).
 
     At the true class one of them is 0: rival in the paper's form, gate in the released one.
     """
+    if isinstance(margin, Tensor):
+        margin = margin[column]
     gate = torch.sigmoid(logits - (logits.gather(1, column) - margin))
     if surrogate == "paper":
         return gate, logits.scatter(1, column, -torch.inf).softmax(1)
     return gate.detach().scatter(1, column, 0.0), logits.softmax(1)
 
 
-def contributions(logits: Tensor, labels: Tensor, margin: float = 0.1, surrogate: Surrogate = "paper") -> Tensor:
+def contributions(
+    logits: Tensor, labels: Tensor, margin: float | Tensor = 0.1, surrogate: Surrogate = "paper"
+) -> Tensor:
     """How much each sample is mistaken for each class (arXiv 2603.16732, eq. 7).
 
     gate_q[i]  = sigmoid(margin + z_q[i] - z_q[y_q])       softly: i is within the margin of the true class
@@ -53,7 +59,7 @@ def contributions(logits: Tensor, labels: Tensor, margin: float = 0.1, surrogate
     Args:
         logits: z, floating, (N, C), C at least 2.
         labels: y, int64 in [0, C), (N,).
-        margin: in logits.
+        margin: in logits; one for all, or of each true class, (C,).
         surrogate: ``"paper"`` or ``"released"``.
 
     Returns:
@@ -140,7 +146,7 @@ def add_rows_(sums: Tensor, index: Tensor, rows: Tensor) -> Tensor:
 
 
 def batch_confusion(
-    logits: Tensor, targets: Tensor, margin: float = 0.1, surrogate: Surrogate = "paper"
+    logits: Tensor, targets: Tensor, margin: float | Tensor = 0.1, surrogate: Surrogate = "paper"
 ) -> tuple[Tensor, Tensor]:
     """One batch's surrogate confusion matrix, differentiable (arXiv 2603.16732, eq. 7).
 
@@ -164,7 +170,12 @@ def batch_confusion(
 
 @torch.no_grad()
 def accumulate_confusion_(
-    sums: Tensor, mass: Tensor, logits: Tensor, targets: Tensor, margin: float = 0.1, surrogate: Surrogate = "paper"
+    sums: Tensor,
+    mass: Tensor,
+    logits: Tensor,
+    targets: Tensor,
+    margin: float | Tensor = 0.1,
+    surrogate: Surrogate = "paper",
 ) -> None:
     """Add a batch to running class sums, in place; ``mean_confusion(sums, mass)`` is then the confusion of all batches.
 

@@ -60,6 +60,9 @@ class CAR(nn.Module):
         r0: smoothing of the frequencies, at least 0.
         frequency_weight: False leaves Lambda out, as the paper's ablation does: all rows count alike, with weight 1.
         margin: of the soft gate, in logits.
+        class_margin: added to it for the rarest class, in logits, at least 0; class j has sqrt(n_min / n_j) of it. The
+            error of a class on new images exceeds that on its n_j training images by about 1 / sqrt(n_j), so a rare
+            class must be right by more.
         surrogate: ``"paper"``, or ``"released"``: the authors' code (see ``functional.contributions``), with lambda
             divided by its mean, and a first batch that replaces C^_0 and carries no gradient. Its defaults were
             beta 0.9 and margin 0.
@@ -91,6 +94,7 @@ class CAR(nn.Module):
     wrong_batches: Tensor  # () batches that were left out for a label, since the last check
     row_weight: Tensor  # (C,) lambda
     frequency: Tensor  # (C,) m
+    margins: Tensor | None  # (C,) where classes differ in it
     row_norm: Tensor | None  # (C,) norms of confusion's rows, where C is large enough to leave rows out
 
     @checked
@@ -103,6 +107,7 @@ class CAR(nn.Module):
         r0: NonNegative = 0.2,
         frequency_weight: bool = True,
         margin: Finite = 0.1,
+        class_margin: NonNegative = 0.0,
         surrogate: cf.Surrogate = "paper",
         debias: bool = False,
         absent: Absent = "decay",
@@ -112,6 +117,7 @@ class CAR(nn.Module):
     ):
         super().__init__()
         self.weight, self.beta, self.margin, self.surrogate = weight, beta, margin, surrogate
+        self.class_margin = class_margin
         self.debias, self.absent, self.gradient, self.max_skipped = debias, absent, gradient, max_skipped
         self.r0, self.frequency_weight, self.offset_rate = r0, frequency_weight, offset_rate
         row_weight = frequency_weights(class_counts, r0)
@@ -122,7 +128,10 @@ class CAR(nn.Module):
         size = self.num_classes = len(row_weight)
         self.exact_row_weight = row_weight  # in float64, in case the buffers become float64
         self.register_buffer("row_weight", row_weight.float(), persistent=False)
-        self.register_buffer("frequency", relative_frequency(class_counts).float(), persistent=False)
+        frequency = relative_frequency(class_counts)
+        self.register_buffer("frequency", frequency.float(), persistent=False)
+        self.exact_margins = margin + class_margin * (frequency.min() / frequency).sqrt()
+        self.register_buffer("margins", self.exact_margins.float() if class_margin else None, persistent=False)
         self.register_buffer("confusion", torch.zeros(size, size))
         self.register_buffer("direction", torch.zeros(size))
         self.register_buffer("offset", torch.zeros(size) if offset_rate else None)
@@ -145,10 +154,15 @@ class CAR(nn.Module):
         if self.confusion.dtype != dtype and self.confusion.dtype != torch.float64:
             self.to(dtype)
             self.row_weight.copy_(self.exact_row_weight)
+            if self.margins is not None:
+                self.margins.copy_(self.exact_margins)
         with torch.autocast(logits.device.type, enabled=False):
             logits = logits.to(self.confusion.dtype)
             norm, gradient = self._step(logits, targets)
             return cast(Tensor, WithGradient.apply(logits, norm, gradient, self.weight))
+
+    def _margin(self) -> float | Tensor:
+        return self.margin if self.margins is None else self.margins
 
     def adjust(self, logits: Tensor) -> Tensor:
         """The logits (..., C) for the loss: z - b; with ``offset_rate`` 0, z itself."""
@@ -172,7 +186,7 @@ class CAR(nn.Module):
         trouble = torch.add(cf.wrong_targets(targets, label), logits.sum(), alpha=0)  # NaN where logits are not finite
         if not tells:
             logits, share = logits.nan_to_num(0, 0, 0), share.nan_to_num(0, 0, 0)
-        gate, rival = cf.gate_and_rival(logits if hard else logits[sample], own, self.margin, self.surrogate)
+        gate, rival = cf.gate_and_rival(logits if hard else logits[sample], own, self._margin(), self.surrogate)
         mine_rows = gate * rival
         (rows, label, share), trouble, mine = gather_ragged((mine_rows, label, share), trouble)
         usable, live = trouble, cast("int | Tensor", 1)
@@ -290,8 +304,9 @@ class CAR(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"classes={self.num_classes}, weight={self.weight}, beta={self.beta}, r0={self.r0}, "
-            f"frequency_weight={self.frequency_weight}, margin={self.margin}, surrogate={self.surrogate!r}, "
-            f"absent={self.absent!r}, gradient={self.gradient!r}, debias={self.debias}, offset_rate={self.offset_rate}"
+            f"frequency_weight={self.frequency_weight}, margin={self.margin}, class_margin={self.class_margin}, "
+            f"surrogate={self.surrogate!r}, absent={self.absent!r}, gradient={self.gradient!r}, debias={self.debias}, "
+            f"offset_rate={self.offset_rate}"
         )
 
     @torch.no_grad()
@@ -305,7 +320,7 @@ class CAR(nn.Module):
         """
         sums, mass = torch.zeros_like(self.confusion), torch.zeros_like(self.row_weight)
         for logits, targets in batches:
-            cf.accumulate_confusion_(sums, mass, logits, targets, self.margin, self.surrogate)
+            cf.accumulate_confusion_(sums, mass, logits, targets, self._margin(), self.surrogate)
         sum_over_ranks(sums, mass)
         return cf.mean_confusion(sums, mass)
 
