@@ -11,7 +11,7 @@ import csv
 import math
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,55 +19,62 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from carlt.aug import CropFlip
-from carlt.data import CIFAR100LT
+from carlt.config.overrides import compose_checked
+from carlt.data import LongTailDataModule
 from carlt.data.images import Split
 from carlt.data.subsets import rank_images
 from carlt.functional.prior import frequency_weights, logit_adjustment, relative_frequency
-from carlt.models import CifarResNet
-from carlt.reg import CAR
+from carlt.protocols import FollowsProgress
 from carlt.runs.provenance import commit
+from carlt.training import build
+from carlt.training.module import LongTailClassifier
 from carlt.training.optim import lr_factor
 
 RESULTS = Path(__file__).with_suffix(".csv")
-CLASSES, LARGEST, VAL_PER_CLASS = 100, 475, 100
+CLASSES, VAL_PER_CLASS = 100, 100
 EPOCHS, WARMUP, LR, DECAY, BRANCH = 30, 3, 0.1, 5e-4, 18
 Gate = Literal["cross_entropy", "constant_rival", "logistic"]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A loss, and what acts on it from epoch ``start`` on: a penalty, or CAR's class offsets."""
+    """A loss of carlt, and what acts beside it from epoch ``start`` on: a penalty, or CAR's class offsets."""
 
-    loss: Literal["ce", "bs"]
+    loss: str
     weight: float = 0.0  # of the penalty divided by sqrt(C) and the mean of lambda
     gate: Gate = "cross_entropy"
     prior: float = 0.0  # the penalty sees z + prior * log pi
     gradient: Literal["class", "batch"] = "class"  # as CAR's, but "batch" without the factor 1 - beta
     spectral: bool = True  # False: u and v are constant, so the penalty is a class mean
     most: float = math.inf  # weight of a sample of the penalty at most, in units of its weight in the loss
-    offset_margin: float | None = None
+    offsets: dict[str, float] = field(default_factory=dict)  # of CAR, where it has any
     start: int = BRANCH
 
 
 TRIALS = {
     "ce": Trial("ce"),
-    "bs": Trial("bs"),
-    "bs, cross-entropy gate, 0.5": Trial("bs", 0.5),
+    "bs": Trial("balanced_softmax"),
+    "bs, cross-entropy gate, 0.5": Trial("balanced_softmax", 0.5),
     "ce, cross-entropy gate, 0.5": Trial("ce", 0.5),
     "ce, cross-entropy gate, prior, 2": Trial("ce", 2.0, prior=1.0),
-    "bs, cross-entropy gate, 2": Trial("bs", 2.0),
-    "bs, cross-entropy gate, by batch, 2": Trial("bs", 2.0, gradient="batch"),
+    "bs, cross-entropy gate, 2": Trial("balanced_softmax", 2.0),
+    "bs, cross-entropy gate, by batch, 2": Trial("balanced_softmax", 2.0, gradient="batch"),
     "ce, cross-entropy gate, prior, by batch, 1": Trial("ce", 1.0, prior=1.0, gradient="batch"),
-    "bs, class mean instead of norm, by batch, 2": Trial("bs", 2.0, gradient="batch", spectral=False),
-    "bs, logistic gate, 0.5": Trial("bs", 0.5, "logistic"),
-    "bs, logistic gate, 0.03": Trial("bs", 0.03, "logistic", most=4),
+    "bs, class mean instead of norm, by batch, 2": Trial("balanced_softmax", 2.0, gradient="batch", spectral=False),
+    "bs, logistic gate, 0.5": Trial("balanced_softmax", 0.5, "logistic"),
+    "bs, logistic gate, 0.03": Trial("balanced_softmax", 0.03, "logistic", most=4),
     "ce, logistic gate, prior, 0.05": Trial("ce", 0.05, "logistic", prior=1.0, most=4),
-    "bs, cross-entropy gate, constant rival, 1": Trial("bs", 1.0, "constant_rival", most=30),
-    "ce, offsets": Trial("ce", offset_margin=4.0),
-    "ce, offsets from the first epoch": Trial("ce", offset_margin=4.0, start=0),
+    "bs, cross-entropy gate, constant rival, 1": Trial("balanced_softmax", 1.0, "constant_rival", most=30),
+    "ce, offsets, margin 4": Trial("ce", offsets={"margin": 4.0}),
+    "ce, offsets, margin 4, from the first epoch": Trial("ce", offsets={"margin": 4.0}, start=0),
+    "ldam_drw": Trial("ldam_drw"),
+    "ride": Trial("ride"),
+    "ce, offsets, class margin 12": Trial("ce", offsets={"margin": 0.0, "class_margin": 12.0}),
+    "ride, offsets, class margin 12": Trial("ride", offsets={"margin": 0.0, "class_margin": 12.0}),
+    "bs, offsets, class margin 12": Trial("balanced_softmax", offsets={"margin": 0.0, "class_margin": 12.0}),
+    "ldam_drw, offsets, class margin 12": Trial("ldam_drw", offsets={"margin": 0.0, "class_margin": 12.0}),
 }
-"""In the order in which they ran."""
+"""In the order in which they ran; the last two have not been run yet."""
 
 
 def main() -> None:
@@ -75,10 +82,9 @@ def main() -> None:
     images, states, *names = sys.argv[1:]
     torch.set_num_threads(1)
     Path(states).mkdir(parents=True, exist_ok=True)
-    data = CIFAR100LT(root=images, largest_class=LARGEST, val_per_class=1, view=CropFlip(32))
     done = {row["trial"] for row in csv.DictReader(RESULTS.open())} if RESULTS.exists() else set()
     for name in names or [name for name in TRIALS if name not in done]:
-        row = {"trial": name} | train(data, TRIALS[name], Path(states))
+        row = {"trial": name} | train(TRIALS[name], images, Path(states))
         new = not RESULTS.exists()
         with RESULTS.open("a", newline="") as file:
             writer = csv.DictWriter(file, row)
@@ -88,52 +94,63 @@ def main() -> None:
         print(row, flush=True)
 
 
-def train(data: CIFAR100LT, trial: Trial, states: Path) -> dict[str, Any]:
+def train(trial: Trial, images: str, states: Path) -> dict[str, Any]:
     """One trial with seed 0: what it reaches on the validation images and on the training images."""
     began = time.perf_counter()
-    torch.manual_seed(0)
+    data, module = parts(trial, images)
     counts, val = data.class_counts, validation_images(data)
-    network = CifarResNet(CLASSES, 32).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(network.parameters(), LR, momentum=0.9, weight_decay=DECAY)
+    optimizer = torch.optim.SGD(module.parameters(), LR, momentum=0.9, weight_decay=DECAY)
     penalty, log_prior = Penalty(trial, counts), logit_adjustment(counts).float()
-    offsets = CAR(counts, weight=0.0, margin=trial.offset_margin or 0.0, absent="hold", beta=0.9, debias=True,
-                  offset_rate=0.005)  # fmt: skip
     loader, first = data.train_dataloader(), 0
     plain = trial == Trial(trial.loss)
     state = states / f"{trial.loss}.pt"
     if not plain and trial.start >= BRANCH and state.exists():
         saved = torch.load(state, weights_only=True)
-        network.load_state_dict(saved["network"])
+        module.model.load_state_dict(saved["network"])
         optimizer.load_state_dict(saved["optimizer"])
         first = BRANCH
     for epoch in range(first, EPOCHS):
         loader.set_epoch(epoch)
+        if isinstance(module.loss, FollowsProgress):
+            module.loss.set_progress(epoch / EPOCHS)
         for step, batch in enumerate(loader):
             for group in optimizer.param_groups:
                 group["lr"] = LR * lr_factor(epoch + step / len(loader), EPOCHS, "cosine", WARMUP)
-            logits = predict(network, data, batch.images)
-            seen = logits + log_prior if trial.loss == "bs" else logits
-            extra: Tensor | float = 0.0
-            if epoch >= trial.start and trial.offset_margin is not None:
-                offsets(logits.detach(), batch.labels)
-                seen = offsets.adjust(seen)
+            with torch.autocast("cpu", torch.bfloat16):
+                output = module._compute_loss(*module.mixed(batch), batch)
+            logits, extra = output.logits.float(), torch.zeros(())
+            if epoch >= trial.start and trial.offsets:
+                extra = module.reg(logits, batch.labels)
             elif epoch >= trial.start and trial.weight:
                 extra = trial.weight * penalty(logits, batch.labels)
             optimizer.zero_grad()
-            (F.cross_entropy(seen, batch.labels) + extra).backward()
+            (output.loss + extra).backward()
             optimizer.step()
         if epoch + 1 == BRANCH and plain:
-            torch.save({"network": network.state_dict(), "optimizer": optimizer.state_dict()}, state)
-    row = evaluate(network, data, val)
-    row |= {f"train_{name}": value for name, value in evaluate(network, data, data.splits.train).items()}
-    adjusted = {tau: evaluate(network, data, val, tau * log_prior) for tau in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)}
+            torch.save({"network": module.model.state_dict(), "optimizer": optimizer.state_dict()}, state)
+    row = evaluate(module, counts, val)
+    row |= {f"train_{name}": value for name, value in evaluate(module, counts, data.splits.train).items()}
+    adjusted = {tau: evaluate(module, counts, val, tau * log_prior) for tau in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)}
     tau = max(adjusted, key=lambda tau: adjusted[tau]["overall"])
     row |= {"tau": tau} | {f"adjusted_{name}": adjusted[tau][name] for name in ("overall", "many", "few")}
     row = {name: round(value, 2) for name, value in row.items()}
     return row | {"minutes": round((time.perf_counter() - began) / 60, 1), "commit": (commit() or "")[:7]}
 
 
-def validation_images(data: CIFAR100LT) -> Split:
+def parts(trial: Trial, images: str) -> tuple[LongTailDataModule, LongTailClassifier]:
+    """The data, and the network with its loss; with offsets, CAR is its regularizer."""
+    torch.manual_seed(0)
+    values = [
+        "data=cifar100_lt", f"data.root={images}", "data.largest_class=475", "data.val_per_class=1", "model=resnet32",
+        f"loss={trial.loss}", "channels_last=true", "reg=car_offsets" if trial.offsets else "reg=none",
+        *(f"reg.{name}={value}" for name, value in trial.offsets.items()),
+    ]  # fmt: skip
+    config = compose_checked("train", values)
+    data = build.build_data(config)
+    return data, build.build_module(config, data).train()
+
+
+def validation_images(data: Any) -> Split:
     """Up to VAL_PER_CLASS images of each class that the long tail leaves unused; class 0 has 25."""
     pool, _, _ = data._from_archive()
     orders = rank_images(pool.targets, CLASSES, data.subset)
@@ -189,26 +206,19 @@ class Penalty:
         return row, right
 
 
-def predict(network: CifarResNet, data: CIFAR100LT, images: Tensor) -> Tensor:
-    """uint8 images to float32 logits, computed in bfloat16."""
-    mean, std = (torch.tensor(x).view(-1, 1, 1) for x in (data.mean, data.std))
-    pixels = ((images / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16):
-        return network(pixels).float()
-
-
 @torch.no_grad()
 def evaluate(
-    network: CifarResNet, data: CIFAR100LT, split: Split, adjustment: Tensor | None = None
+    module: LongTailClassifier, counts: Tensor, split: Split, adjustment: Tensor | None = None
 ) -> dict[str, float]:
     """Means of class accuracies in percent; ``adjustment`` is taken off the logits."""
-    network.eval()
-    logits = torch.cat([predict(network, data, images) for images in split.images.pixels.split(500)])
-    network.train()
+    module.eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = torch.cat([module(images).float() for images in split.images.pixels.split(500)])
+    module.train()
     found, labels = (logits if adjustment is None else logits - adjustment).argmax(1), split.targets
     correct = torch.bincount(labels[found == labels], minlength=CLASSES)
     accuracy = 100 * correct / torch.bincount(labels, minlength=CLASSES)
-    many, few = data.class_counts > 100, data.class_counts < 20
+    many, few = counts > 100, counts < 20
     groups = {"many": accuracy[many], "medium": accuracy[~many & ~few], "few": accuracy[few]}
     groups |= {"overall": accuracy, "worst_10": accuracy.sort().values[:10]}
     means = {name: float(values.mean()) for name, values in groups.items()}

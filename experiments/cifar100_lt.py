@@ -1,0 +1,127 @@
+"""The runs of cifar100_lt.md, one after another or several side by side, and the page's tables from their records.
+
+    python experiments/cifar100_lt.py <folder of CIFAR-100> <folder for runs> [--seeds 0 1 2] [--only ce balanced_softmax] [--jobs 1]
+    python experiments/cifar100_lt.py            # print the tables of cifar100_lt.csv
+
+Each finished run is a line of ``cifar100_lt.csv``, and a run with a line is not trained again. So the same command goes
+on where it stopped, on another machine too; on the same one an unfinished run is resumed. A run takes one core.
+"""  # noqa: E501
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+
+from carlt.reporting.statistics import mean_and_std, paired_difference
+from carlt.runs import paths
+
+RECORDS = Path(__file__).with_suffix(".csv")
+RECIPE = [
+    "data=cifar100_lt", "data.validation=none", "model=resnet32", "trainer.max_epochs=30", "optim.schedule=cosine",
+    "optim.lr=0.1", "optim.weight_decay=5e-4", "optim.warmup_epochs=3", "data.batch_size=128",
+    "trainer.precision=bf16-mixed", "channels_last=true", "callbacks.car.gap_every_n_epochs=0",
+]  # fmt: skip
+LOSSES = {
+    "ce": ["loss=ce"],
+    "balanced_softmax": ["loss=balanced_softmax"],
+    "ldam_drw": ["loss=ldam_drw"],
+    "ride": ["loss=ride"],
+    "bcl": ["loss=bcl", "aug=autoaugment"],
+    "concutmix": ["loss=bcl", "aug=[autoaugment,concutmix]"],
+}
+PENALTIES = {
+    "none": ["reg=none"],
+    "car": ["reg=car"],
+    "released": ["reg=car_released"],
+    "offsets": ["reg=car_offsets"],
+}
+COLUMNS = {
+    "overall": "accuracy", "many": "many", "medium": "medium", "few": "few", "worst 10 %": "worst_10pct",
+    "classes at 0": "classes_at_zero",
+}  # fmt: skip
+"""A table's column, and the metric of the test split."""
+append = Lock()
+
+
+def main() -> None:
+    """Train what has no record, then print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", nargs="?", help="folder that holds cifar-100-python")
+    parser.add_argument("runs", nargs="?", type=Path, help="folder for the runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", choices=LOSSES, default=list(LOSSES), help="losses")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    given = parser.parse_args()
+    if given.images:
+        if given.runs is None:
+            parser.error("give the folder for runs, too")
+        recorded = {(row["loss"], row["penalty"], int(row["seed"])) for row in records()}
+        names = [(loss, penalty, seed) for loss in given.only for seed in given.seeds for penalty in PENALTIES]
+        with ThreadPoolExecutor(given.jobs) as pool:
+            for _ in pool.map(lambda name: run(*name, given), [name for name in names if name not in recorded]):
+                pass
+    print(tables(records()))
+
+
+def run(loss: str, penalty: str, seed: int, given: argparse.Namespace) -> None:
+    """Train one row with one seed, and record it."""
+    folder = given.runs / f"{loss}_{penalty}_{seed}"
+    if not (folder / paths.RESULT).exists():
+        new = [*RECIPE, *LOSSES[loss], *PENALTIES[penalty], f"data.root={given.images}", f"seed={seed}"]
+        again = paths.checkpoint(folder, "last").exists()
+        overrides = [f"resume={folder}"] if again else [*new, f"hydra.run.dir={folder}"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run([sys.executable, "-m", "carlt.train", *overrides], env=environment, check=True)
+    result = json.loads((folder / paths.RESULT).read_text())
+    row = {"loss": loss, "penalty": penalty, "seed": seed}
+    row |= {metric: round(result["metrics"][f"test/{metric}"], 5) for metric in COLUMNS.values()}
+    row |= {"minutes": round(result["timings"]["fit_s"] / 60, 1), "commit": result["commit"][:7]}
+    row |= {"torch": result["versions"]["torch"], "hardware": result["hardware"]["name"]}
+    with append:
+        new_file = not RECORDS.exists()
+        with RECORDS.open("a", newline="") as file:
+            writer = csv.DictWriter(file, row)
+            if new_file:
+                writer.writeheader()
+            writer.writerow(row)
+    print(f"{loss} {penalty} {seed}: {100 * row['accuracy']:.1f} % overall, {100 * row['few']:.1f} % few", flush=True)
+
+
+def records() -> list[dict[str, str]]:
+    """Lines of the file of records."""
+    return list(csv.DictReader(RECORDS.open(newline=""))) if RECORDS.exists() else []
+
+
+def tables(rows: list[dict[str, str]]) -> str:
+    """Markdown: mean and standard deviation of each row over seeds, and differences to the same loss without penalty,
+    paired by seed, with 95 % intervals."""
+    values: dict[tuple[str, str], dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        for shown, metric in COLUMNS.items():
+            scale = 1 if metric == "classes_at_zero" else 100
+            values[row["loss"], row["penalty"]][shown][int(row["seed"])] = scale * float(row[metric])
+    order = [name for loss in LOSSES for penalty in PENALTIES if (name := (loss, penalty)) in values]
+    head = [f"| loss | penalty | n | {' | '.join(COLUMNS)} |", "|---|---|---:|" + "---:|" * len(COLUMNS)]
+    absolute, paired = [], []
+    for loss, penalty in order:
+        mine, base = values[loss, penalty], values.get((loss, "none"))
+        stats = {shown: mean_and_std(list(mine[shown].values())) for shown in COLUMNS}
+        cells = [f"{s.mean:.1f}" + (f" ± {s.deviation:.1f}" if s.n > 1 else "") for s in stats.values()]
+        absolute.append(f"| {loss} | {penalty} | {stats['overall'].n} | {' | '.join(cells)} |")
+        if base is None or penalty == "none":
+            continue
+        gaps = [paired_difference(mine[shown], base[shown]) for shown in COLUMNS]
+        if gaps[0].n > 1:
+            cells = [f"{gap.mean:+.1f} ± {gap.half:.1f}" for gap in gaps]
+            paired.append(f"| {loss} | {penalty} | {gaps[0].n} | {' | '.join(cells)} |")
+    return "\n".join([*head, *absolute, "", "Less the same loss without penalty, paired by seed:", "", *head, *paired])
+
+
+if __name__ == "__main__":
+    main()
