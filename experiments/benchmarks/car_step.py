@@ -192,6 +192,20 @@ def share_of_training(net: nn.Module, image: tuple[int, ...], classes: int, step
     return statistics.median(plain[2:]), statistics.median(added[2:])
 
 
+def offsets_ratio(classes: int) -> str:
+    """A step with class offsets beside one without, in turn on the same batches, with held rows: one line."""
+    stream, times = Stream(classes), ([], [])
+    cars = [CAR(stream.counts, absent="hold", offset_rate=rate).to(DEVICE) for rate in (0.0, 0.005)]
+    for step in range(25 + SIZES[classes]):
+        logits, targets = stream()
+        for car, seconds in zip(cars, times, strict=True):
+            took, _ = car_step(car, logits.detach().clone().requires_grad_(), targets)
+            if step >= 25:
+                seconds.append(took)
+    plain, moved = (statistics.median(seconds) for seconds in times)
+    return f"C = {classes:,}: {1e3 * plain:.2f} ms without, {1e3 * moved:.2f} ms with them, ratio {moved / plain:.2f}"
+
+
 def table(rows: list[dict[str, str]]) -> str:
     heads = list(dict.fromkeys(key for row in rows for key in row))
     lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
@@ -241,8 +255,15 @@ def main() -> None:
         plain, added = share_of_training(resnet50(), (3, 224, 224), 1000)
         shares.append(f"ResNet-50, 224 px, C = 1,000: step {1e3 * plain:.0f} ms, CAR {1e3 * added:.2f} ms")
         shares[1] += f", {100 * added / (plain + added):.2f} %"
+    offsets = [offsets_ratio(classes) for classes in arguments.sizes]
     report = REPORT.format(
-        machine(), time.strftime("%Y-%m-%d"), commit(), bandwidth / 1e9, table(rows), "\n- ".join(shares)
+        machine(),
+        time.strftime("%Y-%m-%d"),
+        commit(),
+        bandwidth / 1e9,
+        table(rows),
+        "\n- ".join(shares),
+        "\n- ".join(offsets),
     )
     name = "car_step.md" if DEVICE == "cpu" else "car_step_cuda.md"
     Path(__file__).with_name(name).write_text(report)
@@ -266,6 +287,10 @@ Memory bandwidth of a matrix-vector product: {:.1f} GB/s.
 - memory: peak of building CAR and 8 steps in a process of its own, less that of cross-entropy on the same logits.
 
 Share of a training step at batch 128:
+
+- {}
+
+A step with class offsets (`offset_rate=0.005`) beside one without, held rows, medians of steps in turn:
 
 - {}
 """
