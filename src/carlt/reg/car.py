@@ -165,8 +165,8 @@ class CAR(nn.Module):
         return self.margin if self.margins is None else self.margins
 
     def adjust(self, logits: Tensor) -> Tensor:
-        """The logits (..., C) for the loss: z - b; with ``offset_rate`` 0, z itself."""
-        return logits if self.offset is None else logits - self.offset.to(logits.dtype)
+        """The logits (..., C) for the loss: z - b, in float32 at least; with ``offset_rate`` 0, z itself."""
+        return logits if self.offset is None else logits - self.offset
 
     @torch.no_grad()
     def _step(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
