@@ -73,6 +73,7 @@ def pretended_gpu():
         (1024, {}, 0),
         (100, {"absent": "hold", "debias": True, "gradient": "class"}, 0),
         (100, {"surrogate": "released"}, 0),
+        (100, {"offset_rate": 0.01, "class_margin": 12.0}, 0),
         (1025, {}, 1),
         (3000, {"absent": "hold"}, 1),
     ],
