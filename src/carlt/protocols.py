@@ -1,6 +1,6 @@
 """Methods that a part may have besides its main call. No base class is needed: the methods are enough."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,6 @@ class ScalesLearningRate(Protocol):
         ...
 
 
-@runtime_checkable
 class FeatureNetwork(Protocol):
     """A network whose features and classifier can be used apart: ``classifier(features(images))`` are its logits."""
 
@@ -49,6 +48,11 @@ class FeatureNetwork(Protocol):
     def features(self, images: Tensor) -> Tensor:
         """Images (N, channels, H, W) to features (N, D)."""
         ...
+
+
+def is_feature_network(network: Any) -> TypeGuard[FeatureNetwork]:
+    """Whether it has both. From Python 3.12 on ``isinstance`` does not see the modules of an ``nn.Module``."""
+    return callable(getattr(network, "features", None)) and hasattr(network, "classifier")
 
 
 @runtime_checkable

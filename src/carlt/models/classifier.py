@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from carlt.errors import CarltError
 from carlt.models.experts import ExpertHeads
-from carlt.protocols import FeatureNetwork, TimmNetwork
+from carlt.protocols import FeatureNetwork, TimmNetwork, is_feature_network
 from carlt.ranges import Positive, checked
 
 
@@ -68,7 +68,7 @@ def feature_dim(network: Any) -> int:
 
 
 def _as_feature_network(network: Any) -> FeatureNetwork:
-    if not isinstance(network, FeatureNetwork):
+    if not is_feature_network(network):
         raise CarltError(
             f"{type(network).__name__} does not tell features and classifier apart: a loss on features, "
             "aug=concutmix and a second stage need a network with a method features(images) and a module classifier"

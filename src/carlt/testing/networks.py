@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from carlt.models.classifier import extract_features, feature_dim, get_classifier
-from carlt.protocols import FeatureNetwork, TimmNetwork
+from carlt.protocols import TimmNetwork, is_feature_network
 from carlt.testing.part import Check, Part, require, run, same
 
 CLASSES, CHANNELS = 5, 3
@@ -63,7 +63,7 @@ def classifier_of_features_is_the_network(part: Part) -> None:
     """Where a network has ``features`` and ``classifier``, its logits are ``classifier(features(images))``."""
     network, images = build(part)
     logits = network.eval()(images)
-    if isinstance(network, FeatureNetwork | TimmNetwork):
+    if isinstance(network, TimmNetwork) or is_feature_network(network):
         features = extract_features(network, images)
         require(features.shape == (2, feature_dim(network)), f"the features are {tuple(features.shape)}")
         same(get_classifier(network)(features), logits, "the logits")
