@@ -8,7 +8,6 @@ on where it stopped, on another machine too; on the same one an unfinished run i
 """  # noqa: E501
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -17,6 +16,8 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
+
+from csv_lines import append_line, read_lines
 
 from carlt.reporting.statistics import mean_and_std, paired_difference
 from carlt.runs import paths
@@ -61,12 +62,15 @@ def main() -> None:
     if given.images:
         if given.runs is None:
             parser.error("give the folder for runs, too")
-        recorded = {(row["loss"], row["penalty"], int(row["seed"])) for row in records()}
+        recorded = {(row["loss"], row["penalty"], int(row["seed"])) for row in read_lines(RECORDS)}
         names = [(loss, penalty, seed) for loss in given.only for seed in given.seeds for penalty in PENALTIES]
         with ThreadPoolExecutor(given.jobs) as pool:
-            for _ in pool.map(lambda name: run(*name, given), [name for name in names if name not in recorded]):
-                pass
-    print(tables(records()))
+            try:
+                list(pool.map(lambda name: run(*name, given), [name for name in names if name not in recorded]))
+            except subprocess.CalledProcessError:
+                pool.shutdown(cancel_futures=True)  # what runs may end; the next would stop in the same way
+                sys.exit("a run stopped, its message is above; the same command goes on")
+    print(tables(read_lines(RECORDS)))
 
 
 def run(loss: str, penalty: str, seed: int, given: argparse.Namespace) -> None:
@@ -84,18 +88,8 @@ def run(loss: str, penalty: str, seed: int, given: argparse.Namespace) -> None:
     row |= {"minutes": round(result["timings"]["fit_s"] / 60, 1), "commit": result["commit"][:7]}
     row |= {"torch": result["versions"]["torch"], "hardware": result["hardware"]["name"]}
     with append:
-        new_file = not RECORDS.exists()
-        with RECORDS.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if new_file:
-                writer.writeheader()
-            writer.writerow(row)
+        append_line(RECORDS, row)
     print(f"{loss} {penalty} {seed}: {100 * row['accuracy']:.1f} % overall, {100 * row['few']:.1f} % few", flush=True)
-
-
-def records() -> list[dict[str, str]]:
-    """Lines of the file of records."""
-    return list(csv.DictReader(RECORDS.open(newline=""))) if RECORDS.exists() else []
 
 
 def tables(rows: list[dict[str, str]]) -> str:

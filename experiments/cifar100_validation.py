@@ -7,7 +7,7 @@ minutes on one core, and four where it shares the first 18 of 30 epochs with the
 kept. ``cifar100_lt.md`` says what was learned. Test images are never read: up to 100 unused training images per class validate.
 """  # noqa: E501
 
-import csv
+import argparse
 import math
 import sys
 import time
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from csv_lines import append_line, read_lines
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,6 +24,7 @@ from carlt.config.overrides import compose_checked
 from carlt.data import LongTailDataModule
 from carlt.data.images import Split
 from carlt.data.subsets import rank_images
+from carlt.errors import CarltError
 from carlt.functional.prior import frequency_weights, logit_adjustment, relative_frequency
 from carlt.protocols import FollowsProgress
 from carlt.runs.provenance import commit
@@ -79,18 +81,22 @@ TRIALS = {
 
 def main() -> None:
     """Run the trials that are named, or those that have no line."""
-    images, states, *names = sys.argv[1:]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", help="folder that holds cifar-100-python")
+    parser.add_argument("states", type=Path, help="folder for the states after epoch 18")
+    parser.add_argument("trials", nargs="*", help="by name")
+    given = parser.parse_args()
+    if unknown := [name for name in given.trials if name not in TRIALS]:
+        parser.error(f"no trial {unknown[0]!r}; choose from " + "; ".join(TRIALS))
     torch.set_num_threads(1)
-    Path(states).mkdir(parents=True, exist_ok=True)
-    done = {row["trial"] for row in csv.DictReader(RESULTS.open())} if RESULTS.exists() else set()
-    for name in names or [name for name in TRIALS if name not in done]:
-        row = {"trial": name} | train(TRIALS[name], images, Path(states))
-        new = not RESULTS.exists()
-        with RESULTS.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+    given.states.mkdir(parents=True, exist_ok=True)
+    done = {row["trial"] for row in read_lines(RESULTS)}
+    for name in given.trials or [name for name in TRIALS if name not in done]:
+        try:
+            row = {"trial": name} | train(TRIALS[name], given.images, given.states)
+        except CarltError as error:
+            sys.exit(str(error))
+        append_line(RESULTS, row)
         print(row, flush=True)
 
 
