@@ -13,19 +13,20 @@ from carlt.functional import spectral
 from carlt.reg import CAR
 from carlt.reg.car import CHECK_EVERY
 
-OPERATORS_AT_9E5B706 = 121
+OPERATORS_AT_9E5B706, VIEWS_AT_9E5B706 = 148, 27
 
 
 class Operators(TorchDispatchMode):
-    """Counts the operators that compute, which no view does, and those that bring numbers from a GPU to the host."""
+    """Counts the operators that run, the views among them, and those that bring numbers from a GPU to the host."""
 
     def __init__(self):
         super().__init__()
-        self.count = self.reads = 0
+        self.count = self.views = self.reads = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
-        self.count += not function.is_view
+        self.count += 1
+        self.views += function.is_view
         moved = isinstance(result, torch.Tensor) and result.device.type == "cpu"
         self.reads += moved and any(isinstance(x, torch.Tensor) and x.device.type == "cuda" for x in args)
         return result
@@ -46,14 +47,16 @@ def batches(num_classes, steps, device="cpu", size=128, soft=False):
         yield logits.to(device).requires_grad_(), targets.to(device)
 
 
-def test_a_step_at_100_classes_takes_few_operators():
+def test_a_step_at_100_classes_takes_half_the_operators():
     car = CAR([1] * 100)
     *before, (logits, targets) = batches(100, 25)
     for batch in before:
         car(*batch).backward()
     with Operators() as operators:
         car(logits, targets).backward()
-    assert operators.count <= 0.58 * OPERATORS_AT_9E5B706
+    if torch.__version__ >= "2.7":  # 2.6 makes three views more
+        assert operators.count <= OPERATORS_AT_9E5B706 / 2
+    assert operators.count - operators.views <= 0.58 * (OPERATORS_AT_9E5B706 - VIEWS_AT_9E5B706)
 
 
 @pytest.fixture
