@@ -1,6 +1,7 @@
 """The runs of cifar100_lt.md, one after another or several side by side, and the page's tables from their records.
 
-    python experiments/cifar100_lt.py <folder of CIFAR-100> <folder for runs> [--seeds 0 1 2] [--only ce balanced_softmax] [--jobs 1]
+    python experiments/cifar100_lt.py <folder of CIFAR-100> <folder for runs> [--seeds 0 1 2] [--only ce balanced_softmax]
+                                       [--penalties none offsets] [--jobs 1]
     python experiments/cifar100_lt.py            # print the tables of cifar100_lt.csv
 
 Each finished run is a line of ``cifar100_lt.csv``, and a run with a line is not trained again. So the same command goes
@@ -8,7 +9,6 @@ on where it stopped, on another machine too; on the same one an unfinished run i
 """  # noqa: E501
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -16,11 +16,16 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
+import torch
 from csv_lines import append_line, read_lines
 
+from carlt.errors import CarltError
+from carlt.evaluation.evaluate import evaluate_posthoc
 from carlt.reporting.statistics import mean_and_std, paired_difference
 from carlt.runs import paths
+from carlt.runs.record import read_result
 
 RECORDS = Path(__file__).with_suffix(".csv")
 RECIPE = [
@@ -42,6 +47,8 @@ PENALTIES = {
     "released": ["reg=car_released"],
     "offsets": ["reg=car_offsets"],
 }
+TAU = {"ce": 1.25, "ride": 0.3, "ldam_drw": 0.3}
+"""Of logit adjustment after training, chosen on validation images (cifar100_lt.md); for other losses 0 is as good."""
 COLUMNS = {
     "overall": "accuracy", "many": "many", "medium": "medium", "few": "few", "worst 10 %": "worst_10pct",
     "classes at 0": "classes_at_zero",
@@ -57,24 +64,46 @@ def main() -> None:
     parser.add_argument("runs", nargs="?", type=Path, help="folder for the runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=LOSSES, default=list(LOSSES), help="losses")
+    parser.add_argument("--penalties", nargs="+", choices=PENALTIES, default=list(PENALTIES))
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     given = parser.parse_args()
+    torch.set_num_threads(1)
     if given.images:
         if given.runs is None:
             parser.error("give the folder for runs, too")
-        recorded = {(row["loss"], row["penalty"], int(row["seed"])) for row in read_lines(RECORDS)}
-        names = [(loss, penalty, seed) for loss in given.only for seed in given.seeds for penalty in PENALTIES]
+        done = {(row["loss"], row["penalty"], int(row["seed"])) for row in read_lines(RECORDS)}
+        names = [
+            (loss, penalty, seed)
+            for loss in given.only
+            for seed in given.seeds
+            for penalty in given.penalties
+            if any((loss, row, seed) not in done for row in rows_of(loss, penalty))
+        ]
         with ThreadPoolExecutor(given.jobs) as pool:
             try:
-                list(pool.map(lambda name: run(*name, given), [name for name in names if name not in recorded]))
+                list(pool.map(lambda name: run(*name, given, done), names))
             except subprocess.CalledProcessError:
                 pool.shutdown(cancel_futures=True)  # what runs may end; the next would stop in the same way
                 sys.exit("a run stopped, its message is above; the same command goes on")
+            except CarltError as error:
+                pool.shutdown(cancel_futures=True)
+                sys.exit(str(error))
     print(tables(read_lines(RECORDS)))
 
 
-def run(loss: str, penalty: str, seed: int, given: argparse.Namespace) -> None:
-    """Train one row with one seed, and record it."""
+def rows_of(loss: str, penalty: str) -> dict[str, tuple[str, float | None] | None]:
+    """The rows that one run gives: its own, and without penalty those of its network adjusted after training, each with
+    the method and tau of ``carlt.evaluate posthoc=``."""
+    rows: dict[str, tuple[str, float | None] | None] = {penalty: None}
+    if penalty == "none":
+        rows["car_after"] = ("car", None)
+        if loss in TAU:
+            rows["tau_after"] = ("logit_adjusted", TAU[loss])
+    return rows
+
+
+def run(loss: str, penalty: str, seed: int, given: argparse.Namespace, done: set[tuple[str, str, int]]) -> None:
+    """Train with one seed, unless that was done, and record the rows that are missing."""
     folder = given.runs / f"{loss}_{penalty}_{seed}"
     if not (folder / paths.RESULT).exists():
         new = [*RECIPE, *LOSSES[loss], *PENALTIES[penalty], f"data.root={given.images}", f"seed={seed}"]
@@ -82,7 +111,13 @@ def run(loss: str, penalty: str, seed: int, given: argparse.Namespace) -> None:
         overrides = [f"resume={folder}"] if again else [*new, f"hydra.run.dir={folder}"]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         subprocess.run([sys.executable, "-m", "carlt.train", *overrides], env=environment, check=True)
-    result = json.loads((folder / paths.RESULT).read_text())
+    for name, adjustment in rows_of(loss, penalty).items():
+        if (loss, name, seed) not in done:
+            record(loss, name, seed, evaluate_posthoc(folder, *adjustment)[0] if adjustment else read_result(folder))
+
+
+def record(loss: str, penalty: str, seed: int, result: dict[str, Any]) -> None:
+    """Add a line to the records."""
     row = {"loss": loss, "penalty": penalty, "seed": seed}
     row |= {metric: round(result["metrics"][f"test/{metric}"], 5) for metric in COLUMNS.values()}
     row |= {"minutes": round(result["timings"]["fit_s"] / 60, 1), "commit": result["commit"][:7]}
@@ -100,7 +135,8 @@ def tables(rows: list[dict[str, str]]) -> str:
         for shown, metric in COLUMNS.items():
             scale = 1 if metric == "classes_at_zero" else 100
             values[row["loss"], row["penalty"]][shown][int(row["seed"])] = scale * float(row[metric])
-    order = [name for loss in LOSSES for penalty in PENALTIES if (name := (loss, penalty)) in values]
+    rows = [*PENALTIES, "car_after", "tau_after"]
+    order = [name for loss in LOSSES for penalty in rows if (name := (loss, penalty)) in values]
     head = [f"| loss | penalty | n | {' | '.join(COLUMNS)} |", "|---|---|---:|" + "---:|" * len(COLUMNS)]
     absolute, paired = [], []
     for loss, penalty in order:

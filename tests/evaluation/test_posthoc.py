@@ -15,7 +15,7 @@ from carlt.errors import CarltError
 from carlt.evaluation import posthoc
 from carlt.evaluation.evaluate import evaluate_posthoc
 from carlt.evaluation.posthoc import Method
-from carlt.functional import without_prior
+from carlt.functional import class_offsets, without_prior
 from carlt.reporting.groups import group_by_data_set
 from carlt.runs.reading import read_runs
 from carlt.runs.record import read_result
@@ -125,6 +125,33 @@ def test_against_the_network_itself(trained: Path) -> None:
     assert result["metrics"]["test/accuracy"] == pytest.approx(right / len(data.splits.test))
 
 
+def test_offsets_of_car_come_from_the_training_split_alone(trained: Path) -> None:
+    """What the record holds gives its accuracy, image by image; with tau 0 the network is as it was."""
+    from carlt.evaluation.evaluate import load, load_config
+
+    result, folder = evaluate_posthoc(trained, "car")
+    assert folder == trained / "posthoc" / "car"
+    assert read_result(folder)["posthoc"] == result["posthoc"]
+    posthoc = result["posthoc"]
+    assert (posthoc["tau"], posthoc["chosen_on"], posthoc["curve"]) == (1.0, None, [])
+    module, data, *_ = load(trained, load_config(trained), "last")
+    module.eval()
+    offset = torch.tensor(posthoc["offsets"]["offset"])
+    seen, labels, right = [], [], 0
+    with torch.no_grad():
+        for images, label in data.evaluation_loader(data.splits.train):
+            seen.append(module(images))
+            labels.append(label)
+        for images, label in data.evaluation_loader(data.splits.test):
+            right += int(((module(images) + offset).argmax(1) == label).sum())
+    expected = class_offsets(torch.cat(seen), torch.cat(labels), data.class_counts)
+    assert offset == pytest.approx(expected.offset, abs=1e-3)
+    assert posthoc["offsets"]["imbalance"] <= 1e-3
+    assert result["metrics"]["test/accuracy"] == pytest.approx(right / len(data.splits.test))
+    same, _ = evaluate_posthoc(trained, "car", tau=0.0)
+    assert same["metrics"]["test/accuracy"] == pytest.approx(read_result(trained)["metrics"]["test/accuracy"])
+
+
 def test_other_images_are_refused(trained: Path) -> None:
     with pytest.raises(CarltError, match=r"trained or tested on other images than data\.imbalance_factor=10"):
         evaluate_posthoc(trained, "tau_norm", overrides=["data.imbalance_factor=10"])
@@ -146,7 +173,7 @@ def test_what_a_method_cannot_change_is_said() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("posthoc=tau",), r"posthoc=tau: choose from none, tau_norm, logit_adjusted"),
+        (("posthoc=tau",), r"posthoc=tau: choose from none, tau_norm, logit_adjusted, car"),
         (("posthoc=tau_norm", "tau=-1"), r"tau=-1: expected a number, at least 0"),
         (("tau=1",), r"tau=1: only with posthoc="),
         (("taus=1",), r"'taus=1' is none of run=, which=, posthoc=, tau="),

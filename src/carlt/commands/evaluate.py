@@ -12,7 +12,7 @@ from carlt.runs.faults import write_errors
 from carlt.runs.heartbeat import heartbeat
 
 NAME = "carlt.evaluate"
-POSTHOC = ("none", "tau_norm", "logit_adjusted")
+POSTHOC = ("none", "tau_norm", "logit_adjusted", "car")
 
 
 def parser() -> Parser:
@@ -29,10 +29,11 @@ def parser() -> Parser:
     found.add_key("which", "last|best|<file>", default="last", help="the last epoch (default), the best epoch on the "
                   "validation split, or a checkpoint file")  # fmt: skip
     found.add_key("posthoc", choices=POSTHOC, default="none", help="tau_norm: divide the weights of each class by "
-                  "their length to the power tau; logit_adjusted: subtract tau log prior from the logits. For the last "
-                  "epoch a record is written to <run folder>/posthoc/, which carlt.report reads")  # fmt: skip
+                  "their length to the power tau; logit_adjusted: subtract tau log prior from the logits; car: add "
+                  "class offsets that balance the confusion of the training images. For the last epoch a record is "
+                  "written to <run folder>/posthoc/, which carlt.report reads")  # fmt: skip
     found.add_key("tau", "<number>", help="strength of posthoc; by default the value among 0, 0.1, ... 2 with the best "
-                  "balanced accuracy on the validation split")  # fmt: skip
+                  "balanced accuracy on the validation split, and 1 for car")  # fmt: skip
     found.add_key("trust", choices=("true", "false"), default="false", help="load classes that are not carlt's own. "
                   "That runs their code: only for folders that you made")  # fmt: skip
     return found
@@ -51,7 +52,7 @@ def main() -> None:
         folder, trust = Path(arguments.run), arguments.trust == "true"
         tau = None if arguments.tau is None else _number(arguments.tau)
         if tau is not None and arguments.posthoc == "none":
-            raise CarltError(f"tau={arguments.tau}: only with posthoc=; add posthoc=tau_norm or posthoc=logit_adjusted")
+            raise CarltError(f"tau={arguments.tau}: only with posthoc=; add posthoc=tau_norm, logit_adjusted or car")
         from carlt.evaluation.evaluate import evaluate, evaluate_posthoc
 
         if arguments.posthoc != "none":
@@ -101,8 +102,14 @@ def _print_posthoc(result: dict[str, Any], folder: Path | None) -> None:
     for row in posthoc["curve"]:
         cells = [table.percent(row[name]).rjust(width) for name, width in zip(names, (11, 7, 9, 7), strict=True)]
         print(f"{row['tau']:5.2f}{''.join(cells)}{'  <- chosen' if row['tau'] == posthoc['tau'] else ''}")
-    how = "chosen on the validation split" if posthoc["chosen_on"] else "given"
-    print(f"{posthoc['method']}, tau = {posthoc['tau']:g} ({how}), of {posthoc['checkpoint']}\n")
+    how = " (chosen on the validation split)" if posthoc["chosen_on"] else ""
+    print(f"{posthoc['method']}, tau = {posthoc['tau']:g}{how}, of {posthoc['checkpoint']}")
+    if found := posthoc["offsets"]:
+        low, high = min(found["offset"]), max(found["offset"])
+        print(
+            f"offsets of {low:+.2f} to {high:+.2f} logits, in the record; imbalance {found['imbalance']:.1g}, at most 2"
+        )
+    print()
     table.print_result(result, folder or Path("no record: only which=last is recorded"))
 
 

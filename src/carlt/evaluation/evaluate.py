@@ -15,6 +15,7 @@ from carlt.config.stored import load_config, without_initial_weights
 from carlt.data import LongTailDataModule
 from carlt.errors import CarltError
 from carlt.evaluation import posthoc
+from carlt.functional import ClassOffsets
 from carlt.functional.accuracy import class_accuracy
 from carlt.functional.bound import MARGIN, class_bound, row_weight
 from carlt.metrics import Evaluation
@@ -121,8 +122,9 @@ def evaluate_posthoc(
             "method": method,
             "checkpoint": str(path),
             "tau": outcome.tau,
-            "chosen_on": "validation" if tau is None else None,
+            "chosen_on": "validation" if outcome.curve else None,
             "curve": outcome.curve,
+            "offsets": _plain(outcome.offsets),
             "overrides": list(overrides),
         },
     }
@@ -130,13 +132,17 @@ def evaluate_posthoc(
         return result, None
     folder = run_dir / "posthoc" / (method if tau is None else f"{method}_{tau:g}")
     # Which tau a seed chose is a result; that it was chosen is the configuration.
-    config.posthoc = {"method": method, "tau": "chosen on validation" if tau is None else tau}
+    config.posthoc = {"method": method, "tau": "chosen on validation" if outcome.curve else outcome.tau}
     config.choices = {**(config.get("choices") or {}), "posthoc": method}
     paths.write_text_atomic(folder / paths.CONFIG, OmegaConf.to_yaml(config))
     paths.write_text_atomic(folder / paths.METRICS, (run_dir / paths.METRICS).read_text())  # the same training
     write_confusions(folder, outcome.evaluations, data)
     record.write_result(folder, result)
     return result, folder
+
+
+def _plain(offsets: ClassOffsets | None) -> dict[str, Any] | None:
+    return None if offsets is None else offsets._asdict() | {"offset": offsets.offset.tolist()}
 
 
 def worst_class(evaluations: Mapping[str, Evaluation], data: LongTailDataModule) -> dict[str, Any]:

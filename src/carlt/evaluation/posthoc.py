@@ -1,7 +1,8 @@
-"""Classifiers changed after training: tau-normalisation and logit adjustment, tau chosen on the validation split."""
+"""Classifiers changed after training: tau-normalisation and logit adjustment, with tau chosen on the validation split,
+and CAR's class offsets, found on the training split."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning as L
@@ -13,7 +14,7 @@ from carlt.data import LongTailDataModule
 from carlt.data.batch import Pair
 from carlt.data.images import Split
 from carlt.errors import CarltError
-from carlt.functional import tau_normalized, without_prior
+from carlt.functional import ClassOffsets, class_offsets, tau_normalized, without_prior
 from carlt.metrics import ConfusionCounts, Evaluation
 from carlt.models.classifier import CosineClassifier, extract_features, get_classifier
 from carlt.training.module import LongTailClassifier
@@ -23,19 +24,26 @@ GRID = tuple(step / 10 for step in range(21))
 
 @dataclass(frozen=True)
 class Method:
-    """The features that are computed once per image, and the logits for a tau."""
+    """The features that are computed once per image, and the logits for a tau.
+
+    With ``offset``, tau is 1 unless given: ``offset`` finds class offsets (C,) from the features and labels of the
+    training split, and tau times them is added to the logits.
+    """
 
     outputs: Callable[[Tensor], Tensor]
     logits: Callable[[Tensor, float], Tensor]
+    offset: Callable[[Tensor, Tensor], ClassOffsets] | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The strength ``tau``, the evaluations with it, and the validation metrics of each tau tried (none if given)."""
+    """The strength ``tau``, the evaluations with it, the validation metrics of each tau tried (none if given), and the
+    class offsets of a method that finds some."""
 
     tau: float
     evaluations: dict[str, Evaluation]
     curve: list[dict[str, float]]
+    offsets: ClassOffsets | None = None
 
 
 def tau_norm(module: LongTailClassifier) -> Method:
@@ -63,8 +71,21 @@ def logit_adjusted(module: LongTailClassifier) -> Method:
     return Method(module.tested, lambda outputs, tau: without_prior(outputs, module.class_counts.cpu(), tau))
 
 
-METHODS: dict[str, Callable[[LongTailClassifier], Method]] = {"tau_norm": tau_norm, "logit_adjusted": logit_adjusted}
+def car(module: LongTailClassifier) -> Method:
+    """z + b, b balances the confusion of the training split (``carlt.functional.class_offsets``)."""
+    counts = module.class_counts.cpu()
+    return Method(
+        module.tested, lambda outputs, tau: outputs, lambda logits, labels: class_offsets(logits, labels, counts)
+    )
+
+
+METHODS: dict[str, Callable[[LongTailClassifier], Method]] = {
+    "car": car,
+    "logit_adjusted": logit_adjusted,
+    "tau_norm": tau_norm,
+}
 PAPERS = {
+    "car": "CAR over class offsets after training (ours, after arXiv 2603.16732)",
     "tau_norm": "tau-normalisation, post hoc (Kang et al., ICLR 2020)",
     "logit_adjusted": "Logit adjustment, post hoc (Menon et al., ICLR 2021)",
 }
@@ -79,13 +100,18 @@ def adjusted(
     grid: Sequence[float] = GRID,
 ) -> Outcome:
     """Evaluate the test split with ``tau``, or with the one of ``grid`` that has the best balanced accuracy on the
-    validation split, the smallest of equals. The test split is evaluated once, after tau is chosen.
+    validation split, the smallest of equals. The test split is evaluated once, after tau is chosen. A method with
+    offsets needs no choice.
 
     Raises:
         CarltError: tau has to be chosen, and there is no validation split.
     """
     counts = module.class_counts.cpu()
     val = data.splits.val if data.validation == "split" else None
+    found = method.offset and method.offset(*_outputs(trainer, module, data, method, data.splits.train))
+    if found is not None:
+        offset, tau = found.offset, 1.0 if tau is None else tau
+        method = replace(method, logits=lambda outputs, tau: outputs + tau * offset)
     if tau is None and val is None:
         where = "validates on its test split" if data.validation == "test" else "has no validation split"
         raise CarltError(
@@ -104,7 +130,7 @@ def adjusted(
     assert tau is not None
     outputs, labels = _outputs(trainer, module, data, method, data.splits.test)
     evaluations["test"] = _evaluate(method.logits(outputs, tau), labels, len(counts))
-    return Outcome(tau, evaluations, curve)
+    return Outcome(tau, evaluations, curve, found)
 
 
 def _evaluate(logits: Tensor, labels: Tensor, num_classes: int) -> Evaluation:

@@ -1,5 +1,6 @@
 """The class prior of a long-tailed training set, and the weights and offsets built from it."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -101,3 +102,23 @@ def logit_adjustment(counts: Sequence[int] | Tensor, tau: float = 1.0) -> Tensor
         CarltError: see :func:`check_class_counts`.
     """
     return tau * relative_frequency(counts).log()
+
+
+def class_margins(counts: Sequence[int] | Tensor, largest: float) -> Tensor:
+    """Margins by class, ``largest`` sqrt(n_min / n_j): the error of a class on new images exceeds that on its n_j
+    training images by about 1 / sqrt(n_j), so a rare class must be right by more.
+
+    Args:
+        counts: n, training images of each class, each at least 1, (C,).
+        largest: of the rarest class, in logits, at least 0.
+
+    Returns:
+        The margins in float64, (C,), in [0, ``largest``].
+
+    Raises:
+        CarltError: ``largest`` below 0, or see :func:`check_class_counts`.
+    """
+    if not 0 <= largest < math.inf:
+        raise CarltError(f"class_margin={largest}: expected a number, at least 0")
+    frequency = relative_frequency(counts)
+    return largest * (frequency.min() / frequency).sqrt()

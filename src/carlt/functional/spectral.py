@@ -138,6 +138,32 @@ def sparse_norm(row: Tensor, column: Tensor, value: Tensor) -> Tensor:
     return torch.linalg.vector_norm(product(v))
 
 
+@torch.no_grad()
+def perron_vector(matrix: Tensor, start: Tensor, tol: float | None = None, most: int = 1000) -> tuple[Tensor, Tensor]:
+    """Spectral radius rho and eigenvector x of a matrix without negative entries: M x = rho x, ||x|| = 1, x >= 0.
+
+    By power iteration on M + s I, which has the same x and, unlike M, no other eigenvalue of the same size.
+
+    Args:
+        matrix: M, at least 0, (C, C).
+        start: a guess of x, positive, of length 1, (C,).
+        tol: of the residual ||M x - rho x|| / rho. Default eps^(2/3).
+        most: products at most.
+
+    Returns:
+        rho, a scalar, and x (C,); ``start`` for a matrix of zeros.
+    """
+    tol = torch.finfo(matrix.dtype).eps ** (2 / 3) if tol is None else tol
+    shift, x = matrix.sum(1).mean(), start
+    for _ in range(most):
+        product = matrix.mv(x)
+        radius = product.dot(x)
+        if torch.linalg.vector_norm(product - radius * x) <= tol * radius:
+            break
+        x = unit(product + shift * x)
+    return radius, x
+
+
 def gram_product(matrix: Tensor, row_weight: Tensor, rows: Tensor | None) -> Callable[[Tensor], Tensor]:
     """The product of a vector (C,) with M^T M, M = diag(row_weight) matrix."""
     squared = row_weight.square()

@@ -11,7 +11,7 @@ from carlt.errors import CarltError
 from carlt.functional import confusion as cf
 from carlt.functional import spectral
 from carlt.functional.gradient import WithGradient
-from carlt.functional.prior import frequency_weights, relative_frequency
+from carlt.functional.prior import class_margins, frequency_weights, relative_frequency
 from carlt.ranges import Count, Finite, NonNegative, ShareBelowOne, checked
 
 Absent = Literal["decay", "hold"]
@@ -130,7 +130,7 @@ class CAR(nn.Module):
         self.register_buffer("row_weight", row_weight.float(), persistent=False)
         frequency = relative_frequency(class_counts)
         self.register_buffer("frequency", frequency.float(), persistent=False)
-        self.exact_margins = margin + class_margin * (frequency.min() / frequency).sqrt()
+        self.exact_margins = margin + class_margins(class_counts, class_margin)
         self.register_buffer("margins", self.exact_margins.float() if class_margin else None, persistent=False)
         self.register_buffer("confusion", torch.zeros(size, size))
         self.register_buffer("direction", torch.zeros(size))
