@@ -134,6 +134,8 @@ def train(trial: Trial, images: str, states: Path) -> dict[str, Any]:
             optimizer.step()
         if epoch + 1 == BRANCH and plain:
             torch.save({"network": module.model.state_dict(), "optimizer": optimizer.state_dict()}, state)
+    if plain:
+        torch.save(module.model.state_dict(), trained(states, trial.loss))
     row = evaluate(module, counts, val)
     row |= {f"train_{name}": value for name, value in evaluate(module, counts, data.splits.train).items()}
     adjusted = {tau: evaluate(module, counts, val, tau * log_prior) for tau in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)}
@@ -141,6 +143,11 @@ def train(trial: Trial, images: str, states: Path) -> dict[str, Any]:
     row |= {"tau": tau} | {f"adjusted_{name}": adjusted[tau][name] for name in ("overall", "many", "few")}
     row = {name: round(value, 2) for name, value in row.items()}
     return row | {"minutes": round((time.perf_counter() - began) / 60, 1), "commit": (commit() or "")[:7]}
+
+
+def trained(states: Path, loss: str) -> Path:
+    """Where the finished network without penalty is kept, for cifar100_after_training.py."""
+    return states / f"{loss}_trained.pt"
 
 
 def parts(trial: Trial, images: str) -> tuple[LongTailDataModule, LongTailClassifier]:
@@ -212,16 +219,27 @@ class Penalty:
         return row, right
 
 
-@torch.no_grad()
 def evaluate(
     module: LongTailClassifier, counts: Tensor, split: Split, adjustment: Tensor | None = None
 ) -> dict[str, float]:
     """Means of class accuracies in percent; ``adjustment`` is taken off the logits."""
+    logits = logits_of(module, split)
+    return score(logits if adjustment is None else logits - adjustment, split.targets, counts)
+
+
+@torch.no_grad()
+def logits_of(module: LongTailClassifier, split: Split) -> Tensor:
+    """Of all images in the view of evaluation, (N, C)."""
     module.eval()
     with torch.autocast("cpu", torch.bfloat16):
         logits = torch.cat([module(images).float() for images in split.images.pixels.split(500)])
     module.train()
-    found, labels = (logits if adjustment is None else logits - adjustment).argmax(1), split.targets
+    return logits
+
+
+def score(logits: Tensor, labels: Tensor, counts: Tensor) -> dict[str, float]:
+    """Means of class accuracies in percent."""
+    found = logits.argmax(1)
     correct = torch.bincount(labels[found == labels], minlength=CLASSES)
     accuracy = 100 * correct / torch.bincount(labels, minlength=CLASSES)
     many, few = counts > 100, counts < 20
