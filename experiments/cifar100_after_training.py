@@ -53,11 +53,10 @@ def adjusted(loss: str, images: str, states: Path) -> list[dict[str, str | float
     half = torch.rand(len(new), generator=torch.Generator().manual_seed(0)) < 0.5
     known = class_offsets(new[half], val.targets[half], counts, class_margin=0.0).offset
     rows = [{"loss": loss, "adjustment": way} | score(new + b, val.targets, counts) for way, b in ways.items()]
-    for way, b in {"none": 0 * known, "from the other half": known}.items():
-        rows.append(
-            {"loss": loss, "adjustment": f"{way}, half the images"}
-            | score((new + b)[~half], val.targets[~half], counts)
-        )
+    held_out = {"none": ways["none"], "class margin 12": ways["class margin 12"], "from the other half": known}
+    for way, b in held_out.items():
+        found = score((new + b)[~half], val.targets[~half], counts)
+        rows.append({"loss": loss, "adjustment": f"{way}, half the images"} | found)
     agreement = rank_agreement((seen, train.targets), (new, val.targets))
     return [{name: round(x, 2) if isinstance(x, float) else x for name, x in row.items()} | agreement for row in rows]
 
