@@ -67,7 +67,7 @@ def test_a_tau_adds_the_classes_under_equal_frequencies(finished: Path, tmp_path
     assert found.adjusted_classes[0] != found.classes[0]  # three epochs have learned little but the prior
 
 
-def test_the_tau_is_the_one_that_the_run_has_a_record_of(
+def test_the_adjustment_is_the_one_that_the_run_has_a_record_of(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
@@ -80,6 +80,23 @@ def test_the_tau_is_the_one_that_the_run_has_a_record_of(
     (found,) = run.predict(tmp_path / "a.png")
     assert len(found.adjusted_classes) == 5
     assert carlt.load_run(folder, str(folder / "checkpoints" / "last.ckpt")).tau is None  # chosen for the last epoch
+    evaluate_posthoc(folder, "car")
+    balanced = carlt.load_run(folder)
+    assert balanced.tau == run.tau
+    images = torch.zeros(1, 1, 8, 8, dtype=torch.uint8) + 99
+    expected = (balanced.model(images).float() + balanced.class_offsets).softmax(1).topk(5)
+    (found,) = balanced.predict(tmp_path / "a.png")
+    assert found.adjusted_classes == [run.class_names[number] for number in expected.indices[0].tolist()]
+    assert found.adjusted_probabilities == pytest.approx(expected.values[0].tolist(), rel=1e-4)
+    (by_hand,) = balanced.predict(tmp_path / "a.png", tau=run.tau)
+    assert by_hand.adjusted_probabilities == next(run.predict(tmp_path / "a.png")).adjusted_probabilities
+    assert carlt.load_run(folder, str(folder / "checkpoints" / "last.ckpt")).class_offsets is None
+    offsets = folder / "posthoc" / "car" / "result.json"
+    for wrong in ([0.0] * 9, ["0"] * 10, [True] * 10, [1e999] * 10, None):
+        offsets.write_text(json.dumps({"posthoc": {"offsets": {"offset": wrong}}}))
+        with pytest.raises(CarltError, match=r"posthoc/car/result.json: .*a list of 10 finite numbers"):
+            carlt.load_run(folder)
+    shutil.rmtree(offsets.parent)
     record.write_text('{"posthoc": {"tau": "much"}}')
     with pytest.raises(CarltError, match="tau=much: expected a number"):
         carlt.load_run(folder)

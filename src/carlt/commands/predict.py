@@ -48,8 +48,8 @@ again. Beside the output, <output>.json keeps the run, the checkpoint's sha256 a
                   "checkpoint file")  # fmt: skip
     found.add_key("top_k", "<number>", type=_count, default=5, help="classes per image; default: 5")
     found.add_key("tau", "<number>", type=_strength, help="add the classes under equal frequencies, softmax(logits - "
-                  "tau log prior); by default with the tau of carlt.evaluate posthoc=logit_adjusted, if that was done "
-                  "for this run")  # fmt: skip
+                  "tau log prior); by default with the class offsets of carlt.evaluate posthoc=car, or with the tau of "
+                  "posthoc=logit_adjusted, if one of them was done for this run")  # fmt: skip
     found.add_key("batch_size", "<number>", type=_count, default=64, help="images per step; default: 64")
     found.add_key("device", "<cpu|cuda|cuda:1|...>", help="default: the GPU if there is one")
     found.add_key("trust", choices=("true", "false"), default="false", help="load classes that are not carlt's own. "
@@ -93,18 +93,18 @@ def predict(arguments: argparse.Namespace, images: Sequence[str]) -> int:
     files = find_images(images)
     run = load_run(arguments.run, arguments.which, trust=arguments.trust == "true")
     _move(run, arguments.device)
-    tau = run.tau if arguments.tau is None else arguments.tau
+    adjusted = run.adjustment(arguments.tau) is not None
     top_k = min(arguments.top_k, len(run.class_names))
     if output is None:
-        rows: Rows = CsvRows(top_k, tau is not None)
+        rows: Rows = CsvRows(top_k, adjusted)
         print(rows.header, end="")
         return _predict(run, files, arguments, rows, sys.stdout)
-    rows = FORMATS[output.suffix.lower()](top_k, tau is not None)
+    rows = FORMATS[output.suffix.lower()](top_k, adjusted)
     with (
         write_errors(output, "the same command goes on once that is mended, or choose another output="),
         _lock(output),
     ):
-        done = begin(output, rows, _origin(run, top_k, tau))
+        done = begin(output, rows, _origin(run, top_k, arguments.tau))
         left = [path for path in files if rows.name(path) not in done]
         failed = 0
         if left:
@@ -142,11 +142,13 @@ def _origin(run: "TrainedRun", top_k: int, tau: float | None) -> dict[str, Any]:
     """What the predictions depend on."""
     from carlt.data.facts import file_digest
 
+    by_offsets = tau is None and run.class_offsets is not None
     return {
         "checkpoint": file_digest(run.checkpoint),
         "run_hash": run.result.get("run_hash"),
         "top_k": top_k,
-        "tau": tau,
+        "tau": None if by_offsets else run.tau if tau is None else tau,
+        "class_offsets": run.class_offsets.tolist() if by_offsets and run.class_offsets is not None else None,
     }
 
 

@@ -75,6 +75,7 @@ def facts_of(run: TrainedRun) -> dict[str, Any]:
         "class_names": run.class_names,
         "class_counts": run.class_counts.tolist(),
         "tau": run.tau,
+        "class_offsets": None if run.class_offsets is None else run.class_offsets.tolist(),
         "model": plain_values(run.config.model),
         "stage": plain_values(run.config.stage) if run.config.get("stage") else None,
         "run_hash": run.result.get("run_hash"),

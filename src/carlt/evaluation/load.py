@@ -58,6 +58,17 @@ class TrainedRun:
     tau: float | None = None
     """Strength of the prior adjustment of predictions: that of the run's record of ``carlt.evaluate
     posthoc=logit_adjusted``, if it has one, for the last epoch; None adjusts nothing."""
+    class_offsets: Tensor | None = None
+    """Class offsets of the run's record of ``carlt.evaluate posthoc=car``, float32 (C,), if it has one, for the last
+    epoch. Predictions are then adjusted by them instead of ``tau``."""
+
+    def adjustment(self, tau: float | None = None) -> Tensor | None:
+        """What adjusted predictions add to the logits, (C,): -``tau`` log prior if it is given, else ``class_offsets``,
+        else -``self.tau`` log prior; None without any of these."""
+        if tau is None and self.class_offsets is not None:
+            return self.class_offsets
+        tau = self.tau if tau is None else _checked_tau(tau, "tau")
+        return None if tau is None else without_prior(torch.zeros(len(self.class_counts)), self.class_counts, tau)
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
@@ -79,18 +90,18 @@ class TrainedRun:
                 (``carlt.evaluation.find_images``).
             top_k: classes per image, at least 1.
             batch_size: images per step of the network, at least 1.
-            tau: strength of the prior adjustment, at least 0; by default the ``tau`` of the run.
+            tau: strength of the prior adjustment, at least 0; by default that of the run's records (``adjustment``).
 
         Raises:
             CarltError: no such file or folder, no images in it, or a number out of range.
         """
-        tau = self.tau if tau is None else _checked_tau(tau, "tau")
+        adjustment = self.adjustment(tau)
         network = Network(
             torch.no_grad()(lambda pixels: self.model(pixels.to(self.model.device)).float().cpu()),
             lambda image: self.transform(image, torch.Generator()),
             self.class_names,
             part_class(self.config, "data").channels,
-            None if tau is None else lambda logits: without_prior(logits, self.class_counts, tau),
+            None if adjustment is None else lambda logits: logits + adjustment,
         )
         return predict(network, find_images(images), top_k=top_k, batch_size=batch_size)
 
@@ -142,17 +153,37 @@ def load_run(folder: Path | str, which: str = "last", *, trust: bool = False, **
         config=config,
         checkpoint=path,
         tau=_recorded_tau(folder) if which == "last" else None,
+        class_offsets=_recorded_offsets(folder, len(counts)) if which == "last" else None,
     )
 
 
 def _recorded_tau(folder: Path) -> float | None:
     """The tau that ``carlt.evaluate posthoc=logit_adjusted`` chose on the validation split, if that was done."""
-    record = folder / "posthoc" / "logit_adjusted"
-    if not (record / paths.RESULT).is_file():
+    path, posthoc = _posthoc_record(folder, "logit_adjusted")
+    return None if posthoc is None else _checked_tau(posthoc.get("tau"), f"{path}: tau")
+
+
+def _recorded_offsets(folder: Path, num_classes: int) -> Tensor | None:
+    """The class offsets that ``carlt.evaluate posthoc=car`` found, if that was done."""
+    path, posthoc = _posthoc_record(folder, "car")
+    if posthoc is None:
         return None
-    found = read_result(record)
+    found = posthoc.get("offsets")
+    offset: Any = found.get("offset") if isinstance(found, dict) else None
+    fits = isinstance(offset, list) and len(offset) == num_classes
+    if not fits or not all(type(each) in (int, float) and math.isfinite(each) for each in offset):
+        raise CarltError(f"{path}: posthoc.offsets.offset: expected a list of {num_classes} finite numbers")
+    return torch.tensor(offset, dtype=torch.float32)
+
+
+def _posthoc_record(folder: Path, method: str) -> tuple[Path, dict[str, Any] | None]:
+    """The path of a record under ``posthoc/``, and what it says about the method; None if there is no record."""
+    path = folder / "posthoc" / method / paths.RESULT
+    if not path.is_file():
+        return path, None
+    found = read_result(path.parent)
     posthoc = found.get("posthoc") if isinstance(found, dict) else None
-    return _checked_tau(posthoc.get("tau") if isinstance(posthoc, dict) else None, f"{record / paths.RESULT}: tau")
+    return path, posthoc if isinstance(posthoc, dict) else {}
 
 
 def _checked_tau(value: Any, name: str) -> float:

@@ -30,9 +30,9 @@ class Prediction:
     error: str | None = None
     """Why the file could not be read; None for a prediction."""
     adjusted_classes: Sequence[str] = ()
-    """The most probable classes if all classes were equally frequent; empty without a tau (``TrainedRun.tau``)."""
+    """The most probable classes if no class were favoured; empty without an adjustment (``TrainedRun.adjustment``)."""
     adjusted_probabilities: Sequence[float] = ()
-    """Probability of each of ``adjusted_classes``: softmax(z - tau log prior), in [0, 1]."""
+    """Probability of each of ``adjusted_classes``: softmax(z + adjustment), in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Network:
     """What a prediction needs of a trained network.
 
     ``logits``: uint8 (N, channels, S, S) to (N, C) on the CPU. ``transform``: one image, uint8 (1, channels, H, W) of
-    any size, to (1, channels, S, S). ``adjust``: logits to logits without the prior, or None.
+    any size, to (1, channels, S, S). ``adjust``: logits to adjusted logits, or None.
     """
 
     logits: Callable[[Tensor], Tensor]

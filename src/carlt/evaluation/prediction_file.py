@@ -32,7 +32,7 @@ class Rows(ABC):
 
 
 class CsvRows(Rows):
-    """``path,class_1,probability_1,...,error``; a tau adds ``adjusted_class_1,adjusted_probability_1,...``.
+    """``path,class_1,probability_1,...,error``; an adjustment adds ``adjusted_class_1,adjusted_probability_1,...``.
 
     Control characters are written out, and no cell is a formula to a spreadsheet.
     """
