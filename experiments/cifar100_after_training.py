@@ -1,4 +1,5 @@
-"""Finished networks adjusted by one offset per class, on validation images of CIFAR100-LT: cifar100_after_training.csv.
+"""Finished networks adjusted by one offset per class, on validation images of CIFAR100-LT: cifar100_after_training.csv
+and a figure of it.
 
     python experiments/cifar100_after_training.py <folder of CIFAR-100> <folder for states>
 
@@ -10,15 +11,18 @@ import argparse
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import torch
 from cifar100_validation import CLASSES, Trial, logits_of, parts, score, trained, validation_images
-from csv_lines import write_lines
+from csv_lines import read_lines, write_lines
 from torch import Tensor
 
 from carlt.functional import batch_confusion, class_margins, class_offsets, frequency_weights, without_prior
 
 RESULTS = Path(__file__).with_suffix(".csv")
+FIGURE = Path(__file__).parents[1] / "docs" / "images" / "cifar100_after_training.png"
 LOSSES = ("ce", "balanced_softmax", "ldam_drw", "ride")
+NAMES = dict(zip(LOSSES, ("cross-entropy", "balanced softmax", "LDAM-DRW", "RIDE"), strict=True))
 TAUS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.25, 1.5)
 MARGINS = (0.0, 4.0, 8.0, 10.0, 12.0, 14.0, 16.0, 20.0)
 
@@ -34,8 +38,32 @@ def main() -> None:
         sys.exit(f"{trained(given.states, missing[0])} is missing: run cifar100_validation.py with that folder first")
     rows = [row for loss in LOSSES for row in adjusted(loss, given.images, given.states)]
     write_lines(RESULTS, rows)
+    draw(read_lines(RESULTS))
     for row in rows:
         print(row)
+
+
+def draw(rows: list[dict[str, str]]) -> None:
+    """Overall over few-shot accuracy of each network: a curve over tau, and CAR's offsets as a star."""
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for number, loss in enumerate(LOSSES):
+        at = {row["adjustment"]: (float(row["few"]), float(row["overall"])) for row in rows if row["loss"] == loss}
+        curve = [at["none"], *(at[f"tau {tau:g}"] for tau in TAUS)]
+        colour = f"C{number}"
+        axes.plot(*zip(*curve, strict=True), color=colour, marker=".", lw=1, label=NAMES[loss])
+        axes.plot(*at["none"], color=colour, marker="o", ms=8, mfc="white", ls="none")
+        axes.plot(*at["class margin 12"], color=colour, marker="*", ms=16, mec="black", ls="none")
+    for marker, face, edge, label in (
+        ("o", "white", "black", "as trained"),
+        (".", "grey", "grey", "logit adjustment, tau 0.1 to 1.5"),
+        ("*", "grey", "black", "posthoc=car, from training images"),
+    ):
+        axes.plot([], [], marker=marker, mfc=face, mec=edge, ms=10, ls="none", label=label)
+    axes.set(xlabel="accuracy of few-shot classes (%)", ylabel="overall accuracy (%)", ylim=(28, 44))
+    axes.set_title("CIFAR100-LT, validation images, seed 0", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    figure.savefig(FIGURE, dpi=150)
 
 
 def adjusted(loss: str, images: str, states: Path) -> list[dict[str, str | float]]:
