@@ -26,13 +26,13 @@ GRID = tuple(step / 10 for step in range(21))
 class Method:
     """The features that are computed once per image, and the logits for a tau.
 
-    With ``offset``, tau is 1 unless given: ``offset`` finds class offsets (C,) from the features and labels of the
-    training split, and tau times them is added to the logits.
+    ``find_offsets``, if there is one, finds class offsets from the features and labels of the training split. tau times
+    them is then added to the logits, and tau is 1 unless it is given.
     """
 
     outputs: Callable[[Tensor], Tensor]
     logits: Callable[[Tensor, float], Tensor]
-    offset: Callable[[Tensor, Tensor], ClassOffsets] | None = None
+    find_offsets: Callable[[Tensor, Tensor], ClassOffsets] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def adjusted(
     """
     counts = module.class_counts.cpu()
     val = data.splits.val if data.validation == "split" else None
-    found = method.offset and method.offset(*_outputs(trainer, module, data, method, data.splits.train))
+    found = method.find_offsets and method.find_offsets(*_outputs(trainer, module, data, method, data.splits.train))
     if found is not None:
         offset, tau = found.offset, 1.0 if tau is None else tau
         method = replace(method, logits=lambda outputs, tau: outputs + tau * offset)
