@@ -92,11 +92,24 @@ def test_the_adjustment_is_the_one_that_the_run_has_a_record_of(
     assert by_hand.adjusted_probabilities == next(run.predict(tmp_path / "a.png")).adjusted_probabilities
     assert carlt.load_run(folder, str(folder / "checkpoints" / "last.ckpt")).class_offsets is None
     offsets = folder / "posthoc" / "car" / "result.json"
-    for wrong in ([0.0] * 9, ["0"] * 10, [True] * 10, [1e999] * 10, None):
-        offsets.write_text(json.dumps({"posthoc": {"offsets": {"offset": wrong}}}))
-        with pytest.raises(CarltError, match=r"posthoc/car/result.json: .*a list of 10 finite numbers"):
+    whole = json.loads(offsets.read_text())
+    for wrong in ([0.0] * 9, ["0"] * 10, [True] * 10, [1e999] * 10, [1e39] * 10, [10**401] * 10, None):
+        offsets.write_text(json.dumps(whole | {"posthoc": {"method": "car", "offsets": {"offset": wrong}}}))
+        with pytest.raises(
+            CarltError, match=r"posthoc/car/result.json: .*a list of 10 finite numbers; run posthoc=car"
+        ):
+            carlt.load_run(folder)
+    for change, message in (
+        ({"epochs": 99}, r"of another training than .*run posthoc=car again, or remove .*posthoc/car"),
+        ({"run_hash": "other"}, r"of another training"),
+        ({"posthoc": whole["posthoc"] | {"method": "tau_norm"}}, r"no record of posthoc=car"),
+        ({"posthoc": None}, r"no record of posthoc=car"),
+    ):
+        offsets.write_text(json.dumps(whole | change))
+        with pytest.raises(CarltError, match=message):
             carlt.load_run(folder)
     shutil.rmtree(offsets.parent)
-    record.write_text('{"posthoc": {"tau": "much"}}')
+    whole = json.loads(record.read_text())
+    record.write_text(json.dumps(whole | {"posthoc": whole["posthoc"] | {"tau": "much"}}))
     with pytest.raises(CarltError, match="tau=much: expected a number"):
         carlt.load_run(folder)

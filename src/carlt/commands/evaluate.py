@@ -32,8 +32,8 @@ def parser() -> Parser:
                   "their length to the power tau; logit_adjusted: subtract tau log prior from the logits; car: add "
                   "class offsets that balance the confusion of the training images. For the last epoch a record is "
                   "written to <run folder>/posthoc/, which carlt.report reads")  # fmt: skip
-    found.add_key("tau", "<number>", help="strength of posthoc; by default the value among 0, 0.1, ... 2 with the best "
-                  "balanced accuracy on the validation split, and 1 for car")  # fmt: skip
+    found.add_key("tau", "<number>", help="strength of posthoc; by default the one of 0, 0.1, ... 2 with the best "
+                  "balanced accuracy on validation images; for car a factor of the offsets, 1 by default")  # fmt: skip
     found.add_key("trust", choices=("true", "false"), default="false", help="load classes that are not carlt's own. "
                   "That runs their code: only for folders that you made")  # fmt: skip
     return found
@@ -105,10 +105,13 @@ def _print_posthoc(result: dict[str, Any], folder: Path | None) -> None:
     how = " (chosen on the validation split)" if posthoc["chosen_on"] else ""
     print(f"{posthoc['method']}, tau = {posthoc['tau']:g}{how}, of {posthoc['checkpoint']}")
     if found := posthoc["offsets"]:
-        low, high = min(found["offset"]), max(found["offset"])
-        print(
-            f"offsets of {low:+.2f} to {high:+.2f} logits, in the record; imbalance {found['imbalance']:.1g}, at most 2"
-        )
+        print(f"class offsets of {min(found['offset']):+.2f} to {max(found['offset']):+.2f} logits, times tau")
+        if not found["converged"]:
+            print(
+                f"note: the offsets leave an imbalance of {found['imbalance']:.2g} (0 is balanced, 2 the most): check "
+                "them on validation images before you use them",
+                file=sys.stderr,
+            )
     print()
     table.print_result(result, folder or Path("no record: only which=last is recorded"))
 

@@ -49,7 +49,7 @@ again. Beside the output, <output>.json keeps the run, the checkpoint's sha256 a
     found.add_key("top_k", "<number>", type=_count, default=5, help="classes per image; default: 5")
     found.add_key("tau", "<number>", type=_strength, help="add the classes under equal frequencies, softmax(logits - "
                   "tau log prior); by default with the class offsets of carlt.evaluate posthoc=car, or with the tau of "
-                  "posthoc=logit_adjusted, if one of them was done for this run")  # fmt: skip
+                  "posthoc=logit_adjusted, if one of them was done for this run without tau=")  # fmt: skip
     found.add_key("batch_size", "<number>", type=_count, default=64, help="images per step; default: 64")
     found.add_key("device", "<cpu|cuda|cuda:1|...>", help="default: the GPU if there is one")
     found.add_key("trust", choices=("true", "false"), default="false", help="load classes that are not carlt's own. "

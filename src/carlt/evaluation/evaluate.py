@@ -133,6 +133,8 @@ def evaluate_posthoc(
     folder = run_dir / "posthoc" / (method if tau is None else f"{method}_{tau:g}")
     # Which tau a seed chose is a result; that it was chosen is the configuration.
     config.posthoc = {"method": method, "tau": "chosen on validation" if outcome.curve else outcome.tau}
+    if outcome.offsets is not None:
+        config.posthoc.class_margin = outcome.offsets.class_margin
     config.choices = {**(config.get("choices") or {}), "posthoc": method}
     paths.write_text_atomic(folder / paths.CONFIG, OmegaConf.to_yaml(config))
     paths.write_text_atomic(folder / paths.METRICS, (run_dir / paths.METRICS).read_text())  # the same training

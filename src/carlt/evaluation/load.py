@@ -1,7 +1,7 @@
 """A finished run as an object: its network, its classes and its metrics, from its folder alone."""
 
-import math
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -152,41 +152,54 @@ def load_run(folder: Path | str, which: str = "last", *, trust: bool = False, **
         result=run.result,
         config=config,
         checkpoint=path,
-        tau=_recorded_tau(folder) if which == "last" else None,
-        class_offsets=_recorded_offsets(folder, len(counts)) if which == "last" else None,
+        tau=_recorded_tau(folder, run.result) if which == "last" else None,
+        class_offsets=_recorded_offsets(folder, run.result, len(counts)) if which == "last" else None,
     )
 
 
-def _recorded_tau(folder: Path) -> float | None:
+def _recorded_tau(folder: Path, result: Mapping[str, Any]) -> float | None:
     """The tau that ``carlt.evaluate posthoc=logit_adjusted`` chose on the validation split, if that was done."""
-    path, posthoc = _posthoc_record(folder, "logit_adjusted")
+    path, posthoc = _posthoc_record(folder, "logit_adjusted", result)
     return None if posthoc is None else _checked_tau(posthoc.get("tau"), f"{path}: tau")
 
 
-def _recorded_offsets(folder: Path, num_classes: int) -> Tensor | None:
+def _recorded_offsets(folder: Path, result: Mapping[str, Any], num_classes: int) -> Tensor | None:
     """The class offsets that ``carlt.evaluate posthoc=car`` found, if that was done."""
-    path, posthoc = _posthoc_record(folder, "car")
+    path, posthoc = _posthoc_record(folder, "car", result)
     if posthoc is None:
         return None
     found = posthoc.get("offsets")
     offset: Any = found.get("offset") if isinstance(found, dict) else None
+    largest = torch.finfo(torch.float32).max
     fits = isinstance(offset, list) and len(offset) == num_classes
-    if not fits or not all(type(each) in (int, float) and math.isfinite(each) for each in offset):
-        raise CarltError(f"{path}: posthoc.offsets.offset: expected a list of {num_classes} finite numbers")
+    if not fits or not all(type(each) in (int, float) and abs(each) <= largest for each in offset):
+        raise CarltError(
+            f"{path}: posthoc.offsets.offset: expected a list of {num_classes} finite numbers; "
+            f"run posthoc=car again, or remove {path.parent}"
+        )
     return torch.tensor(offset, dtype=torch.float32)
 
 
-def _posthoc_record(folder: Path, method: str) -> tuple[Path, dict[str, Any] | None]:
-    """The path of a record under ``posthoc/``, and what it says about the method; None if there is no record."""
+def _posthoc_record(folder: Path, method: str, result: Mapping[str, Any]) -> tuple[Path, dict[str, Any] | None]:
+    """The path of a record under ``posthoc/``, and what it says about the method; None if there is no record.
+
+    CarltError if it is of another training than ``result``.
+    """
     path = folder / "posthoc" / method / paths.RESULT
     if not path.is_file():
         return path, None
-    found = read_result(path.parent)
+    found: Any = read_result(path.parent)
     posthoc = found.get("posthoc") if isinstance(found, dict) else None
-    return path, posthoc if isinstance(posthoc, dict) else {}
+    if not isinstance(posthoc, dict) or posthoc.get("method") != method:
+        raise CarltError(f"{path} is no record of posthoc={method}: run that again, or remove {path.parent}")
+    if any(found.get(key) != result.get(key) for key in ("run_hash", "epochs")):
+        raise CarltError(
+            f"{path} is of another training than {folder}: run posthoc={method} again, or remove {path.parent}"
+        )
+    return path, posthoc
 
 
 def _checked_tau(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    if type(value) not in (int, float) or not 0 <= value <= sys.float_info.max:
         raise CarltError(f"{name}={value}: expected a number, at least 0")
     return float(value)

@@ -63,8 +63,8 @@ def frequency_weights(counts: Sequence[int] | Tensor, r0: float = 0.2) -> Tensor
     Raises:
         CarltError: ``r0`` below 0, or see :func:`check_class_counts`.
     """
-    if not r0 >= 0:
-        raise CarltError(f"r0 smooths class frequencies and is at least 0, not {r0}")
+    if not 0 <= r0 < math.inf:
+        raise CarltError(f"r0 smooths class frequencies and is a number, at least 0, not {r0}")
     return (relative_frequency(counts) + r0).rsqrt()
 
 

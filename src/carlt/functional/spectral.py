@@ -154,6 +154,8 @@ def perron_vector(matrix: Tensor, start: Tensor, tol: float | None = None, most:
         rho, a scalar, and x (C,); ``start`` for a matrix of zeros.
     """
     tol = torch.finfo(matrix.dtype).eps ** (2 / 3) if tol is None else tol
+    size = matrix.max().clamp_min(torch.finfo(matrix.dtype).tiny)
+    matrix = matrix / size  # squares of small numbers would be 0
     shift, x = matrix.sum(1).mean(), start
     for _ in range(most):
         product = matrix.mv(x)
@@ -161,7 +163,7 @@ def perron_vector(matrix: Tensor, start: Tensor, tol: float | None = None, most:
         if torch.linalg.vector_norm(product - radius * x) <= tol * radius:
             break
         x = unit(product + shift * x)
-    return radius, x
+    return size * radius, x
 
 
 def gram_product(matrix: Tensor, row_weight: Tensor, rows: Tensor | None) -> Callable[[Tensor], Tensor]:
