@@ -14,7 +14,7 @@ from carlt.data.images import Split
 from carlt.errors import CarltError
 from carlt.evaluation import posthoc
 from carlt.evaluation.evaluate import evaluate_posthoc
-from carlt.evaluation.posthoc import Method
+from carlt.evaluation.posthoc import GRID, Method
 from carlt.functional import class_offsets, without_prior
 from carlt.reporting.groups import group_by_data_set
 from carlt.runs.reading import read_runs
@@ -129,7 +129,7 @@ def test_offsets_of_car_come_from_the_training_split_alone(trained: Path) -> Non
     """What the record holds gives its accuracy, image by image; with tau 0 the network is as it was."""
     from carlt.evaluation.evaluate import load, load_config
 
-    result, folder = evaluate_posthoc(trained, "car")
+    result, folder = evaluate_posthoc(trained, "car", overrides=["data.validation=none"])
     assert folder == trained / "posthoc" / "car"
     assert read_result(folder)["posthoc"] == result["posthoc"]
     posthoc = result["posthoc"]
@@ -149,6 +149,10 @@ def test_offsets_of_car_come_from_the_training_split_alone(trained: Path) -> Non
     assert posthoc["offsets"]["converged"]
     assert posthoc["offsets"]["imbalance"] < 0.01
     assert result["metrics"]["test/accuracy"] == pytest.approx(right / len(data.splits.test))
+    chosen, _ = evaluate_posthoc(trained, "car")
+    assert [row["tau"] for row in chosen["posthoc"]["curve"]] == pytest.approx(list(GRID))
+    assert chosen["posthoc"]["tau"] in GRID
+    assert chosen["posthoc"]["offsets"] == posthoc["offsets"]
     same, _ = evaluate_posthoc(trained, "car", tau=0.0)
     assert same["metrics"]["test/accuracy"] == pytest.approx(read_result(trained)["metrics"]["test/accuracy"])
 

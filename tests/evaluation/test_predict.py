@@ -80,7 +80,7 @@ def test_the_adjustment_is_the_one_that_the_run_has_a_record_of(
     (found,) = run.predict(tmp_path / "a.png")
     assert len(found.adjusted_classes) == 5
     assert carlt.load_run(folder, str(folder / "checkpoints" / "last.ckpt")).tau is None  # chosen for the last epoch
-    evaluate_posthoc(folder, "car")
+    evaluate_posthoc(folder, "car", overrides=["data.val_per_class=1"])
     balanced = carlt.load_run(folder)
     assert balanced.tau == run.tau
     images = torch.zeros(1, 1, 8, 8, dtype=torch.uint8) + 99
@@ -104,6 +104,7 @@ def test_the_adjustment_is_the_one_that_the_run_has_a_record_of(
         ({"run_hash": "other"}, r"of another training"),
         ({"posthoc": whole["posthoc"] | {"method": "tau_norm"}}, r"no record of posthoc=car"),
         ({"posthoc": None}, r"no record of posthoc=car"),
+        ({"posthoc": whole["posthoc"] | {"tau": -1}}, r"tau=-1: expected a number, at least 0"),
     ):
         offsets.write_text(json.dumps(whole | change))
         with pytest.raises(CarltError, match=message):

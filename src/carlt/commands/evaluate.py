@@ -33,7 +33,7 @@ def parser() -> Parser:
                   "class offsets that balance the confusion of the training images. For the last epoch a record is "
                   "written to <run folder>/posthoc/, which carlt.report reads")  # fmt: skip
     found.add_key("tau", "<number>", help="strength of posthoc; by default the one of 0, 0.1, ... 2 with the best "
-                  "balanced accuracy on validation images; for car a factor of the offsets, 1 by default")  # fmt: skip
+                  "balanced accuracy on the validation split; of car, 1 where there is no such split")  # fmt: skip
     found.add_key("trust", choices=("true", "false"), default="false", help="load classes that are not carlt's own. "
                   "That runs their code: only for folders that you made")  # fmt: skip
     return found
@@ -105,7 +105,7 @@ def _print_posthoc(result: dict[str, Any], folder: Path | None) -> None:
     how = " (chosen on the validation split)" if posthoc["chosen_on"] else ""
     print(f"{posthoc['method']}, tau = {posthoc['tau']:g}{how}, of {posthoc['checkpoint']}")
     if found := posthoc["offsets"]:
-        print(f"class offsets of {min(found['offset']):+.2f} to {max(found['offset']):+.2f} logits, times tau")
+        print(f"class offsets of {min(found['offset']):+.2f} to {max(found['offset']):+.2f} logits, before tau")
         if not found["converged"]:
             print(
                 f"note: the offsets leave an imbalance of {found['imbalance']:.2g} (0 is balanced, 2 the most): check "

@@ -59,8 +59,8 @@ class TrainedRun:
     """Strength of the prior adjustment of predictions: that of the run's record of ``carlt.evaluate
     posthoc=logit_adjusted``, if it has one, for the last epoch; None adjusts nothing."""
     class_offsets: Tensor | None = None
-    """Class offsets of the run's record of ``carlt.evaluate posthoc=car``, float32 (C,), if it has one, for the last
-    epoch. Predictions are then adjusted by them instead of ``tau``."""
+    """tau times the class offsets of the run's record of ``carlt.evaluate posthoc=car``, float32 (C,), if it has one,
+    for the last epoch. Predictions are then adjusted by them instead of ``tau``."""
 
     def adjustment(self, tau: float | None = None) -> Tensor | None:
         """What adjusted predictions add to the logits, (C,): -``tau`` log prior if it is given, else ``class_offsets``,
@@ -177,7 +177,7 @@ def _recorded_offsets(folder: Path, result: Mapping[str, Any], num_classes: int)
             f"{path}: posthoc.offsets.offset: expected a list of {num_classes} finite numbers; "
             f"run posthoc=car again, or remove {path.parent}"
         )
-    return torch.tensor(offset, dtype=torch.float32)
+    return _checked_tau(posthoc.get("tau"), f"{path}: tau") * torch.tensor(offset, dtype=torch.float32)
 
 
 def _posthoc_record(folder: Path, method: str, result: Mapping[str, Any]) -> tuple[Path, dict[str, Any] | None]:

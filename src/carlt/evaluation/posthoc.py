@@ -1,5 +1,5 @@
-"""Classifiers changed after training: tau-normalisation and logit adjustment, with tau chosen on the validation split,
-and CAR's class offsets, found on the training split."""
+"""Classifiers changed after training: tau-normalisation, logit adjustment and CAR's class offsets, with tau chosen on
+the validation split."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -26,8 +26,8 @@ GRID = tuple(step / 10 for step in range(21))
 class Method:
     """The features that are computed once per image, and the logits for a tau.
 
-    ``find_offsets``, if there is one, finds class offsets from the features and labels of the training split. tau times
-    them is then added to the logits, and tau is 1 unless it is given.
+    ``find_offsets``, if there is one, finds class offsets from the features and labels of the training split, and tau
+    times them is added to the logits. tau is then 1 where there are no validation images to choose it on.
     """
 
     outputs: Callable[[Tensor], Tensor]
@@ -100,17 +100,17 @@ def adjusted(
     grid: Sequence[float] = GRID,
 ) -> Outcome:
     """Evaluate the test split with ``tau``, or with the one of ``grid`` that has the best balanced accuracy on the
-    validation split, the smallest of equals. The test split is evaluated once, after tau is chosen. A method with
-    offsets needs no choice.
+    validation split, the smallest of equals. The test split is evaluated once, after tau is chosen.
 
     Raises:
-        CarltError: tau has to be chosen, and there is no validation split.
+        CarltError: tau has to be chosen, and there is no validation split, for a method without offsets.
     """
     counts = module.class_counts.cpu()
     val = data.splits.val if data.validation == "split" else None
     found = method.find_offsets and method.find_offsets(*_outputs(trainer, module, data, method, data.splits.train))
     if found is not None:
-        offset, tau = found.offset, 1.0 if tau is None else tau
+        offset = found.offset
+        tau = 1.0 if tau is None and val is None else tau
         method = replace(method, logits=lambda outputs, tau: outputs + tau * offset)
     if tau is None and val is None:
         where = "validates on its test split" if data.validation == "test" else "has no validation split"
