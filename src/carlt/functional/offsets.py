@@ -1,6 +1,6 @@
 """Class offsets of a trained network, found on its own training images: CAR after training."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from carlt.functional.spectral import perron_vector
 MOST_STEPS = 200
 LEAST_SHARE = 1 / 8  # of a step that is taken where full ones bring no balance
 CHUNK = 1 << 21  # logits whose contributions are in memory at once
+LOGIT_STD = 3.3  # of the networks on which class_margin was chosen (experiments/cifar100_lt.md)
 
 
 class ClassOffsets(NamedTuple):
@@ -55,10 +56,12 @@ def class_offsets(
     Witzgall, Numerische Mathematik 4, 1962). The step is repeated, and halved where r and l come no closer, because the
     softmax of the surrogate depends on b as well.
 
-    A true class j has to be right by ``class_margin`` sqrt(n_min / n_j) logits. The network has seen these images, so
-    each class looks better than it is on new images, and rare classes most. All images of a class count alike, so a
-    sample of the training images will do. Classes that are hardly ever confused with the rest have little weight in r
-    and l; offsets between such groups are not well determined.
+    For the search, logits are scaled to a standard deviation of ``LOGIT_STD`` about the means of images and of classes,
+    where true classes count alike. So logits a z + d have the offsets a b - d. A true class j has to be right by
+    ``class_margin`` sqrt(n_min / n_j) such logits. The network has seen these images, so each class looks better than it
+    is on new images, and rare classes most. All images of a class count alike, so a sample of the training images will
+    do. Classes that are hardly ever confused with the rest have little weight in r and l; offsets between such groups
+    are not well determined.
 
     >>> from carlt.functional import class_offsets
     >>> logits = torch.tensor([[5.0, 0.0], [4.0, 0.0], [6.0, 1.0], [2.0, 1.0]])  # the last one is of class 1
@@ -69,9 +72,9 @@ def class_offsets(
         logits: z of training images in the view of evaluation, floating, (N, C), finite.
         labels: y, whole numbers in [0, C), (N,), each at least once.
         class_counts: n, training images of each class, (C,); by default as in ``labels``.
-        class_margin: of the rarest class, in logits, at least 0.
+        class_margin: of the rarest class, in logits of standard deviation ``LOGIT_STD``, at least 0.
         r0: see :func:`carlt.functional.prior.frequency_weights`.
-        tol: the search ends where no offset changes by more in a step, in logits, above 0.
+        tol: the search ends where no offset changes by more in a step, in such logits, above 0.
 
     Raises:
         CarltError: logits that are not finite or fit no ``labels``, a label outside [0, C), a class without a label, or
@@ -93,15 +96,17 @@ def class_offsets(
     if not images.all():
         raise CarltError(f"class {int((images == 0).nonzero()[0])} has no image among the {len(labels):,} given")
     row_weight, margins = frequency_weights(counts, r0)[:, None], class_margins(counts, class_margin)
+    mean, std = _mean_and_std(logits, labels, images)
+    if not std.isfinite():
+        raise CarltError("logits of training images are not finite: the network has diverged")
+    scale = LOGIT_STD / std if std > 0 else std.new_ones(())
 
     dtype = torch.promote_types(logits.dtype, torch.float32)
-    b = torch.zeros_like(margins)
+    b = -scale * mean
     r = left = torch.full_like(b, num_classes**-0.5)
-    best, share = ClassOffsets(b.to(dtype), 0.0, torch.inf, 0, False, class_margin), 1.0
+    best, share = ClassOffsets((b / scale).to(dtype), 0.0, torch.inf, 0, False, class_margin), 1.0
     for steps in range(MOST_STEPS + 1):
-        m = row_weight * _mean_confusion(logits, labels, b, margins)
-        if steps == 0 and not m.isfinite().all():
-            raise CarltError("logits of training images are not finite: the network has diverged")
+        m = row_weight * _mean_confusion(logits, labels, scale, b, margins)
         radius, r = perron_vector(m, r)
         _, left = perron_vector(m.T, left)
         imbalance = float((r.square() - left.square()).abs().sum())
@@ -109,7 +114,7 @@ def class_offsets(
         step = (r.clamp_min(tiny) / left.clamp_min(tiny)).log() / 2
         converged = bool(step.abs().max() <= tol)
         if converged or imbalance < best.imbalance:
-            offset = (b - b.mean()).to(dtype)
+            offset = ((b - b.mean()) / scale).to(dtype)
             best = ClassOffsets(offset, float(radius), imbalance, steps, converged, class_margin)
         else:
             share = max(share / 2, LEAST_SHARE)
@@ -119,10 +124,30 @@ def class_offsets(
     return best
 
 
-def _mean_confusion(logits: Tensor, labels: Tensor, offset: Tensor, margins: Tensor) -> Tensor:
-    """C(z + b) in float64, (C, C)."""
+def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same rows of each, as many as ``CHUNK`` logits (N, C), the first of them, have."""
+    size = max(1, CHUNK // tensors[0].shape[1])
+    return zip(*(tensor.split(size) for tensor in tensors), strict=True)
+
+
+def _mean_and_std(logits: Tensor, labels: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of each class's logit (C,) and standard deviation () about image and class means, float64, where each true
+    class has the same weight."""
+    size = logits.shape[1]
+    mean, square = logits.new_zeros(size, dtype=torch.float64), 0.0
+    for part, label in _chunks(logits, labels):
+        centred = part.double()
+        centred -= centred.mean(1, keepdim=True)
+        weight = (1 / (size * images[label].double()))[:, None]
+        mean += (weight * centred).sum(0)
+        square += (weight * centred.square()).sum()
+    return mean, (square / size - mean.square().mean()).clamp_min(0).sqrt()
+
+
+def _mean_confusion(logits: Tensor, labels: Tensor, scale: Tensor, offset: Tensor, margins: Tensor) -> Tensor:
+    """C(scale z + b) in float64, (C, C)."""
     size = logits.shape[1]
     sums, mass = offset.new_zeros(size, size), offset.new_zeros(size)
-    for part, label in zip(*(x.split(max(1, CHUNK // size)) for x in (logits, labels)), strict=True):
-        cf.accumulate_confusion_(sums, mass, part.double() + offset, label, margins)
+    for part, label in _chunks(logits, labels):
+        cf.accumulate_confusion_(sums, mass, part.double() * scale + offset, label, margins)
     return cf.mean_confusion(sums, mass)
