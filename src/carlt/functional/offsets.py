@@ -58,10 +58,10 @@ def class_offsets(
 
     For the search, logits are scaled to a standard deviation of ``LOGIT_STD`` about the means of images and of classes,
     where true classes count alike. So logits a z + d have the offsets a b - d. A true class j has to be right by
-    ``class_margin`` sqrt(n_min / n_j) such logits. The network has seen these images, so each class looks better than it
-    is on new images, and rare classes most. All images of a class count alike, so a sample of the training images will
-    do. Classes that are hardly ever confused with the rest have little weight in r and l; offsets between such groups
-    are not well determined.
+    ``class_margin`` sqrt(n_min / n_j) such logits. The network has seen these images, so each class looks better than
+    it is on new images, and rare classes most. All images of a class count alike, so a sample of the training images
+    will do. Classes that are hardly ever confused with the rest have little weight in r and l; offsets between such
+    groups are not well determined.
 
     >>> from carlt.functional import class_offsets
     >>> logits = torch.tensor([[5.0, 0.0], [4.0, 0.0], [6.0, 1.0], [2.0, 1.0]])  # the last one is of class 1
@@ -134,7 +134,8 @@ def _mean_and_std(logits: Tensor, labels: Tensor, images: Tensor) -> tuple[Tenso
     """Mean of each class's logit (C,) and standard deviation () about image and class means, float64, where each true
     class has the same weight."""
     size = logits.shape[1]
-    mean, square = logits.new_zeros(size, dtype=torch.float64), 0.0
+    mean = logits.new_zeros(size, dtype=torch.float64)
+    square = mean.new_zeros(())
     for part, label in _chunks(logits, labels):
         centred = part.double()
         centred -= centred.mean(1, keepdim=True)
