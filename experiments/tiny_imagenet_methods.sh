@@ -48,3 +48,8 @@ for seed in $seeds; do
     first wide_bs model.width=22 loss=balanced_softmax reg=none
     first wide_bs_car model.width=22 loss=balanced_softmax "${car[@]}"
 done
+# CAR after training, of every network that was trained without it.
+for folder in "$runs"/*_seed?; do
+    case $folder in *_car*) continue ;; esac
+    [ -e "$folder/posthoc/car_1/result.json" ] || python -m carlt.evaluate "run=$folder" posthoc=car tau=1
+done
