@@ -142,13 +142,14 @@ def _origin(run: "TrainedRun", top_k: int, tau: float | None) -> dict[str, Any]:
     """What the predictions depend on."""
     from carlt.data.facts import file_digest
 
-    by_offsets = tau is None and run.class_offsets is not None
+    offsets = run.class_offsets if tau is None else None
+    used = run.tau if tau is None else tau
     return {
         "checkpoint": file_digest(run.checkpoint),
         "run_hash": run.result.get("run_hash"),
         "top_k": top_k,
-        "tau": None if by_offsets else run.tau if tau is None else tau,
-        "class_offsets": run.class_offsets.tolist() if by_offsets and run.class_offsets is not None else None,
+        "tau": used if offsets is None else None,
+        "class_offsets": None if offsets is None else offsets.tolist(),
     }
 
 
