@@ -16,6 +16,7 @@ from carlt.functional import (
     logit_adjustment,
     offsets,
     perron_vector,
+    spectral,
 )
 
 
@@ -94,7 +95,7 @@ def test_order_of_classes_images_and_chunks_does_not_matter(monkeypatch: pytest.
     order = torch.tensor([3, 1, 5, 0, 2, 4])
     assert torch.allclose(class_offsets(logits[:, order], order.argsort()[labels], tol=1e-9).offset, whole[order])
     mixed = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
-    monkeypatch.setattr(offsets, "CHUNK", 60)
+    monkeypatch.setitem(spectral.CHUNK_BYTES, "cpu", 60 * logits.element_size())
     assert torch.allclose(class_offsets(logits[mixed], labels[mixed], tol=1e-9).offset, whole)
     assert class_offsets(logits.float(), labels).offset == pytest.approx(whole, abs=1e-2)
     uneven = class_offsets(logits, labels, counts := torch.bincount(labels), tol=1e-9).offset

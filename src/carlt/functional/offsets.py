@@ -1,6 +1,6 @@
 """Class offsets of a trained network, found on its own training images: CAR after training."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,11 +9,10 @@ from torch import Tensor
 from carlt.errors import CarltError
 from carlt.functional import confusion as cf
 from carlt.functional.prior import check_class_counts, class_margins, frequency_weights
-from carlt.functional.spectral import perron_vector
+from carlt.functional.spectral import perron_vector, pieces
 
 MOST_STEPS = 200
 LEAST_SHARE = 1 / 8  # of a step that is taken where full ones bring no balance
-CHUNK = 1 << 21  # logits whose contributions are in memory at once
 LOGIT_STD = 3.3  # of the networks on which class_margin was chosen (experiments/cifar100_lt.md)
 
 
@@ -124,22 +123,16 @@ def class_offsets(
     return best
 
 
-def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same rows of each, as many as ``CHUNK`` logits (N, C), the first of them, have."""
-    size = max(1, CHUNK // tensors[0].shape[1])
-    return zip(*(tensor.split(size) for tensor in tensors), strict=True)
-
-
 def _mean_and_std(logits: Tensor, labels: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of each class's logit (C,) and standard deviation () about image and class means, float64, where each true
     class has the same weight."""
     size = logits.shape[1]
     mean = logits.new_zeros(size, dtype=torch.float64)
     square = mean.new_zeros(())
-    for part, label in _chunks(logits, labels):
-        centred = part.double()
+    for part, piece in pieces(logits, None):
+        centred = piece.double()
         centred -= centred.mean(1, keepdim=True)
-        weight = (1 / (size * images[label].double()))[:, None]
+        weight = (1 / (size * images[labels[part]].double()))[:, None]
         mean += (weight * centred).sum(0)
         square += (weight * centred.square()).sum()
     return mean, (square / size - mean.square().mean()).clamp_min(0).sqrt()
@@ -149,6 +142,6 @@ def _mean_confusion(logits: Tensor, labels: Tensor, scale: Tensor, offset: Tenso
     """C(scale z + b) in float64, (C, C)."""
     size = logits.shape[1]
     sums, mass = offset.new_zeros(size, size), offset.new_zeros(size)
-    for part, label in _chunks(logits, labels):
-        cf.accumulate_confusion_(sums, mass, part.double() * scale + offset, label, margins)
+    for part, piece in pieces(logits, None):
+        cf.accumulate_confusion_(sums, mass, piece.double() * scale + offset, labels[part], margins)
     return cf.mean_confusion(sums, mass)
