@@ -60,6 +60,8 @@ ShareBelowOne = Annotated[float, Range(0, 1, without="high")]
 PositiveShare = Annotated[float, Range(0, 1, without="low")]
 Count = Annotated[int, Range(1)]
 CountOrZero = Annotated[int, Range(0)]
+Strength = Annotated[float, Range(0, 100)]
+"""tau of an adjustment after training. Useful ones are below 3; huge ones would leave the range of float32."""
 Seed = Annotated[int, Range(0, 2**32 - 1)]
 
 ARGUMENTS = "constructor_arguments"

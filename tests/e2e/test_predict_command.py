@@ -102,6 +102,8 @@ def test_an_output_of_something_else_is_left_alone(predict: Predict, images: Pat
     code, _, message = predict(f"images={images}", f"output={output}", "top_k=3")
     assert code == 2
     assert f"output={output} has predictions with another top_k; choose another file" in message
+    code, _, message = predict(f"images={images}", f"output={output}", "top_k=2", "tau=1")
+    assert (code, "has predictions with another adjustment" in message) == (2, True)
     assert output.read_bytes() == before
     mine = tmp_path / "mine.csv"
     mine.write_text("my own notes\n")
@@ -135,7 +137,7 @@ def test_a_terminal_shows_a_bar(
         (["images={images}", "output=found.xlsx"], "output=found.xlsx: the name ends in .csv or .jsonl"),
         (["images={images}", "topk=3"], "'topk=3' is none of run=, images=, output="),
         (["images={images}", "top_k=none"], "top_k=none: expected a whole number, at least 1"),
-        (["images={images}", "tau=-1"], "tau=-1: expected a number, at least 0"),
+        (["images={images}", "tau=-1"], "tau=-1: expected a finite number in [0, 100]"),
         (["images={images}", "device=tpu7"], "device=tpu7: "),
         (["images={images}", "which=worst"], "worst"),
         (["images={images}", "run=/nowhere"], "run=/nowhere is no run folder"),

@@ -160,6 +160,8 @@ def test_offsets_of_car_come_from_the_training_split_alone(trained: Path) -> Non
 def test_other_images_are_refused(trained: Path) -> None:
     with pytest.raises(CarltError, match=r"trained or tested on other images than data\.imbalance_factor=10"):
         evaluate_posthoc(trained, "tau_norm", overrides=["data.imbalance_factor=10"])
+    with pytest.raises(CarltError, match=r"tau=1e\+308: expected a finite number in \[0, 100\]"):
+        evaluate_posthoc(trained, "logit_adjusted", tau=1e308)
     result, _ = evaluate_posthoc(trained, "tau_norm", overrides=["data.val_per_class=5"])
     assert result["posthoc"]["overrides"] == ["data.val_per_class=5"]
 
@@ -179,7 +181,7 @@ def test_what_a_method_cannot_change_is_said() -> None:
     ("arguments", "message"),
     [
         (("posthoc=tau",), r"posthoc=tau: choose from none, tau_norm, logit_adjusted, car"),
-        (("posthoc=tau_norm", "tau=-1"), r"tau=-1: expected a number, at least 0"),
+        (("posthoc=tau_norm", "tau=-1"), r"tau=-1: expected a finite number in \[0, 100\]"),
         (("tau=1",), r"tau=1: only with posthoc="),
         (("taus=1",), r"'taus=1' is none of run=, which=, posthoc=, tau="),
     ],

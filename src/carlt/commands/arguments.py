@@ -6,11 +6,12 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from carlt.commands.completion import Completer, answer_shell
 from carlt.errors import CarltError, exit_with
+from carlt.ranges import Strength, describe_type, matches
 
 UNREAD = 128 + 13
 """The exit code of a command whose output nobody reads on, as a shell gives it for SIGPIPE."""
@@ -48,6 +49,14 @@ def plain(message: str) -> str:
     if wrong := re.fullmatch(r"unrecognized arguments: (.*)", text):
         return f"there is no option {wrong[1]}"
     return text
+
+
+def strength(text: str) -> float:
+    """The value of ``tau=``, for ``add_key(type=strength)``."""
+    with suppress(ValueError):
+        if matches(tau := float(text), Strength):
+            return tau
+    raise argparse.ArgumentTypeError(f"{text}: expected {describe_type(Strength)}")
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

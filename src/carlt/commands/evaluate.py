@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from carlt.commands.arguments import Parser, command
+from carlt.commands.arguments import Parser, command, strength
 from carlt.errors import CarltError
 from carlt.runs.faults import write_errors
 from carlt.runs.heartbeat import heartbeat
@@ -32,8 +32,8 @@ def parser() -> Parser:
                   "their length to the power tau; logit_adjusted: subtract tau log prior from the logits; car: add "
                   "class offsets that balance the confusion of the training images. For the last epoch a record is "
                   "written to <run folder>/posthoc/, which carlt.report reads")  # fmt: skip
-    found.add_key("tau", "<number>", help="strength of posthoc; by default the one of 0, 0.1, ... 2 with the best "
-                  "balanced accuracy on the validation split; of car, 1 where there is no such split")  # fmt: skip
+    found.add_key("tau", "<number>", type=strength, help="strength of posthoc; by default the one of 0, 0.1, ... 2 "
+                  "with the best balanced accuracy on the validation split; of car, 1 if there is none")  # fmt: skip
     found.add_key("trust", choices=("true", "false"), default="false", help="load classes that are not carlt's own. "
                   "That runs their code: only for folders that you made")  # fmt: skip
     return found
@@ -50,9 +50,9 @@ def main() -> None:
         if not arguments.run:
             raise CarltError("run=<run folder> is missing; --help shows the usage")
         folder, trust = Path(arguments.run), arguments.trust == "true"
-        tau = None if arguments.tau is None else _number(arguments.tau)
+        tau = arguments.tau
         if tau is not None and arguments.posthoc == "none":
-            raise CarltError(f"tau={arguments.tau}: only with posthoc=; add posthoc=tau_norm, logit_adjusted or car")
+            raise CarltError(f"tau={tau:g}: only with posthoc=; add posthoc=tau_norm, logit_adjusted or car")
         from carlt.evaluation.evaluate import evaluate, evaluate_posthoc
 
         if arguments.posthoc != "none":
@@ -66,16 +66,6 @@ def main() -> None:
         if not outcome["same_images"]:
             print("note: these are other images than those of the run's result.json", file=sys.stderr)
         _print_metrics(outcome["metrics"])
-
-
-def _number(text: str) -> float:
-    try:
-        tau = float(text)
-    except ValueError:
-        tau = math.nan
-    if not 0 <= tau < math.inf:
-        raise CarltError(f"tau={text}: expected a number, at least 0")
-    return tau
 
 
 def _print_metrics(metrics: dict[str, float]) -> None:

@@ -1,14 +1,13 @@
 """``python -m carlt.predict run=<run folder> images=<images>``: the most probable classes of image files."""
 
 import argparse
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from carlt.commands.arguments import Parser, command
+from carlt.commands.arguments import Parser, command, strength
 from carlt.errors import CarltError
 from carlt.runs.faults import write_errors
 from carlt.runs.heartbeat import heartbeat
@@ -47,7 +46,7 @@ again. Beside the output, <output>.json keeps the run, the checkpoint's sha256 a
     found.add_key("which", "last|best|<file>", default="last", help="the last epoch (default), the best epoch, or a "
                   "checkpoint file")  # fmt: skip
     found.add_key("top_k", "<number>", type=_count, default=5, help="classes per image; default: 5")
-    found.add_key("tau", "<number>", type=_strength, help="add the classes under equal frequencies, softmax(logits - "
+    found.add_key("tau", "<number>", type=strength, help="add the classes under equal frequencies, softmax(logits - "
                   "tau log prior); by default with the class offsets of carlt.evaluate posthoc=car, or with the tau of "
                   "posthoc=logit_adjusted, if one of them was done for this run without tau=")  # fmt: skip
     found.add_key("batch_size", "<number>", type=_count, default=64, help="images per step; default: 64")
@@ -142,14 +141,12 @@ def _origin(run: "TrainedRun", top_k: int, tau: float | None) -> dict[str, Any]:
     """What the predictions depend on."""
     from carlt.data.facts import file_digest
 
-    offsets = run.class_offsets if tau is None else None
-    used = run.tau if tau is None else tau
+    adjustment = run.adjustment(tau)
     return {
         "checkpoint": file_digest(run.checkpoint),
         "run_hash": run.result.get("run_hash"),
         "top_k": top_k,
-        "tau": used if offsets is None else None,
-        "class_offsets": None if offsets is None else offsets.tolist(),
+        "adjustment": None if adjustment is None else adjustment.tolist(),
     }
 
 
@@ -177,16 +174,6 @@ def _count(text: str) -> int:
     if not (text.isdecimal() and int(text) >= 1):
         raise argparse.ArgumentTypeError(f"{text}: expected a whole number, at least 1")
     return int(text)
-
-
-def _strength(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number, at least 0")
-    return value
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from carlt.functional import ClassOffsets
 from carlt.functional.accuracy import class_accuracy
 from carlt.functional.bound import MARGIN, class_bound, row_weight
 from carlt.metrics import Evaluation
+from carlt.ranges import Strength, value_problem
 from carlt.runs import paths, record
 from carlt.runs.reading import finished_run
 from carlt.runs.text import printable
@@ -98,6 +99,8 @@ def evaluate_posthoc(
     """
     if method not in posthoc.METHODS:
         raise CarltError(f"posthoc={method}: choose from {', '.join(posthoc.METHODS)}, none")
+    if tau is not None and (problem := value_problem("tau", tau, Strength)):
+        raise CarltError(problem)
     config = load_config(run_dir, trust=trust)
     record.read_result(run_dir)  # says how to finish a run that is not
     result = finished_run(run_dir).result

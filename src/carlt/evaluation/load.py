@@ -1,6 +1,5 @@
 """A finished run as an object: its network, its classes and its metrics, from its folder alone."""
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,16 @@ from carlt.errors import CarltError
 from carlt.evaluation.find_images import find_images
 from carlt.evaluation.predict import Network, Prediction, predict
 from carlt.functional.adjustment import without_prior
+from carlt.ranges import Strength, value_problem
 from carlt.runs import paths
 from carlt.runs.reading import finished_run
 from carlt.runs.record import read_result
 from carlt.training.build import build_module, load_weights, quiet_libraries
 from carlt.training.callbacks import read_checkpoint
 from carlt.training.module import LongTailClassifier
+
+LARGEST_OFFSET = 1e6
+"""Of a record, in logits: far above any that is found, and float32 holds 100 times it."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class TrainedRun:
                 (``carlt.evaluation.find_images``).
             top_k: classes per image, at least 1.
             batch_size: images per step of the network, at least 1.
-            tau: strength of the prior adjustment, at least 0; by default that of the run's records (``adjustment``).
+            tau: strength of the prior adjustment, in [0, 100]; by default that of the run's records (``adjustment``).
 
         Raises:
             CarltError: no such file or folder, no images in it, or a number out of range.
@@ -170,11 +173,11 @@ def _recorded_offsets(folder: Path, result: Mapping[str, Any], num_classes: int)
         return None
     found = posthoc.get("offsets")
     offset: Any = found.get("offset") if isinstance(found, dict) else None
-    largest = torch.finfo(torch.float32).max
     fits = isinstance(offset, list) and len(offset) == num_classes
-    if not fits or not all(type(each) in (int, float) and abs(each) <= largest for each in offset):
+    if not fits or not all(type(each) in (int, float) and abs(each) <= LARGEST_OFFSET for each in offset):
         raise CarltError(
-            f"{path}: posthoc.offsets.offset: expected a list of {num_classes} finite numbers; "
+            f"{path}: posthoc.offsets.offset: expected a list of {num_classes} numbers in "
+            f"[-{LARGEST_OFFSET:g}, {LARGEST_OFFSET:g}]; "
             f"run posthoc=car again, or remove {path.parent}"
         )
     return _checked_tau(posthoc.get("tau"), f"{path}: tau") * torch.tensor(offset, dtype=torch.float32)
@@ -200,6 +203,6 @@ def _posthoc_record(folder: Path, method: str, result: Mapping[str, Any]) -> tup
 
 
 def _checked_tau(value: Any, name: str) -> float:
-    if type(value) not in (int, float) or not 0 <= value <= sys.float_info.max:
-        raise CarltError(f"{name}={value}: expected a number, at least 0")
+    if problem := value_problem(name, value, Strength):
+        raise CarltError(problem)
     return float(value)
