@@ -19,7 +19,7 @@ class ClassBalanced(CrossEntropy):
     Args:
         class_counts: training images of each class, at least 1 each, (C,).
         effective_number_beta: b, in [0, 1]; 0.9999 in LDAM-DRW's code, 0.999 in CAR's own comparison.
-        drw_start, divide_by: see ``Loss``; ``divide_by="weights"`` is LDAM-DRW's "Reweight", about 4.5 times as large
+        drw_start, divide_by: see ``Loss``; ``divide_by="weights"`` is LDAM-DRW's "Reweight", about 5 times as large
             on CIFAR100-LT at imbalance factor 100.
     """
 
