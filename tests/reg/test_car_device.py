@@ -148,6 +148,19 @@ def test_what_a_graph_cannot_say_is_said_by_check(monkeypatch):
         car.check()
 
 
+@pytest.mark.parametrize("wrong", [[torch.nan] * 3, [-1.0, 1.0, 0.0]])
+@pytest.mark.parametrize("gradient", ["batch", "class"])
+def test_wrong_soft_labels_in_a_graph_give_no_gradient(wrong, gradient, monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    car = CAR([5, 3, 1], gradient=gradient)
+    logits = torch.randn(4, 3, requires_grad=True)
+    penalty = car(logits, torch.tensor([wrong] * 4))
+    penalty.backward()
+    assert penalty == 0
+    assert not logits.grad.any()
+    assert not car.confusion.any()
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize(
     ("num_classes", "soft", "most"), [(100, False, 0), (1000, False, 0), (100, True, 1), (3000, False, 1)]

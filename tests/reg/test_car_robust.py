@@ -104,8 +104,23 @@ def test_precision_follows_the_logits():
             penalty = car(logits.to(dtype), targets)
         assert penalty.dtype == car.confusion.dtype == torch.float32
         torch.testing.assert_close(penalty.double(), CAR(COUNTS)(logits.to(dtype).double(), targets))
-    car = CAR(COUNTS).to(torch.bfloat16)  # as Lightning's bf16-true does to a whole module
-    assert car(logits.float(), targets).dtype == car.confusion.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_half_precision_module_leaves_it_in_float32(dtype):
+    """As Lightning's bf16-true makes a whole module: nothing is rounded, and float64 has the exact constants."""
+    options = {"gradient": "class", "offset_rate": 0.01, "class_margin": 3.0}
+    car, other = CAR(COUNTS, **options), CAR(COUNTS, **options)
+    for seed in range(3):
+        car(*batch(seed, torch.float32)), other(*batch(seed, torch.float32))
+    module = nn.ModuleDict({"linear": nn.Linear(2, 2), "car": car}).to(dtype)
+    assert module["linear"].weight.dtype == dtype
+    for name, buffer in other.named_buffers():
+        assert torch.equal(car.get_buffer(name), buffer), name
+    logits, targets = batch(3, torch.float32)
+    assert torch.equal(car(logits, targets), other(logits, targets))
+    assert car.adjust(logits.to(dtype)).dtype == torch.float32
+    assert torch.equal(car.double().frequency, torch.tensor(COUNTS).double() / sum(COUNTS))
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])

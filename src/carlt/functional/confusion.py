@@ -150,8 +150,10 @@ def batch_confusion(
 ) -> tuple[Tensor, Tensor]:
     """One batch's surrogate confusion matrix, differentiable (arXiv 2603.16732, eq. 7).
 
-    C~[j, i] = sum_q t_q[j] c_q[i] / sum_q t_q[j], c_q the contributions of sample q as a member of class j, t_q its
-    label weights (one-hot for hard labels). A class without weight has a zero row. Costs O(C^2) memory.
+    C~[j, i] = sum_q t_q[j] c_q[i] / max(1, sum_q t_q[j]), c_q the contributions of sample q as a member of class j, t_q
+    its label weights (one-hot for hard labels). A class without weight has a zero row. So has, but for that weight, a
+    class of which soft labels hold less than one image: a trace of it must not count like a whole class. Costs O(C^2)
+    memory.
 
     Args:
         logits: floating, (N, C).
@@ -163,9 +165,9 @@ def batch_confusion(
     num_classes = logits.shape[1]
     sample, label, weight = expand_soft_labels(targets, logits.dtype)
     rows = contributions(logits[sample], label, margin, surrogate) * weight[:, None]
-    member = torch.nn.functional.one_hot(label, num_classes).to(logits.dtype)
-    mass = member.T @ weight
-    return member.T @ rows / mass.clamp_min(torch.finfo(mass.dtype).tiny)[:, None], mass
+    sums = rows.new_zeros(num_classes, num_classes).index_add(0, label, rows)
+    mass = weight.new_zeros(num_classes).index_add(0, label, weight)
+    return mean_confusion(sums, mass), mass
 
 
 @torch.no_grad()
@@ -215,8 +217,8 @@ def scale_rows_(matrix: Tensor, keep: float | Tensor, norm: Tensor | None = None
 
 
 def mean_confusion(sums: Tensor, mass: Tensor) -> Tensor:
-    """Class means (C, C) of :func:`accumulate_confusion_`'s sums; a class without weight has a zero row."""
-    return sums / mass.clamp_min(torch.finfo(mass.dtype).tiny)[:, None]
+    """Class means (C, C) of :func:`accumulate_confusion_`'s sums; a class of weight below 1 counts with its weight."""
+    return sums / mass.clamp(min=1)[:, None]
 
 
 def relative_gap(estimate: Tensor, truth: Tensor) -> Tensor:

@@ -5,10 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from carlt.errors import CarltError
+
 
 class WithGradient(torch.autograd.Function):
     """``apply(x, value, gradient, weight)``: ``weight * value``, a scalar whose gradient with respect to x (...) is
-    ``gradient``."""
+    ``gradient``. As that is a constant, create_graph=True raises CarltError."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, value: Tensor, gradient: Tensor, weight: float) -> Tensor:
@@ -17,4 +19,8 @@ class WithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> Any:
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            raise CarltError(
+                "CAR has no second derivative: leave out create_graph=True"
+            )
         return outer * ctx.saved_tensors[0], None, None, None

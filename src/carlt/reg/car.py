@@ -1,6 +1,7 @@
 """CAR, the Confusion-Aware Spectral Regularizer (arXiv 2603.16732, CVPR 2026)."""
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, Literal, cast
 
 import torch
@@ -31,6 +32,8 @@ class CAR(nn.Module):
     In training mode each call updates ``confusion``; in eval mode no state changes and the result is the weighted norm
     of the estimate as it stands. A batch with non-finite logits changes nothing but the counters and costs zero.
     With torch.distributed, the batch is that of all ranks, and gradients are those that DDP's mean makes right.
+    A soft label counts for each of its classes with its share; a batch with less than one image of a class moves that
+    class's row only so far. Each share that is not 0 costs a row of work: N C of them under label smoothing.
     On a GPU a step of one process with class labels waits for nothing up to 1,024 classes, and once above. So it may be
     captured in a CUDA graph or compiled (``fullgraph``); batches are then looked at by :meth:`check` alone, which
     you call now and then. Otherwise it is called every ``CHECK_EVERY`` steps.
@@ -87,7 +90,7 @@ class CAR(nn.Module):
     direction: Tensor  # (C,) last right singular vector: where the next search starts
     offset: Tensor | None  # (C,) b, in logits
     updates: Tensor  # (C,) batches that entered each row
-    seen: Tensor | None  # (C + 1,) batches that held each class, and all batches, for gradient="class"
+    seen: Tensor | None  # (C + 1,) batches that held each class (or a share), and all batches, for gradient="class"
     spectral_norm: Tensor  # () last || Lambda C^_t ||_2
     skipped_steps: Tensor  # () batches left out for non-finite logits
     skipped_in_a_row: Tensor  # ()
@@ -126,36 +129,46 @@ class CAR(nn.Module):
         if surrogate == "released":
             row_weight = row_weight / row_weight.mean()
         size = self.num_classes = len(row_weight)
-        self.exact_row_weight = row_weight  # in float64, in case the buffers become float64
-        self.register_buffer("row_weight", row_weight.float(), persistent=False)
-        frequency = relative_frequency(class_counts)
-        self.register_buffer("frequency", frequency.float(), persistent=False)
-        self.exact_margins = margin + class_margins(class_counts, class_margin)
-        self.register_buffer("margins", self.exact_margins.float() if class_margin else None, persistent=False)
-        self.register_buffer("confusion", torch.zeros(size, size))
-        self.register_buffer("direction", torch.zeros(size))
-        self.register_buffer("offset", torch.zeros(size) if offset_rate else None)
+        margins = margin + class_margins(class_counts, class_margin) if class_margin else None
+        self.exact = {"row_weight": row_weight, "frequency": relative_frequency(class_counts), "margins": margins}
+        """The constants in float64, in case the buffers become float64."""
+        for name, value in self.exact.items():
+            self.register_buffer(name, None if value is None else value.float(), persistent=False)
+        zeros = functools.partial(torch.zeros, dtype=torch.float32)  # whatever the default is
+        self.register_buffer("confusion", zeros(size, size))
+        self.register_buffer("direction", zeros(size))
+        self.register_buffer("offset", zeros(size) if offset_rate else None)
         self.register_buffer("updates", torch.zeros(size, dtype=torch.int64))
-        self.register_buffer("spectral_norm", torch.zeros(()))
+        self.register_buffer("spectral_norm", zeros(()))
         self.register_buffer("skipped_steps", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("seen", torch.zeros(size + 1, dtype=torch.int64) if gradient == "class" else None)
+        self.register_buffer("seen", zeros(size + 1) if gradient == "class" else None)
         self.register_buffer("skipped_in_a_row", torch.zeros((), dtype=torch.int64))
         self.register_buffer("wrong_batches", torch.zeros((), dtype=torch.int64), persistent=False)
         self.search_error: float | Tensor = 0.0  # of the last direction, about the sine of its angle to the exact one
         self.calls = 0
-        self.register_buffer("row_norm", torch.zeros(size) if size > spectral.LARGE else None)
+        self.register_buffer("row_norm", zeros(size) if size > spectral.LARGE else None)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "CAR":
+        """Move or convert the buffers, but never below float32: the running estimate would lose its last batches."""
+
+        def apply(buffer: Tensor) -> Tensor:
+            new = fn(buffer)
+            return buffer.to(new.device) if new.is_floating_point() and new.element_size() < 4 else new
+
+        super()._apply(apply, recurse)
+        if self.confusion.dtype == torch.float64:
+            for name, value in self.exact.items():
+                if value is not None:
+                    getattr(self, name).copy_(value)
+        return self
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The weighted penalty, a scalar: logits floating (N, C), targets int64 (N,) or soft labels floating (N, C)."""
         cf.check_batch(logits, targets, self.num_classes)
         if not self.training:
             return self.weight * self.spectral_norm
-        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32  # also under autocast
-        if self.confusion.dtype != dtype and self.confusion.dtype != torch.float64:
-            self.to(dtype)
-            self.row_weight.copy_(self.exact_row_weight)
-            if self.margins is not None:
-                self.margins.copy_(self.exact_margins)
+        if logits.dtype == torch.float64 and self.confusion.dtype != torch.float64:
+            self.double()
         with torch.autocast(logits.device.type, enabled=False):
             logits = logits.to(self.confusion.dtype)
             norm, gradient = self._step(logits, targets)
@@ -196,15 +209,17 @@ class CAR(nn.Module):
         elif (found := float(trouble)) != 0:  # NaN, too
             return self._skip(targets, found), torch.zeros_like(logits)
 
-        column = own if world_size() == 1 else label[:, None]
+        alone = world_size() == 1
+        column = own if alone else label[:, None]
         mass = cf.add_rows_(share.new_zeros(self.num_classes), label, share)
-        part = mass[column].reciprocal() if hard else share[:, None] / mass[column]  # in its class's mean
+        # Of a sample in its class's mean; a class of which the batch holds less than an image counts with that.
+        part = mass[column].reciprocal() if hard and alone else share[:, None] / mass.clamp(min=1)[column]
         if not tells:
             part = torch.where(usable, part, 0)
         gain, slope, keep = self._gains(mass, live)
         kept = self._take(label, rows * (part * at(gain, column)), keep)
         if self.gradient == "class":
-            slope = 1 / self._chance(mass, live)
+            slope = (slope > 0) / self._chance(mass, live)
         sigma, u, v = self._search(kept, tells)
         if self.offset is not None:
             self.offset += live * (self.offset_rate * self.num_classes) * sigma * (u.square() - v.square())
@@ -220,7 +235,7 @@ class CAR(nn.Module):
         sigma = sigma if tells else sigma * live
         # d sigma = u^T d(Lambda C^_t) v, and of C^_t only this rank's contributions are not constants. DDP divides
         # gradients by the world size.
-        scale = (self.row_weight * u)[own] * (part if world_size() == 1 else part[mine])
+        scale = (self.row_weight * u)[own] * (part if alone else part[mine])
         scale *= at(slope, own) * (self.weight * world_size())
         gradient = cf.contributions_gradient(gate, rival, mine_rows, own, v, scale, self.surrogate)
         return sigma, gradient if hard else cf.add_rows_(torch.zeros_like(logits), cast(Tensor, sample), gradient)
@@ -229,7 +244,6 @@ class CAR(nn.Module):
         """How far a class's mean moves its row, how much of that carries gradient, and what its old row keeps: numbers,
         or tensors (1,), or (C,) where rows of absent classes are held. Counts the batch."""
         hold = self.absent == "hold"
-        present = (mass > 0) * live if hold else live
         gain: Number = 1 - self.beta
         slope = gain
         if self.debias or self.surrogate == "released":
@@ -237,10 +251,10 @@ class CAR(nn.Module):
             if self.debias:  # a running mean with this gain is C^_t / (1 - beta^t)
                 gain = slope = gain / (1 - self.beta ** step.to(mass.dtype))
             if self.surrogate == "released":  # the first batch replaces C^_0, as a constant
-                gain, slope = torch.where(step == 1, 1.0, gain), gain * (step > 1)
-        gain = gain * present
-        self.updates += present
-        return gain, slope, 1 - gain
+                first = (step == 1).to(mass.dtype)
+                gain, slope = gain + (1 - gain) * first, gain * (1 - first)
+        self.updates += (mass > 0) * live if hold else live
+        return gain, slope, 1 - gain * (mass.clamp(max=1) * live if hold else live)
 
     def _take(self, label: Tensor, change: Tensor, keep: Number) -> Number:
         """Put the batch's rows into the EMA. Returns the least share that an old row has kept."""
@@ -259,9 +273,9 @@ class CAR(nn.Module):
         assert self.seen is not None
         by_image = -torch.expm1(mass.sum() * torch.log1p(-self.frequency))
         chance = (PRIOR_BATCHES * by_image + self.seen[:-1]) / (PRIOR_BATCHES + self.seen[-1])
-        self.seen[:-1] += (mass > 0) * live
+        self.seen[:-1] += mass.clamp(max=1) * live
         self.seen[-1] += live
-        return chance
+        return chance.clamp(min=torch.finfo(chance.dtype).tiny)  # 0 for a batch without labels, which is left out
 
     def _search(self, kept: Number, wait: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Leading triplet of Lambda C^_t, from the last direction and a little of everything: as no entry of the matrix
