@@ -64,6 +64,20 @@ def test_soft_targets_are_weighted_rows_and_counts(batch, surrogate):
     torch.testing.assert_close(mass, soft.sum(0))
 
 
+def test_a_class_of_less_than_one_image_counts_with_that(batch):
+    logits, targets = batch
+    soft = 0.1 * torch.nn.functional.one_hot(targets, 5).double()  # of class 0 there are 0.4 images
+    ours, mass = cf.batch_confusion(logits, soft)
+    torch.testing.assert_close(ours, naive_confusion(logits, soft, 0.1, "paper") * mass[:, None])
+
+
+def test_autocast_does_not_round_a_confusion(batch):
+    logits, targets = batch[0].float(), batch[1]
+    with torch.autocast("cpu", torch.bfloat16):
+        found, _ = cf.batch_confusion(logits, targets)
+    assert torch.equal(found, cf.batch_confusion(logits, targets)[0])
+
+
 def test_contributions_have_the_gradient_of_the_formula(batch):
     logits, targets = batch
     assert torch.autograd.gradcheck(lambda z: cf.contributions(z, targets), logits.requires_grad_())

@@ -38,6 +38,8 @@ def test_effective_number_goes_from_equal_to_inverse_frequency():
         ([], "at least 2 classes"),
         ([5], "2 classes"),
         ([1.5, 2], "whole"),
+        ([float("inf"), 2.0], "finite"),
+        ([1e19, 2.0], "finite"),
     ],
 )
 def test_impossible_counts_are_named(counts, said):

@@ -136,3 +136,12 @@ def test_active_rows_keep_the_value():
         assert 0 <= 1 - torch.linalg.matrix_norm(matrix[rows], 2) / exact <= 0.5e-5
     assert len(spectral.active_rows(torch.zeros(400), torch.zeros(()))) == 0
     assert spectral.active_rows(torch.ones(400), torch.zeros(())) is None  # all of them
+
+
+@pytest.mark.parametrize("size", [20, 300])
+def test_autocast_changes_nothing(size):
+    matrix, weight, start = torch.rand(size, size), torch.rand(size), torch.ones(size)
+    expected = spectral.leading_triplet(matrix, weight, start)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = spectral.leading_triplet(matrix, weight, start)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(found[:3], expected[:3], strict=True))

@@ -12,6 +12,7 @@ from carlt.functional.contrastive import parametric_contrastive
 from carlt.losses import PaCo
 from carlt.losses.step import StepInput
 from carlt.models import SmallCNN
+from carlt.ranges import arguments_of
 
 COUNTS = torch.tensor([50, 9, 2])
 N, M, C, D = 4, 5, 3, 6
@@ -152,6 +153,11 @@ def test_a_step_contrasts_with_what_the_queue_held_before_it(network: SmallCNN) 
     assert (loss.queue_labels[N:] == -1).all()
     second = loss.compute_loss(network, step()).loss
     assert not torch.equal(first, second)
+
+
+def test_the_network_is_not_kept_as_an_argument(network: SmallCNN) -> None:
+    assert {"class_counts", "dim"} <= arguments_of(made(network)).keys()
+    assert "network" not in arguments_of(made(network))
 
 
 def test_a_checkpoint_holds_all_its_state(network: SmallCNN) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from carlt.errors import CarltError
 from carlt.metrics import ConfusionCounts, Evaluation
 
 C = 5
@@ -103,3 +104,11 @@ def test_half_precision_logits_are_counted_alike(batch: tuple[Tensor, Tensor]) -
     assert torch.equal(half.count, single.count)
     assert torch.equal(half.bins, single.bins)
     assert torch.equal(half.margin_count, single.margin_count)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_logits_that_are_not_finite_are_no_answers(batch: tuple[Tensor, Tensor], wrong: float) -> None:
+    logits, labels = batch
+    logits[7] = wrong
+    with pytest.raises(CarltError, match=r"not finite: training has diverged .*trainer\.precision="):
+        evaluate((logits, labels))

@@ -20,7 +20,5 @@ class WithGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> Any:
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            raise CarltError(
-                "CAR has no second derivative: leave out create_graph=True"
-            )
+            raise CarltError("CAR has no second derivative: leave out create_graph=True")
         return outer * ctx.saved_tensors[0], None, None, None

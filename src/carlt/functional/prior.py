@@ -20,7 +20,8 @@ def check_class_counts(counts: Sequence[int] | Tensor) -> Tensor:
         raise CarltError(
             f"class_counts needs one number per class for at least 2 classes, not shape {tuple(given.shape)}"
         )
-    if given.dtype == torch.bool or (given.is_floating_point() and not torch.equal(given, given.round())):
+    real = given.is_floating_point()
+    if given.dtype == torch.bool or (real and not (torch.equal(given, given.round()) and (given < 2.0**63).all())):
         raise CarltError(
             f"class_counts are numbers of images, whole and finite, not {given.dtype} {given[:8].tolist()}"
         )

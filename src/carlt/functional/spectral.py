@@ -56,6 +56,13 @@ def leading_triplet(
     Returns:
         The triplet, u in all R rows; for an all-zero matrix sigma = 0 and u = 0.
     """
+    with torch.autocast(matrix.device.type, enabled=False):
+        return _leading_triplet(matrix, row_weight, start, rows, tol, wait)
+
+
+def _leading_triplet(
+    matrix: Tensor, row_weight: Tensor, start: Tensor, rows: Tensor | None, tol: float | None, wait: bool
+) -> Triplet:
     tol = torch.finfo(matrix.dtype).eps ** (2 / 3) if tol is None else tol
     error: float | Tensor
     if rows is None and max(matrix.shape) <= (SMALL if wait else FIXED):

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from carlt.functional.confusion import expand_soft_labels
+from carlt.functional.confusion import check_batch, expand_soft_labels
 from carlt.functional.prior import effective_number_weights
 from carlt.losses.step import StepInput, StepOutput
 from carlt.ranges import Share, checked
@@ -104,6 +104,7 @@ class Loss(LogitsLoss):
         divide_by: DivideBy = "weights",
     ):
         super().__init__()
+        self.num_classes = len(class_counts)
         self.drw_start, self.progress, self.divide_by = drw_start, 0.0, divide_by
         self.register_constant(
             "class_weight",
@@ -123,7 +124,13 @@ class Loss(LogitsLoss):
         """The loss of each sample, (N,), without class weights; linear in soft labels, which may sum to anything."""
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The weighted mean, a scalar: logits floating (N, C), targets int64 (N,) or soft labels floating (N, C)."""
+        """The weighted mean, a scalar: logits floating (N, C), targets whole (N,) or soft labels floating (N, C).
+
+        Raises:
+            CarltError: other shapes or types.
+        """
+        check_batch(logits, targets, self.num_classes)
+        targets = targets if targets.is_floating_point() else targets.long()
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.class_weight is None or self.progress < self.drw_start:
             return self.per_sample(logits, targets).mean()

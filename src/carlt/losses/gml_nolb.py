@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from carlt.functional.confusion import check_batch
 from carlt.functional.prior import check_class_counts
 from carlt.losses.base import LogitsLoss
 
@@ -31,10 +32,11 @@ class GMLNOLB(LogitsLoss):
         self.register_buffer("log_counts", check_class_counts(class_counts).float().log(), persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """A scalar: logits floating (N, C), targets int64 (N,) or soft labels floating (N, C)."""
+        """A scalar: logits floating (N, C), targets whole (N,) or soft labels floating (N, C); else CarltError."""
+        check_batch(logits, targets, len(self.log_counts))
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         log_p = (logits + self.log_counts).log_softmax(1)
-        share = targets if targets.is_floating_point() else F.one_hot(targets, logits.shape[1])
+        share = targets if targets.is_floating_point() else F.one_hot(targets.long(), logits.shape[1])
         share = share.to(log_p.dtype)
         mass = share.sum(0)
         present = mass > 0

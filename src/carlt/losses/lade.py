@@ -60,7 +60,7 @@ class LADE(BalancedSoftmax):
         """The second term, without alpha, a scalar."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         size, num_classes = logits.shape
-        share = targets if targets.is_floating_point() else F.one_hot(targets, num_classes).to(logits.dtype)
+        share = targets if targets.is_floating_point() else F.one_hot(targets.long(), num_classes).to(logits.dtype)
         mass = share.sum(0)
         own = (share * logits).sum(0) / mass.clamp_min(torch.finfo(mass.dtype).tiny)
         inverse = 1 / (num_classes * self.prior)

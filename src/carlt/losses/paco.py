@@ -14,7 +14,7 @@ from carlt.functional.prior import logit_adjustment
 from carlt.losses.base import NetworkLoss
 from carlt.losses.step import StepInput, StepOutput
 from carlt.models.classifier import extract_features, get_classifier
-from carlt.ranges import Count, NonNegative, Positive, ShareBelowOne, checked
+from carlt.ranges import Count, NonNegative, Positive, ShareBelowOne, arguments_of, checked
 
 
 class PaCo(NetworkLoss):
@@ -63,6 +63,7 @@ class PaCo(NetworkLoss):
         dim: Count = 32,
     ):
         super().__init__()
+        (arguments_of(self) or {}).pop("network", None)  # it belongs to another module
         self.alpha, self.temperature, self.momentum = alpha, temperature, momentum
         self.projector = nn.Sequential(
             nn.Linear(feature_dim, feature_dim),

@@ -7,6 +7,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from carlt.errors import CarltError
 from carlt.functional.accuracy import expected_calibration_error, summarise
 from carlt.functional.bound import margin_terms, row_weight, strongest_rival
 
@@ -105,8 +106,18 @@ class ConfusionCounts(Metric):
         return _cells(self.cells), _cells(self.margin_cells), self.bins
 
     def evaluation(self) -> Evaluation:
-        """The counts since the last reset, over all ranks, on the CPU."""
+        """The counts since the last reset, over all ranks, on the CPU.
+
+        Raises:
+            CarltError: logits that are not finite, whose largest class means nothing.
+        """
         plain, margin, bins = self.compute()
+        if bins.isnan().any():
+            raise CarltError(
+                "logits of evaluated images are not finite: training has diverged (train anew with a smaller optim.lr, "
+                "or clip gradients: trainer.gradient_clip_val=1), or float16 is too small for this network's values "
+                "(trainer.precision=bf16-mixed or 32-true)"
+            )
         (cell, count), (pair, near) = plain.cpu(), margin.cpu()
         size = self.num_classes
         return Evaluation(size, cell // size, cell % size, count, bins.cpu().clone(), pair // size, pair % size, near)

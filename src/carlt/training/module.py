@@ -122,6 +122,13 @@ class LongTailClassifier(L.LightningModule):
         self._set_progress()
 
     def on_train_epoch_end(self) -> None:
+        self._check_weights()
+
+    def on_validation_epoch_start(self) -> None:
+        if self.trainer.state.fn == "fit":  # before its numbers say so less clearly
+            self._check_weights()
+
+    def _check_weights(self) -> None:
         """Stop a training that has diverged: its numbers would stand in tables like any other's."""
         finite = all(bool(weight.isfinite().all()) for weight in self.model.parameters())
         if not self.trainer.strategy.reduce_boolean_decision(finite):  # of all ranks
