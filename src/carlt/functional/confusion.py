@@ -189,8 +189,8 @@ def accumulate_confusion_(
     """
     sample, label, weight = expand_soft_labels(targets, sums.dtype)
     rows = contributions(logits.to(sums.dtype)[sample], label, margin, surrogate) * weight[:, None]
-    sums.index_add_(0, label, rows)
-    mass.index_add_(0, label, weight)
+    add_rows_(sums, label, rows)
+    add_rows_(mass, label, weight)
 
 
 def scale_rows_(matrix: Tensor, keep: float | Tensor, norm: Tensor | None = None) -> None:

@@ -53,14 +53,16 @@ def native_bfloat16(device: str) -> bool:
 
 @functools.cache
 def milliseconds(device: str) -> dict[str, float]:
-    """What a 3 x 3 convolution of 64 channels takes forward and backward, the least of ``REPEATS``, in each precision
-    and layout. It is small, so that this takes a fraction of a second even on a slow processor."""
-    batch, side = (128, 32) if device == "cuda" else (8, 16)
+    """What a 3 x 3 convolution takes forward and backward, the least of ``REPEATS``, in each precision and layout.
+
+    On a processor it is small, so that this takes a fraction of a second even on a slow one; on a GPU it takes much
+    longer than the launch of its kernels."""
+    batch, channels, side = (32, 256, 56) if device == "cuda" else (8, 64, 16)
     found = {}
     with torch.random.fork_rng(devices=[]):
         for name, layout in (("", torch.contiguous_format), (", channels last", torch.channels_last)):
-            network = nn.Conv2d(64, 64, 3, padding=1).to(device).to(memory_format=layout)
-            images = torch.randn(batch, 64, side, side).to(device, memory_format=layout).requires_grad_()
+            network = nn.Conv2d(channels, channels, 3, padding=1).to(device).to(memory_format=layout)
+            images = torch.randn(batch, channels, side, side).to(device, memory_format=layout).requires_grad_()
             for precision in ("float32", "bfloat16"):
                 with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
                     found[precision + name] = min(_step(network, images, device) for _ in range(REPEATS))

@@ -9,7 +9,6 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torchmetrics import MeanMetric
 
 from carlt.data.batch import Batch, Pair
 from carlt.errors import CarltError
@@ -17,7 +16,7 @@ from carlt.functional.mixing import soft_labels
 from carlt.functional.seeds import derive_seed
 from carlt.losses.base import NetworkLoss
 from carlt.losses.step import StepInput, StepOutput, unchanged
-from carlt.metrics import ConfusionCounts, Evaluation
+from carlt.metrics import BatchMean, ConfusionCounts, Evaluation
 from carlt.models.class_means import RunningClassMeans
 from carlt.models.classifier import extract_features, get_classifier
 from carlt.protocols import ActsAfterStep, AdjustsLogits, FollowsProgress
@@ -80,9 +79,7 @@ class LongTailClassifier(L.LightningModule):
         # A regularizer's state is the same on every rank by itself; DDP need not send a C x C matrix every step.
         self._ddp_params_and_buffers_to_ignore = [f"reg.{name}" for name, _ in reg.named_buffers()]
         # Saved with the checkpoint, so that an interrupted epoch logs the same values as an uninterrupted one.
-        self.train_means = nn.ModuleDict({name: MeanMetric(nan_strategy="ignore") for name in ("loss", "penalty")})
-        for metric in self.train_means.values():
-            cast(MeanMetric, metric).persistent(True)
+        self.train_means = nn.ModuleDict({name: BatchMean() for name in ("loss", "penalty")})
         self.counts = ConfusionCounts(len(class_counts))
         self.evaluation: Evaluation | None = None
         """Of the last finished validation or test pass."""
@@ -108,7 +105,7 @@ class LongTailClassifier(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         for name, mean in self.train_means.items():
-            metric = cast(MeanMetric, mean)
+            metric = cast(BatchMean, mean)
             with metric.sync_context():  # of the batches of all ranks
                 for state, value in metric.metric_state.items():
                     if (key := f"train_means.{name}.{state}") in checkpoint["state_dict"]:
@@ -118,7 +115,7 @@ class LongTailClassifier(L.LightningModule):
         # Lightning does so after an epoch, but last.ckpt is saved before that.
         if not goes_on_within_epoch(self.trainer):
             for metric in self.train_means.values():
-                cast(MeanMetric, metric).reset()
+                cast(BatchMean, metric).reset()
         self._set_progress()
 
     def on_train_epoch_end(self) -> None:
@@ -141,7 +138,7 @@ class LongTailClassifier(L.LightningModule):
         self._set_progress()  # a run resumed within an epoch has no start of that epoch
         if self.global_rank:  # one rank goes on with what a checkpoint has of all ranks
             for metric in self.train_means.values():
-                cast(MeanMetric, metric).reset()
+                cast(BatchMean, metric).reset()
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
@@ -239,7 +236,7 @@ class LongTailClassifier(L.LightningModule):
 
     def _log_means(self, size: int, **values: Tensor) -> None:
         for name, value in values.items():
-            metric = cast(MeanMetric, self.train_means[name])
+            metric = cast(BatchMean, self.train_means[name])
             metric.update(value.detach(), size)
             self.log(f"train/{name}", metric, on_step=False, on_epoch=True)
 
