@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from carlt.functional import batch_confusion, spectral
 from carlt.models import CifarResNet
 from carlt.reg import CAR
+from carlt.runs import provenance
 
 BATCH = 128
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -114,7 +115,7 @@ def compare(classes: int, absent: str, bandwidth: float, with_svd: bool) -> tupl
             gaps.append((abs(penalty / exact - 1), gradient.item()))
     spectral.pieces = reads.original
     rows = classes
-    if car.row_norm is not None:
+    if car.row_norm is not None and DEVICE == "cpu":  # a GPU reads all rows
         active = spectral.active_rows(car.row_weight * car.row_norm, 0.5 * car.spectral_norm)
         rows = classes if active is None else len(active)
     mine, floor = statistics.median(ours), statistics.median(read) / bandwidth
@@ -123,7 +124,7 @@ def compare(classes: int, absent: str, bandwidth: float, with_svd: bool) -> tupl
         "absent rows": absent,
         "rows read": f"{rows:,}",
         "CAR ms": f"{1e3 * mine:.2f}",
-        "floor ms": f"{1e3 * floor:.2f}",
+        "floor ms": f"{1e3 * floor:.2f}" if floor else "",  # a small matrix is squared, not read in pieces
         "us a row": f"{1e6 * mine / rows:.1f}",
     }
     other = None
@@ -142,8 +143,10 @@ def peak_bytes() -> int:
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
-def memory(classes: int, absent: str) -> None:
-    """In a process of its own: prints peak bytes of building CAR and of 8 steps, over 4 C^2."""
+def memory(classes: int, absent: str) -> float:
+    """Peak bytes of building CAR and of 8 steps, over 4 C^2; on a CPU in a process of its own."""
+    if DEVICE == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     stream = Stream(classes)
     filled(200, absent, Stream(200))  # loads the libraries
     for _ in range(3):  # what any loss on such logits needs
@@ -155,10 +158,12 @@ def memory(classes: int, absent: str) -> None:
     car.confusion.fill_(0)  # zeros are not in memory before they are written
     for _ in range(8):
         car_step(car, *stream())
-    print((peak_bytes() - before) / (4 * classes**2))
+    return (peak_bytes() - before) / (4 * classes**2)
 
 
 def measured_memory(classes: int, absent: str) -> str:
+    if DEVICE == "cuda":
+        return f"{memory(classes, absent):.2f}"
     command = [sys.executable, __file__, "--memory", str(classes), absent]
     return f"{float(subprocess.run(command, check=True, capture_output=True, text=True).stdout):.2f}"
 
@@ -174,8 +179,8 @@ def measured_bandwidth() -> float:
     return matrix.nbytes / min(times)
 
 
-def share_of_training(net: nn.Module, image: tuple[int, ...], classes: int, steps: int = 8) -> tuple[float, float]:
-    """Median seconds of a training step (forward, cross-entropy, backward, SGD) and what CAR adds to it."""
+def share_of_training(net: nn.Module, image: tuple[int, ...], classes: int, steps: int = 8) -> str:
+    """Median times of a training step (forward, cross-entropy, backward, SGD) and of what CAR adds to it."""
     stream = Stream(classes)
     car, net = filled(classes, "decay", stream), net.to(DEVICE)
     optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
@@ -189,7 +194,8 @@ def share_of_training(net: nn.Module, image: tuple[int, ...], classes: int, step
         optimizer.step()
         plain.append(now() - start)
         added.append(car_step(car, *stream())[0])
-    return statistics.median(plain[2:]), statistics.median(added[2:])
+    step, more = statistics.median(plain[2:]), statistics.median(added[2:])
+    return f"step {1e3 * step:.0f} ms, CAR {1e3 * more:.2f} ms, {100 * more / (step + more):.2f} %"
 
 
 def offsets_ratio(classes: int) -> str:
@@ -212,10 +218,6 @@ def table(rows: list[dict[str, str]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(row.get(head, "") for head in heads) + " |" for row in rows])
 
 
-def commit() -> str:
-    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-
-
 def machine() -> str:
     if DEVICE == "cuda":
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
@@ -231,11 +233,13 @@ def main() -> None:
     parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.memory:
-        memory(int(arguments.memory[0]), arguments.memory[1])
+        print(memory(int(arguments.memory[0]), arguments.memory[1]))
         return
     torch.set_num_threads(1)  # or CPU time would count threads that wait for each other
     bandwidth = measured_bandwidth()
-    rows = []
+    rows: list[dict[str, str]] = []
+    shares: list[str] = []
+    offsets: list[str] = []
     for classes in arguments.sizes:
         svd: float | None = None
         for absent in ("decay", "hold"):
@@ -246,28 +250,25 @@ def main() -> None:
                 row["memory / 4C^2"] = measured_memory(classes, absent)
             rows.append(row)
             print(row, flush=True)
-    plain, added = share_of_training(CifarResNet(100, depth=32), (3, 32, 32), 100)
-    shares = [f"ResNet-32, 32 px, C = 100: step {1e3 * plain:.0f} ms, CAR {1e3 * added:.2f} ms"]
-    shares[0] += f", {100 * added / (plain + added):.2f} %"
+            write(bandwidth, rows, shares, offsets)  # a run that is cut off leaves what it has
+        offsets.append(offsets_ratio(classes))
+    shares.append(f"ResNet-32, 32 px, C = 100: {share_of_training(CifarResNet(100, depth=32), (3, 32, 32), 100)}")
+    write(bandwidth, rows, shares, offsets)
     if DEVICE == "cuda":
         from torchvision.models import resnet50
 
-        plain, added = share_of_training(resnet50(), (3, 224, 224), 1000)
-        shares.append(f"ResNet-50, 224 px, C = 1,000: step {1e3 * plain:.0f} ms, CAR {1e3 * added:.2f} ms")
-        shares[1] += f", {100 * added / (plain + added):.2f} %"
-    offsets = [offsets_ratio(classes) for classes in arguments.sizes]
-    report = REPORT.format(
-        machine(),
-        time.strftime("%Y-%m-%d"),
-        commit(),
-        bandwidth / 1e9,
-        table(rows),
-        "\n- ".join(shares),
-        "\n- ".join(offsets),
-    )
+        shares.append(f"ResNet-50, 224 px, C = 1,000: {share_of_training(resnet50(), (3, 224, 224), 1000)}")
+    print(write(bandwidth, rows, shares, offsets))
+
+
+def write(bandwidth: float, rows: list[dict[str, str]], shares: list[str], offsets: list[str]) -> str:
+    """Write the report of what was measured so far."""
+    commit, today = (provenance.commit() or "unknown")[:7], time.strftime("%Y-%m-%d")
+    parts = table(rows), "\n- ".join(shares), "\n- ".join(offsets)
+    report = REPORT.format(machine(), today, commit, bandwidth / 1e9, *parts)
     name = "car_step.md" if DEVICE == "cpu" else "car_step_cuda.md"
     Path(__file__).with_name(name).write_text(report)
-    print(report)
+    return report
 
 
 REPORT = """# What a CAR step costs
@@ -278,7 +279,7 @@ Memory bandwidth of a matrix-vector product: {:.1f} GB/s.
 
 {}
 
-- rows read: rows of C^ that hold more than 1e-5 of sigma^2; all of them up to 2,048 classes.
+- rows read: rows of C^ that hold more than 1e-5 of sigma^2; all of them up to 2,048 classes, and on a GPU.
 - floor: the bytes of those rows, once for each product with M^T M (one pass over the rows), over the bandwidth. Where
   they fit the cache a step can be faster than this.
 - SVD step: surrogate, EMA, `torch.linalg.svd` and backward as C x C autograd, on the same batches and history; timed
@@ -286,7 +287,7 @@ Memory bandwidth of a matrix-vector product: {:.1f} GB/s.
 - value off, gradient off: largest relative difference from the SVD step's penalty and logit gradient (float32 both).
 - memory: peak of building CAR and 8 steps in a process of its own, less that of cross-entropy on the same logits.
 
-Share of a training step at batch 128:
+Share of a training step at batch 128 in float32 (on a GPU with torch's default, TF32 in convolutions):
 
 - {}
 

@@ -1,6 +1,7 @@
 """carlt's CIFAR100-LT training loop beside that of CAR's released script; writes cifar_loop.md next to this file.
 
     python experiments/benchmarks/cifar_loop.py <folder with cifar-100-python>
+    python experiments/benchmarks/cifar_loop.py         # with noise for images
 
 The released script's loop is written here from its description: torchvision's transforms on Pillow images in a
 DataLoader, float32, the surrogate matrix with autograd and a full SVD in each step, AdamW, a pass over the test images
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import made_up
 import torch
 import torchvision
 from data_loading import MEAN, STD, ArrayDataset, cpu
@@ -153,28 +155,34 @@ def measure(root: str, folder: Path) -> tuple[Interleaved, str]:
 
 def main() -> None:
     """Measure and write the record."""
-    if len(sys.argv) != 2:
+    if len(sys.argv) > 2:
         sys.exit(__doc__)
+    real = len(sys.argv) == 2
     build.quiet_libraries()
     if DEVICE.type == "cpu":
         torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
-        found, chosen = measure(sys.argv[1], Path(scratch))
+        if not real:
+            made_up.cifar100(Path(scratch, "data"))
+        found, chosen = measure(sys.argv[1] if real else f"{scratch}/data", Path(scratch, "run"))
     pairs = list(zip(found.theirs, found.ours, strict=True))[1:-1]
     ratios = [theirs / ours for theirs, ours in pairs]
     rows = "\n".join(f"| {k} | {a:.1f} | {b:.1f} | {a / b:.2f} |" for k, (a, b) in enumerate(pairs, 2))
     on_gpu = DEVICE.type == "cuda"
     where = torch.cuda.get_device_name() if on_gpu else f"{cpu()}, one thread, no GPU"
     what = "seconds" if on_gpu else "CPU seconds"
+    folder, noise = (" <folder>", "") if real else ("", ", all of noise")
+    tf32 = " (TF32 in convolutions)" if on_gpu else ""
     commit = (provenance.commit() or "unknown")[:7]
     missing = "" if on_gpu else "Not measured on a GPU; the goal there is 5."
     text = f"""# A CIFAR100-LT epoch: carlt beside CAR's released loop
 
-`python experiments/benchmarks/cifar_loop.py <folder>`, {time.strftime("%Y-%m-%d")}, commit {commit},
+`python experiments/benchmarks/cifar_loop.py{folder}`, {time.strftime("%Y-%m-%d")}, commit {commit},
 {where}; Python {sys.version.split()[0]}, torch {torch.__version__}, torchvision {torchvision.__version__},
 lightning {L.__version__}. ResNet-32, batch 128, 10,847 training images (imbalance factor 100) and 10,000 test images
-an epoch, {what} of whole epochs in turn in one process. The first of {EPOCHS} epochs warms up, and the last holds
-CAR's diagnostics over the training images, which come once in 20 epochs: neither counts. carlt chose {chosen}.
+an epoch{noise}, {what} of whole epochs in turn in one process. The first of {EPOCHS} epochs warms up, and the
+last holds CAR's diagnostics over the training images, which come once in 20 epochs: neither counts. carlt chose
+{chosen}.
 
 | epoch | released loop, {what} | carlt, {what} | ratio |
 |---|---|---|---|
@@ -184,9 +192,9 @@ Median ratio {statistics.median(ratios):.2f}; the goal is {GOAL} on a {DEVICE.ty
 {missing}
 
 The released loop is written anew from its description: Pillow images through torchvision's transforms
-({"8 workers" if on_gpu else "in the training process"}), float32, autograd through the C x C surrogate and a full SVD
-in each step, AdamW at 5e-5, one pass over the test images an epoch. carlt trains with its recipe's SGD; an epoch of it
-includes logging, checkpoints and the metrics of each class.
+({"8 workers" if on_gpu else "in the training process"}), float32{tf32}, autograd through the C x C surrogate and a full
+SVD in each step, AdamW at 5e-5, one pass over the test images an epoch. carlt trains with its recipe's SGD; an epoch of
+it includes logging, checkpoints and the metrics of each class.
 """
     Path(__file__).with_suffix(".md").write_text(text)
     print(text)

@@ -1,6 +1,7 @@
 """Loading speed and memory beside torchvision's, in one run; writes data_loading.md next to this file.
 
     CARLT_REAL_DATA=<folder with tiny-imagenet-half.tar> python experiments/benchmarks/data_loading.py
+    python experiments/benchmarks/data_loading.py        # with made-up images
 
 Speeds are images per second; both sides shuffle, load, augment, batch and end in normalised float32 on the device. The
 median of alternating rounds. On a CPU they are of CPU time of one process with one thread, so that other load on
@@ -9,7 +10,6 @@ the machine does not count; on a GPU of the clock, and both sides have eight wor
 
 import os
 import statistics
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import made_up
 import numpy as np
 import PIL
 import torch
@@ -29,22 +30,26 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from carlt.aug import Compose, CropFlip, RandAugment, Resize, ResizedCropFlip
-from carlt.data import ImageFolder, INaturalist2018, LongTailDataModule, TinyImageNetLT
+from carlt.data import CIFAR100LT, ImageFolder, INaturalist2018, LongTailDataModule, TinyImageNetLT
 from carlt.data.images import Split
 from carlt.data.io import decode
+from carlt.runs import provenance
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RECORDS, CLASSES, BATCH = 437_513, 8_142, 128
-PHOTOS = 384
+PHOTOS = 384  # and on a GPU twelve links to each, or workers would have read most of an epoch before its clock starts
 ROUNDS = 3
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 WORKERS = 8 if DEVICE.type == "cuda" else 0
 GOAL = 50_000  # images of 32 px a second, with RandAugment, on a GPU
 
 
+SCALE = [255 * torch.tensor(values, device=DEVICE).view(3, 1, 1) for values in (MEAN, STD)]
+
+
 def normalised(images: Tensor) -> Tensor:
     """What the module does to a uint8 batch."""
-    mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) * 255 for v in (MEAN, STD))
+    mean, std = SCALE
     return images.float().sub_(mean).div_(std)
 
 
@@ -99,15 +104,20 @@ def on_device(data: LongTailDataModule) -> LongTailDataModule:
     return data
 
 
-def small_images(tiny: Path) -> dict[str, tuple[float, float]]:
-    """10,847 real images of 32 x 32: crop by 4, flip, normalise; and with RandAugment."""
+def small_images(tiny: Path | None, folder: Path) -> dict[str, tuple[float, float]]:
+    """10,847 images of 32 x 32: crop by 4, flip, normalise; and with RandAugment."""
+    if tiny is None:
+        made_up.cifar100(folder)
     found = {}
     for name, view, more in (
         ("crop 4, flip", CropFlip(32), []),
         ("crop 4, flip, RandAugment", Compose(CropFlip(32), [RandAugment()]), [transforms.RandAugment()]),
     ):
-        options = {"num_classes": 100, "image_size": 32, "batch_size": BATCH}
-        data = on_device(TinyImageNetLT(root=tiny, view=view, eval_view=Resize(32), **options))
+        options = {"view": view, "eval_view": Resize(32), "image_size": 32, "batch_size": BATCH, "validation": "none"}
+        if tiny is None:
+            data = on_device(CIFAR100LT(root=folder, **options))
+        else:
+            data = on_device(TinyImageNetLT(root=tiny, num_classes=100, **options))
         train = data.splits.train
         pixels = train.images.pixels.permute(0, 2, 3, 1).contiguous().numpy()
         items = ArrayDataset(pixels, train.targets.tolist(), None)
@@ -116,20 +126,28 @@ def small_images(tiny: Path) -> dict[str, tuple[float, float]]:
     return found
 
 
-def photographs(tiny: Path, folder: Path) -> int:
-    """Pictures of 500 x 375 out of 8 x 6 real images each, quality 90, in two classes; their mean size in bytes."""
-    sources = sorted((tiny / "tiny-imagenet-200/train").glob("*/images/*.JPEG"))
-    chosen = np.random.default_rng(0).choice(len(sources), (PHOTOS, 6, 8))
-    for number, tiles in enumerate(chosen):
-        photo = Image.new("RGB", (512, 384))
-        for (row, column), index in np.ndenumerate(tiles):
-            with Image.open(sources[index]) as tile:
-                photo.paste(tile.convert("RGB"), (64 * column, 64 * row))
+def photographs(tiny: Path | None, folder: Path) -> int:
+    """Pictures of 500 x 375, quality 90, in two classes; their mean size in bytes."""
+    draws, size = np.random.default_rng(0), 0
+    sources = [] if tiny is None else sorted((tiny / "tiny-imagenet-200/train").glob("*/images/*.JPEG"))
+    for number in range(PHOTOS):
         path = folder / "train" / "ab"[number % 2] / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        photo.crop((6, 4, 506, 379)).save(path, quality=90)
+        (made_up.photograph(draws) if tiny is None else mosaic(sources, draws)).save(path, quality=90)
+        size += path.stat().st_size
+        for more in range(11 if WORKERS else 0):
+            path.with_name(f"{number}_{more}.jpg").hardlink_to(path)
     (folder / "test").symlink_to(folder / "train")
-    return sum(path.stat().st_size for path in (folder / "train").rglob("*.jpg")) // PHOTOS
+    return size // PHOTOS
+
+
+def mosaic(sources: list[Path], draws: np.random.Generator) -> Image.Image:
+    """A picture of 500 x 375 out of 8 x 6 real images."""
+    photo = Image.new("RGB", (512, 384))
+    for (row, column), index in np.ndenumerate(draws.choice(len(sources), (6, 8))):
+        with Image.open(sources[index]) as tile:
+            photo.paste(tile.convert("RGB"), (64 * column, 64 * row))
+    return photo.crop((6, 4, 506, 379))
 
 
 def large_images(folder: Path, size: int) -> dict[str, tuple[float, float]]:
@@ -187,20 +205,26 @@ def read_lists(lists: Path) -> tuple[float, Split]:
 def main() -> None:
     """Measure everything and write the record."""
     torch.set_num_threads(1)
-    source = Path(os.environ["CARLT_REAL_DATA"]) / "tiny-imagenet-half.tar"
+    real = os.environ.get("CARLT_REAL_DATA")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        with tarfile.open(source) as tar:
-            tar.extractall(folder, filter="data")
-        found = small_images(folder)
-        found |= large_images(folder / "photos", photographs(folder, folder / "photos"))
+        tiny = folder if real else None
+        if real:
+            with tarfile.open(Path(real) / "tiny-imagenet-half.tar") as tar:
+                tar.extractall(folder, filter="data")
+        found = small_images(tiny, folder / "cifar")
+        found |= large_images(folder / "photos", photographs(tiny, folder / "photos"))
         waits = epoch_starts(folder / "photos")
         write_lists(folder / "lists")
         seconds, records = read_lists(folder / "lists")
         theirs, ours = worker_growth(records)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = (provenance.commit() or "unknown")[:7]
     rows = "\n".join(f"| {name} | {a:,.0f} | {b:,.0f} | {b / a:.1f} |" for name, (a, b) in found.items())
     on_gpu = DEVICE.type == "cuda"
+    given = "CARLT_REAL_DATA=... " if real else ""
+    pictures = "All images are made up, the 500 x 375 pictures of smooth colours with noise"
+    if real:
+        pictures = "The 500 x 375 pictures are mosaics of 48 real 64 x 64 images each"
     where = torch.cuda.get_device_name() if on_gpu else f"{cpu()}, {os.cpu_count()} cores, no GPU"
     unit = "second" if on_gpu else "second of CPU time of one process with one thread"
     goal = f"The goal with RandAugment at 32 px on a GPU is {GOAL:,} images/s{'' if on_gpu else '; not measured'}."
@@ -208,7 +232,7 @@ def main() -> None:
     gain, usual = (" and ".join(f"{mb:.1f}" for mb in workers) for workers in (ours, theirs))
     text = f"""# Loading: speed and memory beside torchvision's
 
-`CARLT_REAL_DATA=... python experiments/benchmarks/data_loading.py`, {time.strftime("%Y-%m-%d")}, commit {commit},
+`{given}python experiments/benchmarks/data_loading.py`, {time.strftime("%Y-%m-%d")}, commit {commit},
 {where}; Python {sys.version.split()[0]}, torch {torch.__version__},
 torchvision {torchvision.__version__}, Pillow {PIL.__version__}, {fast} simplejpeg.
 Images per {unit}, median of {ROUNDS} alternating rounds; both sides end in
@@ -226,7 +250,7 @@ normalised float32 batches, of 128 small and 32 large images.
 - From asking for an epoch to its first batch of 32 with two workers, epochs 0, 1, 2 (the first starts the workers):
   {", ".join(f"{wait:.2f}" for wait in waits)} s.
 
-The 500 x 375 pictures are mosaics of 48 real 64 x 64 images each, at quality 90.
+{pictures}, at quality 90.
 """
     path = Path(__file__).with_suffix(".md")
     path.write_text(text)

@@ -3,9 +3,11 @@
     python experiments/gpu/run.py                       # all parts
     python experiments/gpu/run.py tests training        # some of them
     python experiments/gpu/run.py --minutes 2           # in a quarter of the time: what does not fit is cut off
+    python experiments/gpu/run.py --copy <folder>       # results.md and the logs there, too, after each part
 
 Needs no network: packages that are missing come from wheels/ beside this file (wheels.sh), into out/packages. Writes
-out/results.md and a log of each part. Without a GPU it runs on the processor, with the tests that need none.
+out/results.md and a log of each part. Without a GPU it runs on the processor, with the tests that need none. Images
+that are not on the machine are made up, and the reports say so.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import platform
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -69,13 +72,14 @@ def normalised(name: str) -> str:
 
 
 def install(wheels: Path, target: Path) -> list[str]:
-    """Install those wheels whose distributions this Python has not; returns their names. Nothing it has is replaced."""
+    """Install those wheels whose distributions this Python has not; returns their names. Nothing it has is replaced.
+
+    A wheel that pip cannot install is left out: the parts that need it then say so."""
     present = {normalised(found.metadata["Name"] or "") for found in importlib.metadata.distributions()}
     missing = [wheel for wheel in sorted(wheels.glob("*.whl")) if distribution(wheel) not in present]
-    if missing:
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--upgrade"]
-        subprocess.run([*pip, "--target", str(target), *map(str, missing)], check=True)
-    return [distribution(wheel) for wheel in missing]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--upgrade"]
+    done = [wheel for wheel in missing if not subprocess.call([*pip, "--target", str(target), str(wheel)])]
+    return [distribution(wheel) for wheel in done]
 
 
 def run_part(part: Part, seconds: float, out: Path, environment: dict[str, str]) -> Outcome:
@@ -105,23 +109,25 @@ def parts(out: Path, gpu: bool) -> list[Part]:
     """All parts; their seconds add up to ``MINUTES`` at most."""
     python, benchmarks = sys.executable, out / "experiments" / "benchmarks"
     marked = [str(path) for path in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text()]
-    tests = [python, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}", "-p", "no:cacheprovider"]
-    tests += [f"-Wignore::{kind}Warning" for kind in ("Deprecation", "PendingDeprecation", "Future", "User")]
-    tests += ["-m", "gpu" if gpu else "not gpu and not slow", *marked]
+    trainings = [path for path in marked if "e2e" in Path(path).parts]  # minutes, so a part of their own
+    pytest = [python, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}", "-p", "no:cacheprovider"]
+    pytest += [f"-Wignore::{kind}Warning" for kind in ("Deprecation", "PendingDeprecation", "Future", "User")]
+    pytest += ["-m", "gpu" if gpu else "not gpu and not slow"]
+    tests = [*pytest, *(path for path in marked if path not in trainings)]
     step = [python, str(benchmarks / "car_step.py"), "--no-svd", *([] if gpu else ["--sizes", "100", "1000"])]
     git = None if git_says("--absolute-git-dir") else "no git repository here"
-    real = None if os.environ.get("CARLT_REAL_DATA") else "CARLT_REAL_DATA names no folder with tiny-imagenet-half.tar"
-    cifar, loop = os.environ.get("CARLT_CIFAR"), benchmarks / "cifar_loop.py"
-    no_cifar = None if cifar and loop.exists() else "CARLT_CIFAR names no folder with cifar-100-python"
+    cifar = [os.environ["CARLT_CIFAR"]] if os.environ.get("CARLT_CIFAR") else []
     training = [python, str(HERE / "training.py"), "cuda" if gpu else "cpu", str(out / "training")]
-    return [
+    found = [
         Part("tests", tests, 90),
-        Part("training", training, 75),
-        Part("car_step", step, 120),
+        Part("training", training, 60),
+        Part("car_step", step, 110),
+        Part("cifar_loop", [python, str(benchmarks / "cifar_loop.py"), *cifar], 55),
+        Part("methods", [*pytest, *trainings], 75),
+        Part("data_loading", [python, str(benchmarks / "data_loading.py")], 60),
         Part("car_versions", [python, str(benchmarks / "car_versions.py"), OLD_COMMIT], 45, git),
-        Part("data_loading", [python, str(benchmarks / "data_loading.py")], 60, real),
-        Part("cifar_loop", [python, str(loop), str(cifar)], 60, no_cifar),
     ]
+    return [part for part in found if part.name != ("car_versions" if gpu else "methods")]
 
 
 def git_says(*words: str) -> str:
@@ -143,7 +149,8 @@ def prepare(out: Path) -> dict[str, str]:
     shutil.copytree(ROOT / "experiments" / "benchmarks", out / "experiments" / "benchmarks", ignore=ignored)
     (out / "src").symlink_to(ROOT / "src")  # car_versions.py measures what lies there
     path = [str(ROOT / "src"), *([str(out / "packages")] if (out / "packages").exists() else [])]
-    git = {"GIT_DIR": folder, "GIT_WORK_TREE": str(out)} if (folder := git_says("--absolute-git-dir")) else {}
+    path += [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
+    git = {"GIT_DIR": folder, "GIT_WORK_TREE": str(ROOT)} if (folder := git_says("--absolute-git-dir")) else {}
     return {**os.environ, **git, "PYTHONPATH": os.pathsep.join(path), "WANDB_MODE": "offline", "HF_HUB_OFFLINE": "1"}
 
 
@@ -175,12 +182,18 @@ def versions(packages: Path) -> str:
     return ", ".join(f"{name} {found.get(name, 'missing')}" for name in PACKAGES)
 
 
-def results(out: Path, rows: Sequence[str], outcomes: dict[str, Outcome], limits: dict[str, float]) -> str:
+def seconds_for(part: Part, later: Sequence[Part], left: float, scale: float) -> float:
+    """How long a part may take: what is left less the limits of the parts after it, but at least its own limit."""
+    reserved = scale * sum(each.seconds for each in later if not each.lacks)
+    return min(left, max(scale * part.seconds, left - reserved))
+
+
+def results(out: Path, rows: Sequence[str], outcomes: dict[str, Outcome], limits: dict[str, float], commit: str) -> str:
     """The content of ``results.md``."""
     lines = ["# carlt on this machine", "", "| | |", "|---|---|", *rows]
     lines += [f"| software | Python {platform.python_version()}, {versions(out / 'packages')} |"]
     lines += [
-        f"| carlt | commit {git_says('--short', 'HEAD') or 'unknown'} |",
+        f"| carlt | commit {commit} |",
         f"| date | {time.strftime('%Y-%m-%d %H:%M')} |",
         "",
     ]
@@ -190,51 +203,64 @@ def results(out: Path, rows: Sequence[str], outcomes: dict[str, Outcome], limits
         if outcome.said.startswith(("failed", "cut off")):
             said = (out / f"{name}.log").read_text(errors="replace").strip().splitlines()[-8:]
             lines += ["", f"The last lines of {name}.log:", "", *(f"    {line}" for line in said)]
-    log = out / "tests.log"
-    if "tests" in outcomes and log.exists():
-        lines += ["", "## tests", "", *log.read_text(errors="replace").strip().splitlines()[-1:]]
-    record = out / "training" / "result.json"
-    if "training" in outcomes and record.exists():
-        found = json.loads(record.read_text())
-        images = found["epochs"] * sum(found["class_counts"])
-        speed = images / found["timings"]["fit_s"]
-        lines += [
-            "",
-            "## training",
-            "",
-            f"A CIFAR ResNet with CAR, {images:,} made-up pictures of 32 px, with validation",
-        ]
-        lines[-1] += f" and checkpoints: {speed:,.0f} images/s in {found['compute']['precision']}, test accuracy"
-        lines[-1] += f" {found['metrics']['test/accuracy']:.1%}."
+    for name in ("tests", "methods"):
+        log = out / f"{name}.log"
+        if name in outcomes and log.exists():
+            lines += ["", f"## {name}", "", *log.read_text(errors="replace").strip().splitlines()[-1:]]
+    if "training" in outcomes and (said := trained(out / "training")):
+        lines += ["", "## training", "", said]
     for report in sorted((out / "experiments" / "benchmarks").glob("*.md")):
         lines += ["", f"## {report.stem}", "", *report.read_text().splitlines()[1:]]
     return "\n".join(lines) + "\n"
 
 
+def trained(folder: Path) -> str | None:
+    """How fast the training's later epochs were, and what it reached; None without a record."""
+    try:
+        found = json.loads((folder / "result.json").read_text())
+        seconds = json.loads((folder / "epochs.json").read_text())
+        images, late = sum(found["class_counts"]), seconds[len(seconds) // 3 :]
+        return (
+            f"A CIFAR ResNet with CAR on {images:,} made-up pictures of 32 px, {found['epochs']} epochs: "
+            f"{images / statistics.median(late):,.0f} training images/s, the median of the last {len(late)} epochs, in "
+            f"{found['compute']['precision']}; test accuracy {found['metrics']['test/accuracy']:.1%}."
+        )
+    except (OSError, ValueError, KeyError, statistics.StatisticsError):
+        return None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [part.name for part in parts(OUT, gpu=False)]
+    names = list(dict.fromkeys(part.name for gpu in (True, False) for part in parts(OUT, gpu)))
     parser.add_argument("parts", nargs="*", help=", ".join(names))
     parser.add_argument("--minutes", type=float, default=MINUTES, help="for all parts together")
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--copy", type=Path, help="results.md and the logs are copied there after each part")
+    parser.add_argument("--commit", help="of this checkout, where it has no git folder")
     given = parser.parse_args(arguments)
     if unknown := set(given.parts) - set(names):
         parser.error(f"no part {', '.join(sorted(unknown))}; choose from {', '.join(names)}")
     began, out = time.monotonic(), given.out.absolute()
+    commit = given.commit or git_says("--short", "HEAD") or "unknown"
     installed = install(WHEELS, out / "packages")
     if installed:
         print(f"from wheels/: {', '.join(installed)}", flush=True)
     environment = prepare(out)
     gpu, rows = hardware()
     chosen = [part for part in parts(out, gpu) if not given.parts or part.name in given.parts]
-    limits = {part.name: part.seconds * given.minutes / MINUTES for part in chosen}
+    limits: dict[str, float] = {}
     outcomes: dict[str, Outcome] = {}
-    for part in chosen:
+    for number, part in enumerate(chosen, 1):
         left = 60 * given.minutes - (time.monotonic() - began)
-        print(f"{part.name}: at most {min(limits[part.name], left):.0f} s", flush=True)
-        outcomes[part.name] = run_part(part, min(limits[part.name], left), out, environment)
+        limits[part.name] = seconds_for(part, chosen[number:], left, given.minutes / MINUTES)
+        print(f"{part.name}: at most {limits[part.name]:.0f} s", flush=True)
+        outcomes[part.name] = run_part(part, limits[part.name], out, environment)
         print(f"{part.name}: {outcomes[part.name].said}", flush=True)
-        (out / "results.md").write_text(results(out, rows, outcomes, limits))
+        (out / "results.md").write_text(results(out, rows, outcomes, limits, commit))
+        if given.copy:
+            given.copy.mkdir(parents=True, exist_ok=True)
+            for path in (out / "results.md", *out.glob("*.log")):
+                shutil.copy(path, given.copy)
     print((out / "results.md").read_text())
     return int(any(outcome.said.startswith("failed") for outcome in outcomes.values()))
 
