@@ -151,10 +151,7 @@ def batch_confusion(
     """One batch's surrogate confusion matrix, differentiable (arXiv 2603.16732, eq. 7).
 
     C~[j, i] = sum_q t_q[j] c_q[i] / max(1, sum_q t_q[j]), c_q the contributions of sample q as a member of class j, t_q
-    its label weights (one-hot for hard labels). A class without weight has a zero row. So has, but for that weight, a
-    class of which soft labels hold less than one image: a trace of it must not count like a whole class. Costs O(C^2)
-    memory.
-
+    its XX
     Args:
         logits: floating, (N, C).
         targets: int64 (N,), or floating and not negative (N, C).
