@@ -57,7 +57,8 @@ def main() -> None:
     other = sys.argv[1]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        archive = subprocess.run(["git", "archive", other, "src"], cwd=ROOT, check=True, capture_output=True).stdout
+        git = {"cwd": ROOT, "env": os.environ | {"GIT_WORK_TREE": str(ROOT)}}  # paths are from there, also in a copy
+        archive = subprocess.run(["git", "archive", other, "src"], check=True, capture_output=True, **git).stdout
         with tarfile.open(fileobj=BytesIO(archive)) as files:
             files.extractall(folder, filter="data")
         for classes, steps in SIZES.items():
