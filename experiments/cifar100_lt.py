@@ -133,8 +133,8 @@ def record(loss: str, penalty: str, seed: int, result: dict[str, Any]) -> None:
 
 
 def tables(rows: list[dict[str, str]]) -> str:
-    """Markdown: mean and standard deviation of each row over seeds, and differences to the same loss without penalty,
-    paired by seed, with 95 % intervals."""
+    """Markdown: mean and standard deviation of each row over seeds, differences from the same loss without penalty, and
+    of CAR after training from logit adjustment, paired by seed, with 95 % intervals."""
     values: dict[tuple[str, str], dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         for shown, metric in COLUMNS.items():
@@ -143,19 +143,25 @@ def tables(rows: list[dict[str, str]]) -> str:
     rows = [*PENALTIES, "car_after", "tau_after"]
     order = [name for loss in LOSSES for penalty in rows if (name := (loss, penalty)) in values]
     head = [f"| loss | penalty | n | {' | '.join(COLUMNS)} |", "|---|---|---:|" + "---:|" * len(COLUMNS)]
-    absolute, paired = [], []
-    for loss, penalty in order:
-        mine, base = values[loss, penalty], values.get((loss, "none"))
-        stats = {shown: mean_and_std(list(mine[shown].values())) for shown in COLUMNS}
+
+    def absolute(loss: str, penalty: str) -> str:
+        stats = {shown: mean_and_std(list(values[loss, penalty][shown].values())) for shown in COLUMNS}
         cells = [f"{s.mean:.1f}" + (f" ± {s.deviation:.1f}" if s.n > 1 else "") for s in stats.values()]
-        absolute.append(f"| {loss} | {penalty} | {stats['overall'].n} | {' | '.join(cells)} |")
-        if base is None or penalty == "none":
-            continue
-        gaps = [paired_difference(mine[shown], base[shown]) for shown in COLUMNS]
-        if gaps[0].n > 1:
-            cells = [f"{gap.mean:+.1f} ± {gap.half:.1f}" for gap in gaps]
-            paired.append(f"| {loss} | {penalty} | {gaps[0].n} | {' | '.join(cells)} |")
-    return "\n".join([*head, *absolute, "", "Less the same loss without penalty, paired by seed:", "", *head, *paired])
+        return f"| {loss} | {penalty} | {stats['overall'].n} | {' | '.join(cells)} |"
+
+    def difference(loss: str, penalty: str, other: str) -> list[str]:
+        """One line, or none without two seeds of both."""
+        if penalty == other or (loss, penalty) not in values or (loss, other) not in values:
+            return []
+        gaps = [paired_difference(values[loss, penalty][shown], values[loss, other][shown]) for shown in COLUMNS]
+        cells = [f"{gap.mean:+.1f} ± {gap.half:.1f}" for gap in gaps]
+        return [f"| {loss} | {penalty} | {gaps[0].n} | {' | '.join(cells)} |"] if gaps[0].n > 1 else []
+
+    lines = [*head, *(absolute(*name) for name in order)]
+    lines += ["", "Difference from the same loss without penalty, paired by seed:", "", *head]
+    lines += [line for loss, penalty in order for line in difference(loss, penalty, "none")]
+    lines += ["", "Difference of car_after from tau_after, paired by seed:", "", *head]
+    return "\n".join([*lines, *(line for loss in LOSSES for line in difference(loss, "car_after", "tau_after"))])
 
 
 if __name__ == "__main__":
