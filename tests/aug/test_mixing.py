@@ -48,6 +48,14 @@ def test_when_paste_mixes():
     assert not Paste(probability=0).is_mixed(0, 0.0)
 
 
+def test_paste_says_where_it_mixes_nothing(caplog):
+    assert not any(Paste(first=4, last=3, epochs=7).is_mixed(epoch, 0.0) for epoch in range(7))
+    assert "mixes no batch: without the first 4 and the last 3 epochs none of 7 are left" in caplog.text
+    caplog.clear()
+    assert Paste(first=4, last=3, epochs=8).is_mixed(4, 0.0)
+    assert not caplog.records
+
+
 def test_remix_mixes_and_leans_to_the_rare(images):
     before, rare, mixed_at_all = images.clone(), 0.0, False
     for seed in range(50):

@@ -14,6 +14,7 @@ from carlt.data.batch import Unchanged
 from carlt.data.images import ArrayImages, Split
 from carlt.data.io.decode import decode
 from carlt.data.loaders import eval_loader
+from carlt.errors import CarltError
 
 
 @pytest.fixture(params=["files", "array"])
@@ -235,3 +236,9 @@ def test_all_processes_evaluate_equally_many_batches(images: int, size: int, wor
     assert sorted(labels) == list(range(images))
     one = eval_loader(split, Unchanged(), size, 0, torch.device("cpu"))
     assert [len(labels) for _, labels in one][:-1] == [size] * (len(one) - 1)
+
+
+def test_fewer_images_than_processes_cannot_be_shared_out() -> None:
+    split = Split(ArrayImages(torch.zeros(3, 3, 8, 8, dtype=torch.uint8)), torch.arange(3))
+    with pytest.raises(CarltError, match="3 images cannot be shared out over 4 devices"):
+        eval_loader(split, Unchanged(), 2, 0, torch.device("cpu"), rank=3, world_size=4)

@@ -113,3 +113,8 @@ def test_a_thinner_subset_is_part_of_a_fuller_one():
 def test_a_larger_class_than_there_is_cannot_be_had():
     with pytest.raises(CarltError, match=r"data.largest_class=401: the largest class has 400 images"):
         thin(LISTED, 8, imbalance_factor=10, largest=401)
+
+
+def test_a_factor_that_leaves_no_image_of_a_class_is_refused():
+    with pytest.raises(CarltError, match=r"data\.imbalance_factor=500 leaves less than one of 400 images"):
+        thin(LISTED, 8, imbalance_factor=500)

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from carlt.errors import CarltError
 from carlt.models import CifarResNet, CosineClassifier, SmallCNN, timm_model
-from carlt.models.classifier import extract_features, feature_dim, get_classifier
+from carlt.models.classifier import detach_classifier, extract_features, feature_dim, get_classifier
 
 NETWORKS = {
     "SmallCNN": lambda **options: SmallCNN(5, width=4, **options),
@@ -48,3 +48,10 @@ def test_a_network_without_features_says_so() -> None:
         extract_features(nn.Linear(2, 2), torch.zeros(1, 2))
     with pytest.raises(CarltError, match="cosine_scale=0: expected a finite number, more than 0"):
         SmallCNN(5, cosine_scale=0)
+
+
+def test_a_network_with_two_classifiers_says_so() -> None:
+    network = timm_model("deit_tiny_distilled_patch16_224", 5, image_size=32)
+    for ask in (get_classifier, feature_dim, detach_classifier):
+        with pytest.raises(CarltError, match=r"has several classifiers: .* choose the model without distillation"):
+            ask(network)

@@ -169,3 +169,14 @@ def test_a_transformer_of_another_image_size_is_resampled(name: str, sizes: tupl
     other = {key for key in own if key not in same}
     assert all("pos" in key for key in other if not key.startswith("head"))  # the positions and the classifier
     assert wanted(torch.zeros(1, 3, sizes[1], sizes[1])).shape == (1, 3)
+
+
+def test_weights_of_a_deeper_network_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    deeper = timm_model("resnet34", 5, image_size=32)
+    torch.save(deeper.state_dict(), tmp_path / "deeper.pth")
+    timm_model("resnet18", 5, image_size=32, weights=str(tmp_path / "deeper.pth"))
+    (record,) = caplog.records
+    assert "96 of its 218 tensors are of no use to ResNet, the first: layer1.2." in record.getMessage()
+    caplog.clear()
+    timm_model("resnet34", 7, image_size=32, weights=str(tmp_path / "deeper.pth"))
+    assert not caplog.records

@@ -1,5 +1,7 @@
 """Mixing within a batch and of two batches, beside torchvision's MixUp and CutMix."""
 
+import logging
+
 import torch
 from torch import Tensor
 from torch.distributions import Beta
@@ -7,6 +9,8 @@ from torch.distributions import Beta
 from carlt.errors import CarltError
 from carlt.functional.mixing import area_outside, random_box, remix_lam, soft_labels
 from carlt.ranges import AtLeastOne, Count, CountOrZero, Finite, Positive, Share, checked
+
+log = logging.getLogger(__name__)
 
 
 class Remix:
@@ -62,6 +66,11 @@ class Paste:
             raise CarltError(f"last={last} needs epochs, the number that it counts back from")
         self.probability, self.power, self.first = probability, power, first
         self.until = float("inf") if epochs is None else epochs - last
+        if first >= self.until:
+            log.warning(
+                "aug.paste mixes no batch: without the first %d and the last %d epochs none of %d are left; lower "
+                "aug.paste.first and aug.paste.last", first, last, epochs,
+            )  # fmt: skip
         self.lam = Beta(alpha, alpha)
 
     def is_mixed(self, epoch: int, point: float) -> bool:

@@ -120,6 +120,8 @@ def eval_loader(
 
 def _eval_batches(images: int, batch_size: int, rank: int, world_size: int) -> Sequence[Tensor]:
     """This rank's indices. All ranks have equally many batches, because they may wait for each other in each."""
+    if images < world_size:
+        raise CarltError(f"{images} images cannot be shared out over {world_size} devices; take fewer devices")
     order = torch.arange(rank, images, world_size)
     if world_size == 1:
         return order.split(batch_size)

@@ -105,10 +105,14 @@ class LongTailDataModule(L.LightningDataModule):
     @property
     def splits(self) -> Splits:
         if self._splits is None:
-            self._splits = self.load()
-            if self._splits.num_classes < 2:
-                names = ", ".join(self._splits.class_names) or "none"
+            found = self.load()
+            if found.num_classes < 2:
+                names = ", ".join(found.class_names) or "none"
                 raise CarltError(f"{self.name} needs images of at least two classes; its classes: {names}")
+            for name, split in (("training", found.train), ("validation", found.val), ("test", found.test)):
+                if split is not None and not len(split):
+                    raise CarltError(f"{self.name} has no {name} image that can be used; restore the files")
+            self._splits = found
         return self._splits
 
     @property

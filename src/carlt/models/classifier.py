@@ -49,8 +49,16 @@ def extract_features(network: Any, images: Tensor) -> Tensor:
 
 
 def get_classifier(network: Any) -> Any:
-    """The last layer, with ``weight`` (C, D): features (N, D) to logits (N, C)."""
-    return network.get_classifier() if isinstance(network, TimmNetwork) else _as_feature_network(network).classifier
+    """The last layer, with ``weight`` (C, D): features (N, D) to logits (N, C); CarltError if there are several."""
+    if not isinstance(network, TimmNetwork):
+        return _as_feature_network(network).classifier
+    found = network.get_classifier()
+    if not isinstance(found, nn.Module):
+        raise CarltError(
+            f"{type(network).__name__} has several classifiers: a loss on features, aug=concutmix, adapters and a "
+            "second stage need a network with one; choose the model without distillation"
+        )
+    return found
 
 
 def detach_classifier(network: nn.Module) -> Any:

@@ -1,5 +1,6 @@
 """Weights from a local file. The file is data: nothing in it is ever executed."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from carlt.errors import CarltError
+
+log = logging.getLogger(__name__)
 
 Weights = dict[str, Tensor]
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
@@ -21,14 +24,15 @@ def load_weights(
     """Copy the weights in the file ``weights`` into ``network``; None leaves it as it is.
 
     A ``.safetensors`` file or a weights-only ``.pt``, ``.pth`` or ``.ckpt``. A classifier of another number of classes
-    is left out; anything else that is missing or of another shape is an error. A checkpoint of carlt also gives the
+    is left out; anything else that is missing or of another shape is an error, and tensors of no use are warned of, as
+    those of a deeper network are. A checkpoint of carlt also gives the
     normalisation that it was trained with (``set_normalisation``).
 
     Args:
         convert: adapts weights of another image size or library to ``network``; tried where names or shapes differ.
 
     Raises:
-        CarltError: no such file, no plain weights in it, or weights of another network.
+        CarltError: no such file, no plain weights in it, or weights that do not fill the network.
     """
     if weights is None:
         return
@@ -51,6 +55,11 @@ def load_weights(
             f"model.weights={path} does not fit {type(network).__name__}: "
             + "; ".join(shapes + [f"{key} is missing" for key in missing[:3]])
         )
+    if unused := [key for key in given if key not in wanted and not key.startswith(classifier)]:
+        log.warning(
+            "model.weights=%s: %d of its %d tensors are of no use to %s, the first: %s; are they of another network?",
+            path, len(unused), len(given), type(network).__name__, unused[0],
+        )  # fmt: skip
     network.load_state_dict({key: given[key] for key in wanted if key in given and key not in misfit}, strict=False)
     if "mean" in content and "std" in content:
         set_normalisation(network, content["mean"].flatten().tolist(), content["std"].flatten().tolist())

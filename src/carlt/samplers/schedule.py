@@ -10,7 +10,8 @@ from carlt.samplers.rules import Sampler, ShufflesBatches
 
 
 class BatchSchedule:
-    """Cuts each epoch's order into batches: a pure function of (seed, epoch), the same batches on any world size.
+    """Cuts each epoch's order into batches: a pure function of (seed, epoch), the same on any world size as long as
+    ``batch_size * world_size`` is the same, but for a small remainder.
 
     Global batch b is a run of ``batch_size * world_size`` indices and rank r takes every world_size-th of it, so all
     ranks have equally many batches and sizes that differ by one at most. A remainder of fewer than two images per

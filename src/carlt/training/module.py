@@ -26,6 +26,9 @@ from carlt.training.sharding import shard
 
 Mix = Callable[[Tensor, Tensor], Pair]
 
+STEP = 1
+"""Keeps the draws of a step apart from those of the views of its batch."""
+
 
 class LongTailClassifier(L.LightningModule):
     """A network trained with ``loss(logits, targets) + reg(logits, targets)`` on uint8 batches.
@@ -141,7 +144,7 @@ class LongTailClassifier(L.LightningModule):
                 cast(BatchMean, metric).reset()
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
+        torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank, STEP))
         batch = Batch(*batch)
         images, targets = self.mixed(batch)
         output = self._compute_loss(images, targets, batch)

@@ -240,3 +240,11 @@ def test_classes_without_test_images_are_named(make_folder, tmp_path, loading):
     )
     make_folder(tmp_path / "test", {"a": 1, "c": 1})
     assert ImageFolder(root=tmp_path, **loading).splits.untested() == ""
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_a_split_of_which_nothing_is_left_is_named(make_folder, tmp_path, loading, in_memory):
+    make_folder(tmp_path, {"train/a": 3, "train/b": 2, "val/a": 1, "test/b": 2})
+    (tmp_path / "val/a/0.jpg").write_bytes(b"")
+    with pytest.raises(CarltError, match="image_folder has no validation image that can be used"):
+        _ = ImageFolder(root=tmp_path, on_error="skip", in_memory=in_memory, **loading).splits

@@ -146,6 +146,11 @@ def test_images_that_are_not_there_at_all(imagenet):
     assert len(imagenet(train=None, verify="lists").splits.train) == 6
 
 
+def test_the_layout_is_found_with_the_lists_checked_alone(imagenet):
+    train = imagenet("ILSVRC/Data/CLS-LOC/train", "val", verify="lists").splits.train
+    assert all(train.images.path(index).exists() for index in range(len(train)))
+
+
 @pytest.mark.parametrize(
     ("content", "verify", "complaint"),
     [

@@ -75,3 +75,8 @@ def test_bad_input(folder, loading, caplog):
     (folder / "val/val_annotations.txt").write_text("val_0.JPEG\tn1\t\nval_1.JPEG\tn9\t\n")
     with pytest.raises(CarltError, match=r"val_annotations.txt, line 2: .*is not `<file> <wnid> <box>`"):
         _ = tiny(folder, loading).splits
+
+
+def test_names_need_no_words(folder, loading):
+    (folder / "words.txt").unlink()
+    assert tiny(folder, loading).class_names == ["n2", "n1"]

@@ -1,11 +1,12 @@
 """Whatever an image file holds: upright RGB, or one error that names it. With and without the extra ``fast``."""
 
 import os
+import struct
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from carlt.data.io import decode as module
 from carlt.data.io.decode import decode
@@ -120,3 +121,40 @@ def test_too_large(tmp_path, size):
 def test_long_and_thin_is_fine(tmp_path):
     Image.new("1", (20_000, 40)).save(tmp_path / "thin.png")
     assert decode(tmp_path / "thin.png").shape == (3, 40, 20_000)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_as_pillow_turns_it(orientation, picture, tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    for name in ("turned.png", "turned.jpg", "turned.tiff"):
+        picture().save(tmp_path / name, exif=exif)
+        with Image.open(tmp_path / name) as image:
+            expected = as_tensor(ImageOps.exif_transpose(image))
+        assert torch.equal(decode(tmp_path / name), expected), name
+
+
+@pytest.mark.parametrize("tag", [ExifTags.Base.XResolution, ExifTags.Base.ResolutionUnit])
+def test_a_tag_of_another_type_than_usual_spoils_nothing(tag, picture, tmp_path):
+    """Pillow cannot write such EXIF again, which it does when it turns an image."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif[ExifTags.Base.Make] = "72"  # ASCII, to become the tag
+    raw = exif.tobytes()
+    for order in ("<", ">"):
+        make, other = (struct.pack(f"{order}H", number) for number in (ExifTags.Base.Make, tag))
+        raw = raw.replace(make + struct.pack(f"{order}H", 2), other + struct.pack(f"{order}H", 2))
+    picture().save(tmp_path / "odd.jpg", exif=raw)
+    assert decode(tmp_path / "odd.jpg").shape == (3, 64, 48)
+
+
+def test_an_orientation_in_xmp_counts_too(picture, tmp_path):
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    picture().save(tmp_path / "xmp.jpg", xmp=xmp)
+    assert decode(tmp_path / "xmp.jpg").shape == (3, 64, 48)
+
+
+def test_integers_of_unknown_range_are_no_black_image(tmp_path):
+    Image.fromarray(np.arange(256, dtype=np.int32).reshape(16, 16)).save(tmp_path / "int.tiff")
+    with pytest.raises(CarltError, match=r"int\.tiff .*32-bit integers of unknown range"):
+        decode(tmp_path / "int.tiff")

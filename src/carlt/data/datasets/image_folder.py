@@ -31,8 +31,9 @@ class ImageFolder(LongTailDataModule):
 
     Classes are the sub-folders of the training folder in alphabetical order, images all files below them with a usual
     extension. A split without a folder is taken from the training images: each class gives ``test_ratio`` of them to
-    the test and ``val_ratio`` to the validation split, rounded, and always keeps one to train on. If only ``val/`` is
-    beside ``train/``, it is the test split.
+    the test and ``val_ratio`` to the validation split, rounded, but at least one image to the test split, and always
+    keeps one to train on: a class of two images has one of each. If only ``val/`` is beside ``train/``, it is the test
+    split.
 
     Args:
         test_root: a folder with the test images as ``<class>/*``, which may lack classes, instead of ``root/test/``.

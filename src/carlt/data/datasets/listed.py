@@ -129,9 +129,12 @@ class ListedLT(LongTailDataModule):
         return train[kept.numpy()]
 
     def _split(self, split: SplitName, records: Records) -> Split:
-        """``records`` in the layout that is on disk, verified."""
-        if self.verify != "lists":
+        """``records`` in the layout that is on disk, verified; with ``verify=lists`` the images may be elsewhere."""
+        try:
             records = records.rewritten(*self._layout(split, records[:3]))
+        except CarltError:
+            if self.verify != "lists":
+                raise
         images = FileImages(self.root, records.paths, self.on_error)
         found = Split(images, torch.from_numpy(records.labels))
         if self.verify == "lists":

@@ -115,9 +115,9 @@ class TinyImageNetLT(LongTailDataModule):
         return wnids
 
     def _names(self, wnids: list[str]) -> list[str]:
-        words = dict(
-            line.split("\t", 1) for line in (self.folder / "words.txt").read_text().splitlines() if "\t" in line
-        )
+        path = self.folder / "words.txt"  # names alone, so that it may be missing
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        words = dict(line.split("\t", 1) for line in lines if "\t" in line)
         return [f"{wnid} {words[wnid].split(',')[0]}" if wnid in words else wnid for wnid in wnids]
 
     def _train(self, wnids: list[str]) -> Split:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from carlt.errors import CarltError
@@ -21,6 +21,16 @@ except ImportError:
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
 """Whatever a file is named; Pillow would hand an EPS to Ghostscript, another program."""
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image of each EXIF orientation upright; 1 is upright."""
 MAX_PIXELS = 89_478_485  # Pillow's bound against decompression bombs: 256 MB as RGB, in each worker
 
 # Too many pixels are an error below, so Pillow's warning would only repeat it.
@@ -48,7 +58,7 @@ def decode(path: Path) -> Tensor:
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # the warning where warnings are errors
         raise CarltError(f"image {path} has more than {MAX_PIXELS:,} pixels; scale it down") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:  # a reader of a damaged or hostile file has errors of its own
         reason = "the file holds no image" if isinstance(error, UnidentifiedImageError) else str(error)
         if path.is_file() and path.stat().st_size == 0:
             reason = "the file is empty"
@@ -63,10 +73,12 @@ def _decode_fast(data: bytes) -> np.ndarray | None:
         height, width, colours, _ = decode_jpeg_header(data)
         if height * width > MAX_PIXELS or colours not in ("YCbCr", "Gray"):
             return None
-        if b"Exif\0\0" in data[: 1 << 16] and _orientation(open_image(io.BytesIO(data))) != 1:
+        # In EXIF or in XMP; found among the pixels by chance, the words only cost a look at the header.
+        turned = b"Exif\0\0" in data or b"tiff:Orientation" in data
+        if turned and _orientation(open_image(io.BytesIO(data))) != 1:
             return None
         return decode_jpeg(data, strict=True)
-    except ValueError:
+    except Exception:  # Pillow then says what is wrong
         return None
 
 
@@ -75,7 +87,10 @@ def _decode_any(data: bytes) -> np.ndarray:
     with open_image(io.BytesIO(data)) as image:
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
-        return np.array(to_rgb(ImageOps.exif_transpose(image)))
+        image.load()  # which turns a TIFF by itself
+        method = UPRIGHT.get(_orientation(image))
+        # Not Pillow's exif_transpose: it writes all EXIF anew, and fails for a tag of another type than usual.
+        return np.array(to_rgb(image if method is None else image.transpose(method)))
 
 
 def open_image(file: Path | io.BytesIO) -> Image.Image:
@@ -91,6 +106,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """``image`` of any mode as 8-bit RGB; ValueError for pixels without a known range."""
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
+    if image.mode == "I" and image.format == "TIFF":
+        raise ValueError("its pixels are 32-bit integers of unknown range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         # convert() would clip every 16-bit value above 255 to white.
         return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")

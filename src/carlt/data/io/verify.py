@@ -41,7 +41,7 @@ def usable(images: FileImages, verify: Verify, num_workers: int, place: Callable
         if images.on_error == "raise":
             raise CarltError(f"{found}. Restore or replace them, or leave them out with data.on_error=skip")
         log.warning("left out %s", found)
-    return torch.tensor([index for index in range(len(images)) if index not in problems])
+    return torch.tensor([index for index in range(len(images)) if index not in problems], dtype=torch.int64)
 
 
 def missing(root: Path, paths: np.ndarray) -> np.ndarray:
