@@ -113,6 +113,11 @@ TRAINING: dict[str, Callable[[Checkpoint], Any]] = {
     "lr of the schedule is no list": lambda c: c["lr_schedulers"][0].update(base_lrs=10**30),
     "step of the schedule is a text": lambda c: c["lr_schedulers"][0].update(last_epoch="x"),
     "best value is a list": lambda c: c["callbacks"]["Checkpoints"].update(best_value=[]),
+    "counts of other classes": lambda c: c.update({"carlt/train_batches": torch.zeros(2, 3, dtype=torch.int64)}),
+    "counts that are one number in memory": lambda c: c.update(
+        {"carlt/train_batches": torch.zeros(1, 1, dtype=torch.int64).expand(2, 10**10)}
+    ),
+    "shares of another shape": lambda c: c.update({"carlt/gradient_shares": torch.zeros(1)}),
     "no schedule": lambda c: c.pop("lr_schedulers"),
     "schedule is a text": lambda c: c.update(lr_schedulers=["x"]),
     "callbacks are a text": lambda c: c.update(callbacks="x"),
@@ -164,6 +169,8 @@ def test_a_file_that_never_ends_is_not_read(name: str, broken: Path) -> None:
     for entry in (load_run, lambda folder: read_runs([folder])):
         with pytest.raises(CarltError, match=r"no regular file|is no run folder"):
             entry(broken)
+    with pytest.raises(CarltError, match=r"no regular file|is no run folder"):
+        evaluate_posthoc(broken, "car", 1.0)
     if name == paths.PER_CLASS:
         with pytest.raises(CarltError, match=r"per_class\.csv.*no regular file"):
             evaluate(broken)
@@ -190,3 +197,28 @@ def test_a_record_of_another_run_is_not_taken(broken: Path) -> None:
     (broken / paths.RESULT).write_text(json.dumps(result | {"run_hash": "0" * 64}))
     with pytest.raises(CarltError, match="are of different runs"):
         load_run(broken)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [("foo,bar\n1,2\n", "no column epoch"), ("epoch\n0,7,8\n", ""), ("epoch\nx\n", "'x'")]
+)
+def test_a_damaged_table_of_epochs_is_not_blamed_on_the_checkpoint(
+    content: str, reason: str, broken: Path, resume
+) -> None:
+    (broken / paths.METRICS).write_text(content)
+    with pytest.raises(CarltError, match=rf"metrics\.csv is damaged.*{reason}.*restore it, or remove it"):
+        resume(broken, "trainer.max_epochs=4")
+
+
+def test_a_table_that_never_ends_is_not_waited_for(broken: Path, resume) -> None:
+    (broken / paths.METRICS).unlink()
+    os.mkfifo(broken / paths.METRICS)
+    with pytest.raises(CarltError, match=r"metrics\.csv is no regular file"):
+        resume(broken, "trainer.max_epochs=4")
+
+
+def test_a_record_as_large_as_memory_is_not_read(broken: Path) -> None:
+    with open(broken / paths.RESULT, "r+b") as file:
+        file.truncate(1 << 40)  # of zeros that take no place
+    with pytest.raises(CarltError, match=r"result\.json is larger than 64 MiB"):
+        evaluate_posthoc(broken, "car", 1.0)

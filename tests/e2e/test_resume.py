@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,56 @@ def test_sigterm_saves_and_the_resumed_run_ends_alike(
     assert torch.load(paths.checkpoint(tmp_path / "run", "last"), weights_only=True)["global_step"] == saved
     resume(tmp_path / "run")
     assert differences(uninterrupted, end_state(tmp_path / "run")) == []
+
+
+@pytest.mark.parametrize(("nth", "batches"), [(3, 2), (4, 4), (8, 7)])
+def test_accumulated_gradients_are_not_lost(nth: int, batches: int, run, resume, tmp_path: Path) -> None:
+    """Of 5 batches an epoch, two to a step: batches 3 and 8 wait for the next one, so the file before stays."""
+    options = ("reg=car", "trainer.accumulate_grad_batches=2", "trainer.max_epochs=2")
+    options += ("callbacks.checkpoints.every_n_steps=1",)
+    run(tmp_path / "whole", *options)
+    with terminate_at("on_train_batch_end", nth), pytest.raises(SystemExit):
+        run(tmp_path / "run", *options)
+    saved = torch.load(paths.checkpoint(tmp_path / "run", "last"), weights_only=True)
+    assert saved["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"] == batches
+    resume(tmp_path / "run")
+    assert differences(end_state(tmp_path / "whole"), end_state(tmp_path / "run")) == []
+
+
+def test_an_epoch_without_validation_has_no_numbers_of_it(run, resume, tmp_path: Path) -> None:
+    options = ("reg=none", "trainer.max_epochs=4", "trainer.check_val_every_n_epoch=2")
+    run(tmp_path / "whole", *options)
+    rows = read_rows(tmp_path / "whole" / paths.METRICS)
+    assert ["val/accuracy" in row for row in rows] == [False, True, False, True]
+    with terminate_at("on_train_batch_start", 13), pytest.raises(SystemExit):
+        run(tmp_path / "run", *options)
+    resume(tmp_path / "run")
+    assert read_rows(tmp_path / "run" / paths.METRICS) == rows
+
+
+def test_a_longer_training_has_its_own_rate_from_the_first_step_on(run, resume, tmp_path: Path) -> None:
+    def rates(train: Callable, *options: str) -> list[float]:
+        found: list[float] = []
+
+        def note(progress: Any, trainer: Any, *_: Any) -> None:
+            found.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Progress, "on_train_batch_start", note)
+            train(*options)
+        return found
+
+    run(tmp_path / "run", "reg=none", "trainer.max_epochs=2")
+    longer = rates(resume, tmp_path / "run", "trainer.max_epochs=4")
+    assert longer == rates(run, tmp_path / "whole", "reg=none", "trainer.max_epochs=4")[10:]
+
+
+def test_processes_of_torchrun_need_a_folder_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(CarltError, match=r"need one run folder, .* give hydra\.run\.dir=<folder>"):
+        compose_run(["reg=none"])
+    assert compose_run(["reg=none", "hydra.run.dir=runs/x"])[2]
 
 
 def test_sigterm_while_the_finished_network_is_evaluated(run, resume, tmp_path: Path) -> None:

@@ -77,6 +77,11 @@ def test_a_line_per_seed(data: DataSet) -> None:
     by_folder = {Path(row["folder"]).name: row for row in rows}
     assert (by_folder["none1"]["seed"], by_folder["none1"]["test/accuracy"]) == ("1", "0.2")
     assert [by_folder[name]["test/worst_ratio"] for name in ("none0", "none1")] == ["", "0.5"]
+    run = next(run for group in data.groups for run in group.runs.values())
+    run.result["commit"] = '=HYPERLINK("http://evil","x")'
+    run.result["metrics"]["=1+1"] = 0.5
+    cells = [cell for row in rows_of(csv_files.seeds_csv([data])) for pair in row.items() for cell in pair]
+    assert not [cell for cell in cells if cell.startswith("=")]
 
 
 def test_a_line_per_seed_and_class(data: DataSet) -> None:

@@ -171,6 +171,15 @@ def test_bins_of_several_seeds_are_weighted_by_images(make_run, tmp_path: Path) 
     assert _bins(found(tmp_path).groups[0], "val") is None
 
 
+def test_bins_of_another_number_are_left_out(make_run, tmp_path: Path) -> None:
+    make_run("1", 0)
+    other = make_run("2", 1) / "result.json"
+    result = json.loads(other.read_text())
+    result["calibration"]["test"] = {key: values[:2] for key, values in result["calibration"]["test"].items()}
+    other.write_text(json.dumps(result))
+    assert _bins(found(tmp_path).groups[0], "test")["images"].tolist() == [4, 0, 6]
+
+
 def test_old_records_have_no_reliability_diagram(make_run, tmp_path: Path) -> None:
     make_run("1", calibration=False)
     data = found(tmp_path)

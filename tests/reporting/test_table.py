@@ -49,6 +49,20 @@ def test_a_method_without_training_has_no_training_accuracy() -> None:
     assert "12.5 % on test. Classes" in printed(record)
 
 
+def test_the_words_of_a_run_are_no_markup() -> None:
+    assert "pon[/x]ds [link=http://x]y[/link], last epoch" in printed(
+        result(data={"name": "pon[/x]ds [link=http://x]y[/link]"})
+    )
+
+
+def test_what_has_no_record_has_no_folder() -> None:
+    console = Console(width=120, record=True, file=io.StringIO())
+    print_result(result(timings={"fit_s": 60}), None, console, epoch="best epoch, chosen on the TEST split")
+    text = console.export_text()
+    assert "ponds, best epoch, chosen on the TEST split (7), seed 4" in text
+    assert not any(word in text for word in ("Training took", "Run folder", "Next:"))
+
+
 def test_a_result_is_written_in_one_piece() -> None:
     screen = io.StringIO()
     pieces: list[str] = []

@@ -124,3 +124,19 @@ def test_inductor_trains(run, tmp_path) -> None:
     compiled = run(tmp_path / "compiled", "reg=car", "trainer.compile=true")
     assert compiled["run_hash"] != plain["run_hash"]
     assert compiled["metrics"]["test/accuracy"] == pytest.approx(plain["metrics"]["test/accuracy"], abs=0.02)
+
+
+def test_the_jobs_of_a_sweep_take_what_the_first_one_measured(measured, tmp_path) -> None:
+    for ms in (FAST, SLOW):
+        measured(ms)
+        config = composed(*AUTO)
+        compute.resolve_once(config, tmp_path / "compute.json")
+        assert (config.trainer.precision, config.channels_last) == ("bf16-mixed", True)
+        said = composed(AUTO[0], "trainer.precision=32-true", "channels_last=false")
+        compute.resolve_once(said, tmp_path / "compute.json")
+        assert (said.trainer.precision, said.channels_last) == ("32-true", False)
+
+
+def test_a_layout_is_chosen_by_more_than_noise(measured) -> None:
+    measured(SLOW | {"float32, channels last": 0.95 * SLOW["float32"]})
+    assert resolved(*AUTO).channels_last is False

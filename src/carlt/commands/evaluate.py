@@ -58,7 +58,7 @@ def main() -> None:
         if arguments.posthoc != "none":
             with write_errors(folder, "the record belongs in the run folder; copy that to where you may write"):
                 record = evaluate_posthoc(folder, arguments.posthoc, tau, arguments.which, arguments.words, trust=trust)
-            _print_posthoc(*record)
+            _print_posthoc(*record, which=arguments.which)
             return
         outcome = evaluate(folder, arguments.which, arguments.words, trust=trust)
         label = ", the best epoch chosen on the TEST split" if outcome["chosen_on_test"] else ""
@@ -81,7 +81,7 @@ def _print_metrics(metrics: dict[str, float]) -> None:
     print(json.dumps({name: value if math.isfinite(value) else None for name, value in metrics.items()}, indent=2))
 
 
-def _print_posthoc(result: dict[str, Any], folder: Path | None) -> None:
+def _print_posthoc(result: dict[str, Any], folder: Path | None, which: str) -> None:
     """The curve over tau with the chosen one marked, and the table of the result."""
     from carlt.reporting import table
 
@@ -103,7 +103,12 @@ def _print_posthoc(result: dict[str, Any], folder: Path | None) -> None:
                 file=sys.stderr,
             )
     print()
-    table.print_result(result, folder or Path("no record: only which=last is recorded"))
+    epoch = {"last": "last epoch", "best": "best epoch"}.get(which, "epoch of that checkpoint")
+    if which == "best" and posthoc["chosen_on_test"]:
+        epoch = "best epoch, chosen on the TEST split"
+    table.print_result(result, folder, epoch=epoch)
+    if folder is None:
+        print("Not recorded: carlt.report shows which=last alone.")
 
 
 if __name__ == "__main__":

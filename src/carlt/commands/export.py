@@ -8,7 +8,7 @@ from typing import Any
 from carlt.commands.arguments import Parser
 from carlt.errors import CarltError, exit_with
 from carlt.runs.faults import write_errors
-from carlt.runs.paths import write_text_atomic
+from carlt.runs.paths import read_text, write_text_atomic
 from carlt.runs.text import printable
 
 NAME = "carlt.export"
@@ -88,7 +88,7 @@ def export(folder: Path, form: str, out: Path, which: str = "last", *, trust: bo
 def _check_out(out: Path, facts: dict[str, Any]) -> None:
     """CarltError if ``out`` holds the files of another checkpoint: one ``network.json`` describes them all."""
     try:
-        before = json.loads((out / FACTS).read_text(encoding="utf-8"))
+        before = json.loads(read_text(out / FACTS))
     except FileNotFoundError:
         return
     except ValueError:

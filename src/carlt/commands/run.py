@@ -249,6 +249,11 @@ def compose_run(overrides: Sequence[str], *, trust: bool = False) -> tuple[DictC
     config = config_of_run(composed, composed.hydra)
     if stage and not named:
         folder = Path("runs/stages") / f"{second_stage.default_name(config.init_run, config.choices.stage)}_{_now()}"
+    if not named and "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise CarltError(
+            "the processes that torchrun starts need one run folder, and its name holds the time: give "
+            "hydra.run.dir=<folder>"
+        )
     if folder.absolute() == Path.cwd():
         raise CarltError("hydra.run.dir is the current folder; name a folder of its own for the run")
     return config, folder.absolute(), named

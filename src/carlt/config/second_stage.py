@@ -149,6 +149,11 @@ def _first_run(folder: Path, trust: bool) -> DictConfig:
         raise CarltError(
             f"init_run={folder} is no run folder: it has no {paths.CHECKPOINTS}/last.ckpt; give the folder of a run"
         )
+    if not (folder / paths.RESULT).is_file():
+        raise CarltError(
+            f"init_run={folder} has not finished: python -m carlt.train resume={folder} finishes it; a second stage "
+            "begins with a finished run"
+        )
     if stored.get("stage"):
         raise CarltError(
             f"init_run={folder} is a second stage itself; a stage begins with its first: {stored.init_run}"

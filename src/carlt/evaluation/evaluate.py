@@ -8,7 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from carlt.config.overrides import apply_values
 from carlt.config.stored import load_config, without_initial_weights
@@ -71,7 +71,7 @@ def evaluate(
 
     if recorded := _recorded_classes(run_dir):  # the groups are by the images that the network was trained on
         module.class_counts = torch.tensor([each.train_count for each in recorded])
-    trainer = build.evaluate_trainer(config, run_dir)
+    trainer = build.evaluate_trainer(_on_one_device(config), run_dir)
     metrics = summaries(evaluate_splits(trainer, module, data, ("test",)), module)
     chosen_on_test = which == "best" and data.validation == "test"
     images = record.read_result(run_dir).get("data", {}).get("sha256") if (run_dir / paths.RESULT).is_file() else None
@@ -109,10 +109,7 @@ def evaluate_posthoc(
     module, data, path, epoch = load(run_dir, with_values, which)
     if data.checksum() != result["data"].get("sha256"):
         raise CarltError(f"{run_dir} was trained or tested on other images than {' '.join(overrides) or 'these'}")
-    OmegaConf.update(with_values, "trainer.devices", 1)
-    OmegaConf.update(with_values, "trainer.num_nodes", 1)
-    with_values.trainer.pop("strategy", None)
-    trainer = build.evaluate_trainer(with_values, run_dir)
+    trainer = build.evaluate_trainer(_on_one_device(with_values), run_dir)
     outcome = posthoc.adjusted(trainer, module, data, posthoc.METHODS[method](module), tau)
     result |= {
         "metrics": summaries(outcome.evaluations, module),
@@ -126,6 +123,7 @@ def evaluate_posthoc(
             "checkpoint": str(path),
             "tau": outcome.tau,
             "chosen_on": "validation" if outcome.curve else None,
+            "chosen_on_test": which == "best" and data.validation == "test",
             "curve": outcome.curve,
             "offsets": _plain(outcome.offsets),
             "overrides": list(overrides),
@@ -140,10 +138,21 @@ def evaluate_posthoc(
         config.posthoc.class_margin = outcome.offsets.class_margin
     config.choices = {**(config.get("choices") or {}), "posthoc": method}
     paths.write_text_atomic(folder / paths.CONFIG, OmegaConf.to_yaml(config))
-    paths.write_text_atomic(folder / paths.METRICS, (run_dir / paths.METRICS).read_text())  # the same training
+    paths.write_text_atomic(folder / paths.METRICS, paths.read_text(run_dir / paths.METRICS))  # the same training
     write_confusions(folder, outcome.evaluations, data)
     record.write_result(folder, result)
     return result, folder
+
+
+def _on_one_device(config: DictConfig) -> DictConfig:
+    """``config`` for an evaluation: one process, which prints once, on what there is if the run's GPU is not here."""
+    config = config.copy()
+    OmegaConf.update(config, "trainer.devices", 1)
+    OmegaConf.update(config, "trainer.num_nodes", 1)
+    config.trainer.pop("strategy", None)
+    if config.trainer.get("accelerator") in ("gpu", "cuda") and not torch.cuda.is_available():
+        config.trainer.accelerator = "auto"
+    return config
 
 
 def _plain(offsets: ClassOffsets | None) -> dict[str, Any] | None:

@@ -31,7 +31,9 @@ Outputs = tuple[Tensor, Tensor, Tensor]
 def find_examples(module: LongTailClassifier, data: LongTailDataModule, test: Evaluation) -> Examples:
     """The pictures for ``examples.npz``; a nearest image has the largest cosine of the features, among the training
     images of the true and of the predicted class."""
-    rows: list[tuple[str, int, int | None]] = [("worst classes", label, None) for label in worst_classes(test)]
+    rows: list[tuple[str, int, int | None]] = [
+        ("worst classes", label, None) for label in worst_classes(test, data.class_counts)
+    ]
     rows += [("confused pairs", true, predicted) for true, predicted in confused_pairs(test)]
     # The same classes come again and again: in several rows, and as nearest images of several test images.
     outputs = functools.lru_cache(maxsize=16)(functools.partial(_outputs, module, data))
@@ -54,10 +56,12 @@ def find_examples(module: LongTailClassifier, data: LongTailDataModule, test: Ev
     )  # fmt: skip
 
 
-def worst_classes(test: Evaluation) -> list[int]:
-    """The classes with the lowest test accuracy, without classes that have no wrong image."""
-    accuracy = class_accuracy(test.correct, test.total).nan_to_num(2.0)
-    return [int(label) for label in accuracy.argsort(stable=True)[:ROWS] if accuracy[label] < 1]
+def worst_classes(test: Evaluation, train_counts: Tensor) -> list[int]:
+    """The classes with the lowest test accuracy, of equal ones the rarest first, without classes that have no wrong
+    image."""
+    accuracy = class_accuracy(test.correct, test.total).nan_to_num(2.0).tolist()
+    order = sorted(range(len(accuracy)), key=lambda label: (accuracy[label], int(train_counts[label])))
+    return [label for label in order[:ROWS] if accuracy[label] < 1]
 
 
 def confused_pairs(test: Evaluation) -> list[tuple[int, int]]:

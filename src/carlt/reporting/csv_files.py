@@ -23,10 +23,11 @@ def seeds_csv(data: Sequence[DataSet]) -> str:
     """One line per run: its settings, seed, folder and all metrics of the last epoch, accuracies in [0, 1]."""
     names = _settings(data)
     metrics = sorted({name for each in data for run in each.runs for name in run.result["metrics"]})
-    head = ["data", "configuration", *names, "seed", "epochs", "folder", "commit", *metrics]
+    head = ["data", "configuration", *names, "seed", "epochs", "folder", "commit", *map(spreadsheet_cell, metrics)]
     return _text(head, (
         [*_place(each, group, names), seed, run.result["epochs"], spreadsheet_cell(str(run.folder)),
-         run.result.get("commit") or "", *(_number(run.result["metrics"].get(name)) for name in metrics)]
+         spreadsheet_cell(str(run.result.get("commit") or "")),
+         *(_number(run.result["metrics"].get(name)) for name in metrics)]
         for each in data for group in each.groups for seed, run in group.runs.items()
     ))  # fmt: skip
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from carlt.errors import CarltError
 from carlt.runs import paths
-from carlt.runs.keys import NOT_IN_REPORT, is_under
+from carlt.runs.keys import NOT_IN_REPORT, SAME_AS_ABSENT, is_under
 from carlt.runs.reading import LeftOut, Run
 
 CHECKSUM = "data checksum"
@@ -181,7 +181,11 @@ def _groups(runs: Sequence[Run]) -> list[Group]:
 def _configuration(run: Run) -> dict[str, str]:
     """The values that may differ between configurations of one data set. A null counts as absent, as in the records of
     versions without that key."""
-    config = {name: value for name, value in run.config.items() if not _ignored(name) and value != "None"}
+    config = {
+        name: value
+        for name, value in run.config.items()
+        if not _ignored(name) and value != "None" and value not in map(str, SAME_AS_ABSENT.get(name, ()))
+    }
     if "choices.aug" not in config and any(name.startswith("choices.") for name in config):
         config |= _combined_augmentation(config)
     return config | {CHECKSUM: str(run.result["data"].get("sha256"))[:8]}

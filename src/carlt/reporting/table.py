@@ -23,16 +23,18 @@ LABEL = 22
 HEADINGS = ("overall", "many", "medium", "few", "worst class", "worst 10 %")
 
 
-def print_result(result: dict[str, Any], run_dir: Path, console: Console | None = None) -> None:
-    """Overall, many / medium / few and worst-class accuracy of each split in %, and the run folder."""
+def print_result(
+    result: dict[str, Any], run_dir: Path | None, console: Console | None = None, epoch: str = "last epoch"
+) -> None:
+    """Overall, many / medium / few and worst-class accuracy of each split in %, and the run folder if there is one."""
     console = console or Console()
     with console:  # one block, also where several jobs print
-        _print_result(result, run_dir, console)
+        _print_result(result, run_dir, console, epoch)
 
 
-def _print_result(result: dict[str, Any], run_dir: Path, console: Console) -> None:
+def _print_result(result: dict[str, Any], run_dir: Path | None, console: Console, epoch: str) -> None:
     metrics = result["metrics"]
-    table = Table(box=box.SIMPLE_HEAD, title=_title(result), title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, title=Text(printable(_title(result, epoch))), title_justify="left")
     table.add_column("accuracy (%)")
     for heading in HEADINGS:
         table.add_column(heading, justify="right")
@@ -41,7 +43,7 @@ def _print_result(result: dict[str, Any], run_dir: Path, console: Console) -> No
             table.add_row(split, *(percent(metrics[f"{split}/{name}"]) for name in GROUPS))
     console.print(table)
     worst = result["worst_class"]
-    on_train = "" if worst["train_accuracy"] is None else f", {percent(worst['train_accuracy'])} % on train"
+    on_train = "" if percent(worst["train_accuracy"]) == "-" else f", {percent(worst['train_accuracy'])} % on train"
     console.print(
         f"Worst test class: {printable(worst['name'])} ({worst['train_count']} training images), "
         f"{percent(worst['test_accuracy'])} % on test{on_train}. "
@@ -57,6 +59,8 @@ def _print_result(result: dict[str, Any], run_dir: Path, console: Console) -> No
             highlight=False,
             markup=False,
         )
+    if run_dir is None:
+        return
     timings = result.get("timings") or {}
     if seconds := timings.get("fit_s"):
         more = timings.get("evaluation_s", 0)
@@ -101,7 +105,8 @@ def summary(table: Summary, console: Console | None = None) -> str:
 
 
 def _drawn(table: Summary, shown: Sequence[int]) -> Table:
-    drawn = Table(box=box.SIMPLE_HEAD, title=f"{table.title}: {table.epoch}", title_justify="left")
+    title = Text(printable(f"{table.title}: {table.epoch}"))  # no markup: a run's own words
+    drawn = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     lines = list(formats.lines(table, shown))
     texts = zip(*([line.n, *(cell for cell, _ in line.cells)] for line in lines), strict=True)
     label, *headings = formats.headings(table, shown)
@@ -136,5 +141,5 @@ def percent(value: float | None) -> str:
     return "-" if value is None or value != value else f"{100 * value:.1f}"
 
 
-def _title(result: dict[str, Any]) -> str:
-    return f"{result['data']['name']}, last epoch ({result['epochs']}), seed {result['seed']}"
+def _title(result: dict[str, Any], epoch: str) -> str:
+    return f"{result['data']['name']}, {epoch} ({result['epochs']}), seed {result['seed']}"

@@ -6,14 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from carlt.runs.keys import NOT_IN_HASH
+from carlt.runs.keys import NOT_IN_HASH, SAME_AS_ABSENT
 from carlt.runs.resumed import changes
-
-SAME_AS_ABSENT: dict[str, tuple[Any, ...]] = {
-    "trainer.precision": (None, "32-true", "32", 32),
-    "trainer.compile": (None, False),
-}
-"""Values that say what holds without them: the hash has neither."""
 
 
 def run_hash(config: DictConfig, data_checksum: str) -> str:

@@ -1,6 +1,7 @@
 """Which keys of a config decide a run's numbers, and which only set paths, logging and loading."""
 
 from collections.abc import Iterable
+from typing import Any
 
 CHANGE_NO_NUMBER = (
     "resume",
@@ -18,6 +19,12 @@ CHANGE_NO_NUMBER = (
     "data.num_workers",
 )
 """Keys that change no number of a run."""
+
+SAME_AS_ABSENT: dict[str, tuple[Any, ...]] = {
+    "trainer.precision": (None, "32-true", "32", 32),
+    "trainer.compile": (None, False),
+}
+"""Values that say what holds without them: neither the hash nor a report tells them apart."""
 
 NOT_IN_HASH = (*CHANGE_NO_NUMBER, "init_run", "recipe", "choices", "resumed")
 """Keys that the run's hash leaves out: also those whose content other keys hold in full

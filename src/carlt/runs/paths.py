@@ -2,9 +2,12 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from carlt.errors import CarltError
 
 CONFIG = "config.yaml"
 OVERRIDES = "overrides.yaml"
@@ -15,11 +18,29 @@ CONFUSION = "confusion.npz"
 MARGIN_CONFUSION = "margin_confusion.npz"
 CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
+MAX_BYTES = 64 << 20
+"""Of a file that is read as text."""
 
 
 def checkpoint(run_dir: Path, which: str) -> Path:
     """The checkpoint ``last`` or ``best`` of a run."""
     return run_dir / CHECKPOINTS / f"{which}.ckpt"
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in a run folder, its line ends as they are.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CarltError: a pipe, which would be waited for, or a file of more than ``MAX_BYTES``.
+    """
+    facts = os.stat(path)
+    if not stat.S_ISREG(facts.st_mode):
+        raise CarltError(f"{path} is no regular file")
+    if facts.st_size > MAX_BYTES:
+        raise CarltError(f"{path} is larger than {MAX_BYTES >> 20} MiB")
+    with open(path, newline="", encoding="utf-8") as file:
+        return file.read()
 
 
 def write_text_atomic(path: Path, text: str) -> None:

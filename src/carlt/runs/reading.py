@@ -21,11 +21,10 @@ from carlt.runs.defaults import with_old_defaults
 from carlt.runs.record import ClassResult, read_per_class
 from carlt.runs.resumed import changes
 from carlt.runs.text import printable
+from carlt.shots import GROUPS
 
 NOT_RUNS = ("wandb", "tensorboard", "checkpoints", "plots")
 """Folders inside a run folder that hold no runs."""
-MAX_BYTES = 64 << 20
-"""Of each file."""
 RECORDS = (paths.RESULT, paths.CONFIG, paths.PER_CLASS, paths.CONFUSION, paths.METRICS)
 MAX_NUMBER = 1 << 53
 """Of counts and epochs, and of every number in ``result.json``."""
@@ -135,8 +134,8 @@ def read_run(folder: Path) -> Run:
         path = folder / name
         if path.exists() and not path.is_file():
             raise CarltError(f"{name} is no regular file")
-        if path.is_file() and path.stat().st_size > MAX_BYTES:
-            raise CarltError(f"{name} is larger than {MAX_BYTES >> 20} MiB")
+        if path.is_file() and path.stat().st_size > paths.MAX_BYTES:
+            raise CarltError(f"{name} is larger than {paths.MAX_BYTES >> 20} MiB")
     result = _read_result(folder)
     config = with_old_defaults(read_config(folder))
     changed = changes(config)
@@ -282,6 +281,7 @@ def _read_classes(folder: Path, num_classes: int) -> list[ClassResult]:
         raise ValueError(f"{len(rows)} rows for {num_classes} classes")
     for row in rows:
         possible = 0 <= row.train_count <= MAX_NUMBER and 0 <= row.correct <= row.test_count <= MAX_NUMBER
+        possible = possible and row.group in GROUPS
         if not possible or not _same(row.correct / row.test_count if row.test_count else math.nan, row.accuracy):
             raise ValueError(f"impossible counts of class {row.class_id}")
     return [row._replace(class_name=printable(row.class_name)) for row in rows]

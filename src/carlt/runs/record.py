@@ -41,7 +41,7 @@ def read_result(run_dir: Path) -> dict[str, Any]:
     """
     path = run_dir / paths.RESULT
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(paths.read_text(path))
     except FileNotFoundError:
         raise CarltError(
             f"{path} does not exist: no finished run; python -m carlt.train resume={run_dir} finishes it"
@@ -81,21 +81,18 @@ def read_per_class(run_dir: Path) -> list[ClassResult]:
     [('cat', 'many', 0.9), ('lynx', 'few', 0.2)]
     """
     path = run_dir / paths.PER_CLASS
-    if path.exists() and not path.is_file():
-        raise CarltError(f"{path} is no regular file")
-    with open(path, newline="", encoding="utf-8") as file:
-        return [
-            ClassResult(
-                int(row["class_id"]),
-                from_spreadsheet_cell(row["class_name"]),
-                int(row["train_count"]),
-                row["group"],
-                int(row["test_count"]),
-                int(row["correct"]),
-                float(row["accuracy"] or "nan"),
-            )
-            for row in csv.DictReader(file)
-        ]
+    return [
+        ClassResult(
+            int(row["class_id"]),
+            from_spreadsheet_cell(row["class_name"]),
+            int(row["train_count"]),
+            row["group"],
+            int(row["test_count"]),
+            int(row["correct"]),
+            float(row["accuracy"] or "nan"),
+        )
+        for row in csv.DictReader(io.StringIO(paths.read_text(path), newline=""))
+    ]
 
 
 def write_confusion(

@@ -69,7 +69,7 @@ def run_job(
         data = build_data(config)
         if sweep.search:
             check_objectives(objectives, data)
-        compute.resolve(config)
+        compute.resolve_once(config, sweep.folder / ".compute.json")
         identity = run_hash(config, data.checksum())
         folder = job_folder(hydras_folder, identity)
         with suppress(OSError):  # another rank may have been faster

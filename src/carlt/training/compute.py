@@ -1,6 +1,7 @@
 """``trainer.precision=auto`` and ``channels_last=auto``: what this machine computes fastest, measured at the start."""
 
 import functools
+import json
 import os
 import time
 from pathlib import Path
@@ -10,8 +11,10 @@ from omegaconf import DictConfig, open_dict
 from torch import nn
 
 from carlt.errors import CarltError
+from carlt.runs import paths
 
 BFLOAT16_GAIN = 1.2  # bfloat16 rounds more, so it has to be faster by this factor
+LAYOUT_GAIN = 1.1  # a smaller difference would be one thing in one measurement and another in the next
 REPEATS = 5
 PROCESSES = ("WORLD_SIZE", "SLURM_NTASKS")  # of torchrun and SLURM
 
@@ -40,7 +43,24 @@ def resolve(config: DictConfig) -> None:
         if precision == "auto":
             config.trainer.precision = "bf16-mixed" if reduced else "32-true"
         if layout == "auto":
-            config.channels_last = ms[f"{fast}, channels last"] < ms[fast] if ms else reduced
+            config.channels_last = ms[f"{fast}, channels last"] * LAYOUT_GAIN < ms[fast] if ms else reduced
+
+
+def resolve_once(config: DictConfig, path: Path) -> None:
+    """``resolve`` for the jobs of a sweep: the first measures and writes ``path``, the others and those of the same
+    command take what it says, so that a job is found again and seeds of one configuration compute alike."""
+    asked = f"{config.trainer.get('precision')}, {config.get('channels_last')}"
+    if "auto" not in (config.trainer.get("precision"), config.get("channels_last")):
+        return resolve(config)
+    known = json.loads(paths.read_text(path)) if path.is_file() else {}
+    if asked not in known:
+        resolve(config)
+        chosen = {"precision": config.trainer.get("precision"), "channels_last": config.get("channels_last")}
+        paths.write_text_atomic(path, json.dumps({**known, asked: chosen}, indent=2) + "\n")
+        return None
+    with open_dict(config):
+        config.trainer.precision, config.channels_last = known[asked]["precision"], known[asked]["channels_last"]
+    return resolve(config)  # raises for what no measurement has written
 
 
 def native_bfloat16(device: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from carlt.data.batch import Batch, Pair
@@ -139,6 +140,12 @@ class LongTailClassifier(L.LightningModule):
 
     def on_train_start(self) -> None:
         self._set_progress()  # a run resumed within an epoch has no start of that epoch
+        scheduler = cast(LambdaLR, self.lr_schedulers())
+        # Of a run that resume= made longer the checkpoint has the rates of the shorter one.
+        for group, base, factor in zip(
+            scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
+        ):
+            group["lr"] = base * factor(scheduler.last_epoch)
         if self.global_rank:  # one rank goes on with what a checkpoint has of all ranks
             for metric in self.train_means.values():
                 cast(BatchMean, metric).reset()

@@ -13,6 +13,8 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from carlt.training.callbacks.checkpoints import accumulates
+
 JOB, RESTARTS = "SLURM_JOB_ID", "SLURM_RESTART_COUNT"
 EVERY_N_STEPS = 10  # of several processes, which have to ask each other whether to stop
 
@@ -63,8 +65,9 @@ class Requeue(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not trainer.is_last_batch:  # its epoch is validated and saved first
-            self._stop(trainer, batch_idx)
+        # The last batch's epoch is validated and saved first; between accumulated gradients nothing can be saved.
+        if not (trainer.is_last_batch or accumulates(trainer, batch_idx)):
+            self._stop(trainer, (batch_idx + 1) // trainer.accumulate_grad_batches - 1)
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any

@@ -78,6 +78,7 @@ def trainer(epoch: int) -> Any:
         global_step=10,
         num_test_batches=[3],
         optimizers=[SimpleNamespace(param_groups=[{"lr": 0.05}])],
+        check_val_every_n_epoch=1,
     )
 
 

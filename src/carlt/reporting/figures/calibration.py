@@ -47,6 +47,7 @@ def _bins(group: Group, split: str) -> dict[str, np.ndarray] | None:
     recorded: list[Mapping[str, Any]] = [
         bins for run in group.runs.values() if (bins := (run.result.get("calibration") or {}).get(split))
     ]
+    recorded = [bins for bins in recorded if len(bins["images"]) == len(recorded[0]["images"])]
     if not recorded:
         return None
     images = np.array([bins["images"] for bins in recorded], dtype=float)

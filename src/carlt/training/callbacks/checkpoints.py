@@ -22,7 +22,8 @@ from carlt.runs import paths
 class Checkpoints(Checkpoint):
     """Saves ``last`` every epoch, every ``every_n_steps`` steps and on SIGTERM, ``best`` when ``monitor`` improves.
 
-    A training that carlt itself stops (CAR met too many non-finite steps) leaves ``stopped.ckpt`` for inspection.
+    Nothing is saved between the batches whose gradients are accumulated: a checkpoint holds no gradients. A training
+    that carlt itself stops (CAR met too many non-finite steps) leaves ``stopped.ckpt`` for inspection.
 
     Args:
         monitor: a validation metric, larger is better. Without a validation split there is no ``best``.
@@ -36,14 +37,18 @@ class Checkpoints(Checkpoint):
             raise CarltError(f"monitor={monitor} is not measured; choose from {', '.join(known)}")
         self.run_dir, self.monitor, self.every_n_steps = run_dir, monitor, every_n_steps
         self.best_value, self.best_epoch = -torch.inf, -1
-        self.begun = False
+        self.begun = self.accumulates = False
 
     def on_train_batch_start(self, *_: Any) -> None:
         self.begun = True
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.accumulates = accumulates(trainer, batch_idx)
         # Not after an epoch's last batch: from there Lightning would skip its validation. It is saved after that.
-        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0 and not trainer.is_last_batch:
+        due = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
+        if due and not (trainer.is_last_batch or self.accumulates):
             self._save(trainer, "last")
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -60,7 +65,8 @@ class Checkpoints(Checkpoint):
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
         # Lightning raises this between two batches; any other exception may have left a step half done. In or after
         # validation the last save stays: the counts of a half-done validation are in no checkpoint.
-        if isinstance(exception, SIGTERMException) and not (trainer.validating or trainer.is_last_batch):
+        whole = not (trainer.validating or trainer.is_last_batch or self.accumulates)
+        if isinstance(exception, SIGTERMException) and whole:
             self._save(trainer, "last")
         elif isinstance(exception, CarltError) and self.begun:
             self._save(trainer, "stopped")
@@ -84,6 +90,11 @@ class Checkpoints(Checkpoint):
 
     def _save(self, trainer: L.Trainer, which: str) -> None:
         trainer.save_checkpoint(paths.checkpoint(self.run_dir, which))
+
+
+def accumulates(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Whether the gradients of this batch wait for those of later ones."""
+    return (batch_idx + 1) % trainer.accumulate_grad_batches != 0
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -129,6 +140,13 @@ def _unpacked_size(path: Path) -> int:
 def is_plain(value: torch.Tensor) -> bool:
     """Whether ``value`` holds real numbers, one beside the other."""
     return value.layout == torch.strided and not (value.is_complex() or value.is_meta or value.is_quantized)
+
+
+def checked_state(value: Any, shape: tuple[int, ...], dtype: torch.dtype, name: str) -> torch.Tensor:
+    """``value`` if it is a plain tensor of this shape and type, as a callback saved it; else ValueError."""
+    if not isinstance(value, torch.Tensor) or not is_plain(value) or value.shape != shape or value.dtype != dtype:
+        raise ValueError(f"{name} is no {dtype} of shape {shape}")
+    return value
 
 
 def _problem(content: Any) -> str | None:

@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from carlt.functional.accuracy import class_accuracy, class_groups
+from carlt.training.callbacks.checkpoints import checked_state
 from carlt.training.epochs import goes_on_within_epoch
 
 KEY = "carlt/train_batches"
@@ -49,7 +50,9 @@ class ClassAccuracy(Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
         if KEY in checkpoint:  # one rank continues the sum over all ranks
-            self.counts = checkpoint[KEY] * int(trainer.is_global_zero)
+            self.counts = checked_state(checkpoint[KEY], (2, len(module.class_counts)), torch.int64, KEY) * int(
+                trainer.is_global_zero
+            )
 
     def _reset(self, module: Any) -> None:
         self.counts = torch.zeros(2, len(module.class_counts), dtype=torch.int64, device=module.device)

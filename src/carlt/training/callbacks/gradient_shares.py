@@ -10,6 +10,7 @@ from torch import Tensor
 from carlt.functional.accuracy import class_groups
 from carlt.losses.base import NetworkLoss
 from carlt.ranges import Count, checked
+from carlt.training.callbacks.checkpoints import checked_state
 from carlt.training.epochs import goes_on_within_epoch
 
 KEY = "carlt/gradient_shares"
@@ -90,7 +91,8 @@ class GradientShares(Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
         if KEY in checkpoint:  # one rank continues the sum over all ranks
-            self.sums = checkpoint[KEY] * int(trainer.is_global_zero)
+            saved = checked_state(checkpoint[KEY], (3, 3), torch.float32, KEY)
+            self.sums = saved * int(trainer.is_global_zero)
 
     def _reset(self, module: Any) -> None:
         self.sums = torch.zeros(3, 3, dtype=torch.float32, device=module.device)

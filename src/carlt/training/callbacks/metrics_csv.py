@@ -10,9 +10,11 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
+from carlt.errors import CarltError
 from carlt.runs import paths
 
 Row = dict[str, float]
+REMEDY = "restore it, or remove it: the run then goes on without the rows of earlier epochs"
 
 
 class MetricsCsv(Callback):
@@ -29,21 +31,36 @@ class MetricsCsv(Callback):
     @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         written = read_rows(self.path) if trainer.current_epoch and self.path.exists() else []
-        self.rows = [row for row in written if row["epoch"] < trainer.current_epoch]
+        try:
+            self.rows = [row for row in written if row["epoch"] < trainer.current_epoch]
+        except KeyError:
+            raise CarltError(f"{self.path} is damaged: it has no column epoch; {REMEDY}") from None
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         # Reduces over the ranks, so all of them must call it. NaN is "not measured" and becomes an empty cell.
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        metrics = {name: float(value) for name, value in measured_metrics(trainer).items()}
         if trainer.is_global_zero:
             measured = {name: value for name, value in metrics.items() if not math.isnan(value)}
             self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **measured})
             write_rows(self.path, self.rows)
 
 
+def measured_metrics(trainer: L.Trainer) -> dict[str, Any]:
+    """Lightning's metrics without those of a validation that this epoch did not have: it keeps the last ones."""
+    every = trainer.check_val_every_n_epoch
+    validated = every is None or (trainer.current_epoch + 1) % every == 0
+    metrics = trainer.callback_metrics
+    return {name: value for name, value in metrics.items() if validated or not name.startswith("val/")}
+
+
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a ``metrics.csv``, without its empty cells."""
-    with open(path, newline="") as file:
-        return [{name: _number(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
+    """The rows of a ``metrics.csv``, without its empty cells; CarltError for a damaged one."""
+    text = paths.read_text(path)
+    try:
+        rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        return [{name: _number(cell) for name, cell in row.items() if cell} for row in rows]
+    except (ValueError, AttributeError, csv.Error) as error:
+        raise CarltError(f"{path} is damaged ({str(error).splitlines()[0][:200]}); {REMEDY}") from None
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:

@@ -16,6 +16,7 @@ from rich.progress import Progress as Bar
 from carlt.ranges import NonNegative, checked
 from carlt.runs.heartbeat import say
 from carlt.runs.text import format_duration, printable
+from carlt.training.callbacks.metrics_csv import measured_metrics
 from carlt.training.callbacks.notebook_bar import NotebookBar
 from carlt.training.callbacks.run_header import run_header
 
@@ -107,7 +108,7 @@ class Progress(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._log_speed(trainer)
-        self.metrics = _metrics(trainer.callback_metrics)  # reduces over the ranks, so all of them must call it
+        self.metrics = _metrics(measured_metrics(trainer))  # reduces over the ranks, so all of them must call it
         if not trainer.is_global_zero:
             return
         done = trainer.current_epoch + 1
