@@ -16,7 +16,7 @@ from carlt.data import LongTailDataModule
 from carlt.errors import CarltError
 from carlt.evaluation import posthoc
 from carlt.functional import ClassOffsets
-from carlt.functional.accuracy import class_accuracy
+from carlt.functional.accuracy import class_accuracy, worst_first
 from carlt.functional.bound import MARGIN, class_bound, row_weight
 from carlt.metrics import Evaluation
 from carlt.ranges import Strength, value_problem
@@ -163,8 +163,7 @@ def worst_class(evaluations: Mapping[str, Evaluation], data: LongTailDataModule)
     """The test split's worst class by name, the rarest one where several are equally bad."""
     accuracy = {name: class_accuracy(e.correct, e.total) for name, e in evaluations.items()}
     test, counts = accuracy["test"], data.class_counts
-    worst = (test == test[~test.isnan()].min()).nonzero().flatten()
-    label = int(worst[counts[worst].argmin()])
+    label = worst_first(test, counts)[0]
     return {
         "class_id": label,
         "name": data.class_names[label],

@@ -11,7 +11,7 @@ from carlt.data import LongTailDataModule
 from carlt.data.images import Split
 from carlt.data.loaders import eval_loader
 from carlt.errors import CarltError
-from carlt.functional.accuracy import class_accuracy
+from carlt.functional.accuracy import class_accuracy, worst_first
 from carlt.metrics import Evaluation
 from carlt.models.classifier import extract_features
 from carlt.runs.examples import Examples
@@ -59,9 +59,8 @@ def find_examples(module: LongTailClassifier, data: LongTailDataModule, test: Ev
 def worst_classes(test: Evaluation, train_counts: Tensor) -> list[int]:
     """The classes with the lowest test accuracy, of equal ones the rarest first, without classes that have no wrong
     image."""
-    accuracy = class_accuracy(test.correct, test.total).nan_to_num(2.0).tolist()
-    order = sorted(range(len(accuracy)), key=lambda label: (accuracy[label], int(train_counts[label])))
-    return [label for label in order[:ROWS] if accuracy[label] < 1]
+    accuracy = class_accuracy(test.correct, test.total)
+    return [label for label in worst_first(accuracy, train_counts)[:ROWS] if accuracy[label] < 1]
 
 
 def confused_pairs(test: Evaluation) -> list[tuple[int, int]]:

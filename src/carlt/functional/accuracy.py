@@ -4,6 +4,8 @@ Every function takes per-class counts or accuracies and returns plain tensors. A
 its accuracy is NaN and no mean includes it, because 0 would read as "always wrong".
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -23,6 +25,17 @@ def class_groups(train_counts: Tensor, many_above: int = MANY_ABOVE, few_below: 
 def class_accuracy(correct: Tensor, total: Tensor) -> Tensor:
     """Accuracy of each class in [0, 1], float64 (C,); NaN where ``total`` is 0."""
     return correct.double() / torch.where(total > 0, total, torch.nan)
+
+
+def worst_first(accuracy: Tensor, train_counts: Tensor) -> list[int]:
+    """The classes with test images from the lowest accuracy (C,) to the highest, the rarest first of equal ones.
+
+    >>> worst_first(torch.tensor([0.9, 0.2, float("nan"), 0.2]), torch.tensor([50, 20, 9, 5]))
+    [3, 1, 0]
+    """
+    values, counts = accuracy.tolist(), train_counts.tolist()
+    tested = [label for label, value in enumerate(values) if not math.isnan(value)]
+    return sorted(tested, key=lambda label: (values[label], counts[label]))
 
 
 def mean_of_worst(accuracy: Tensor, fraction: float) -> Tensor:

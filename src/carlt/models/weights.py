@@ -25,8 +25,8 @@ def load_weights(
 
     A ``.safetensors`` file or a weights-only ``.pt``, ``.pth`` or ``.ckpt``. A classifier of another number of classes
     is left out; anything else that is missing or of another shape is an error, and tensors of no use are warned of, as
-    those of a deeper network are. A checkpoint of carlt also gives the
-    normalisation that it was trained with (``set_normalisation``).
+    those of a deeper network are. A checkpoint of carlt also gives the normalisation that it was trained with
+    (``set_normalisation``).
 
     Args:
         convert: adapts weights of another image size or library to ``network``; tried where names or shapes differ.

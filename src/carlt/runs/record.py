@@ -46,6 +46,8 @@ def read_result(run_dir: Path) -> dict[str, Any]:
         raise CarltError(
             f"{path} does not exist: no finished run; python -m carlt.train resume={run_dir} finishes it"
         ) from None
+    except CarltError:  # no regular file, or too large
+        raise
     except (ValueError, RecursionError) as error:
         raise CarltError(f"{path} is not valid JSON ({str(error).splitlines()[0]}); it is damaged") from None
     if not isinstance(found, dict) or not isinstance(found.get("data", {}), dict):

@@ -49,18 +49,16 @@ def resolve(config: DictConfig) -> None:
 def resolve_once(config: DictConfig, path: Path) -> None:
     """``resolve`` for the jobs of a sweep: the first measures and writes ``path``, the others and those of the same
     command take what it says, so that a job is found again and seeds of one configuration compute alike."""
-    asked = f"{config.trainer.get('precision')}, {config.get('channels_last')}"
-    if "auto" not in (config.trainer.get("precision"), config.get("channels_last")):
-        return resolve(config)
+    precision, layout = config.trainer.get("precision"), config.get("channels_last")
+    asked = f"{precision}, {layout}"
     known = json.loads(paths.read_text(path)) if path.is_file() else {}
-    if asked not in known:
-        resolve(config)
+    if asked in known:
+        with open_dict(config):
+            config.trainer.precision, config.channels_last = known[asked]["precision"], known[asked]["channels_last"]
+    resolve(config)
+    if "auto" in (precision, layout) and asked not in known:
         chosen = {"precision": config.trainer.get("precision"), "channels_last": config.get("channels_last")}
         paths.write_text_atomic(path, json.dumps({**known, asked: chosen}, indent=2) + "\n")
-        return None
-    with open_dict(config):
-        config.trainer.precision, config.channels_last = known[asked]["precision"], known[asked]["channels_last"]
-    return resolve(config)  # raises for what no measurement has written
 
 
 def native_bfloat16(device: str) -> bool:

@@ -50,9 +50,8 @@ class ClassAccuracy(Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
         if KEY in checkpoint:  # one rank continues the sum over all ranks
-            self.counts = checked_state(checkpoint[KEY], (2, len(module.class_counts)), torch.int64, KEY) * int(
-                trainer.is_global_zero
-            )
+            saved = checked_state(checkpoint[KEY], (2, len(module.class_counts)), torch.int64, KEY)
+            self.counts = saved * int(trainer.is_global_zero)
 
     def _reset(self, module: Any) -> None:
         self.counts = torch.zeros(2, len(module.class_counts), dtype=torch.int64, device=module.device)
