@@ -152,7 +152,8 @@ def batch_confusion(
 
     C~[j, i] = sum_q t_q[j] c_q[i] / max(1, sum_q t_q[j]), c_q the contributions of sample q as a member of class j, t_q
     its label weights (one-hot for hard labels). A class without weight has a zero row, and one whose weight is below 1
-    a row of that size, so that a trace of a class in soft labels does not count like a whole image. Costs O(C^2) memory.
+    a row of that size, so that a trace of a class in soft labels does not count like a whole image. Costs O(C^2)
+    memory.
 
     Args:
         logits: floating, (N, C).
