@@ -125,7 +125,7 @@ def record(loss: str, penalty: str, seed: int, result: dict[str, Any]) -> None:
     """Add a line to the records."""
     row = {"loss": loss, "penalty": penalty, "seed": seed}
     row |= {metric: round(result["metrics"][f"test/{metric}"], 5) for metric in COLUMNS.values()}
-    row |= {"minutes": round(result["timings"]["fit_s"] / 60, 1), "commit": result["commit"][:7]}  # of its last start
+    row |= {"minutes": round(result["timings"]["fit_s"] / 60, 1), "commit": result["commit"][:7]}
     row |= {"torch": result["versions"]["torch"], "hardware": result["hardware"]["name"]}
     with append:
         append_line(RECORDS, row)

@@ -118,6 +118,8 @@ TRAINING: dict[str, Callable[[Checkpoint], Any]] = {
         {"carlt/train_batches": torch.zeros(1, 1, dtype=torch.int64).expand(2, 10**10)}
     ),
     "shares of another shape": lambda c: c.update({"carlt/gradient_shares": torch.zeros(1)}),
+    "time of training is a text": lambda c: c["callbacks"]["TrainingTime"]["time_elapsed"].update(train="x"),
+    "times are a text": lambda c: c["callbacks"]["TrainingTime"].update(time_elapsed="x"),
     "no schedule": lambda c: c.pop("lr_schedulers"),
     "schedule is a text": lambda c: c.update(lr_schedulers=["x"]),
     "callbacks are a text": lambda c: c.update(callbacks="x"),

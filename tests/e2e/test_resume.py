@@ -295,8 +295,13 @@ def test_sigkill_at_a_random_moment(uninterrupted, tmp_path: Path) -> None:
 def test_a_finished_run_goes_on_with_more_epochs(finished: Path, resume, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
+    last = paths.checkpoint(folder, "last")
+    checkpoint = torch.load(last, weights_only=True)
+    checkpoint["callbacks"]["TrainingTime"]["time_elapsed"]["train"] = 1000.0
+    torch.save(checkpoint, last)
     result = resume(folder, "trainer.max_epochs=4")
     assert result["epochs"] == 4
+    assert 1000 < result["timings"]["fit_s"] < 1500  # of both processes
     assert [row["epoch"] for row in read_rows(folder / paths.METRICS)] == [0, 1, 2, 3]
 
 

@@ -182,6 +182,7 @@ def _run(
     from carlt.evaluation.result import evaluate_and_record
     from carlt.runs import provenance
     from carlt.training import build, checks, loggers, restore
+    from carlt.training.callbacks import TrainingTime
 
     last = paths.checkpoint(folder, "last")
     resumes = bool(config.resume) and build.has_begun(folder)
@@ -192,7 +193,8 @@ def _run(
     run_loggers = build.build_loggers(config, folder, position)
     checks.check_run(config, module, data)
     trainer = build.build_trainer(config, folder, run_loggers, position)
-    trainer.callbacks.append(callback)  # type: ignore[attr-defined]
+    clock = TrainingTime()
+    trainer.callbacks += [callback, clock]  # type: ignore[attr-defined]
     build.compile_network(module, config)
     with open_dict(config):
         config.run_hash, config.data_sha256 = identity, data.checksum()
@@ -201,7 +203,6 @@ def _run(
     if trainer.is_global_zero:
         paths.write_text_atomic(folder / paths.CONFIG, OmegaConf.to_yaml(config, resolve=True))
     os.environ[CHILD] = str(folder)
-    began = time.monotonic()
     try:
         loggers.log_config(
             run_loggers,
@@ -211,8 +212,7 @@ def _run(
             **({"sweep": position.sweep} if position else {}),
         )
         restore.fit(trainer, module, data, last if resumes else None)
-        seconds = time.monotonic() - began
-        result = evaluate_and_record(folder, trainer, module, data, config, seconds)
+        result = evaluate_and_record(folder, trainer, module, data, config, clock.time_elapsed())
         if trainer.is_global_zero:
             from carlt.reporting import plots, table
 

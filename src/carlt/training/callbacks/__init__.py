@@ -6,6 +6,7 @@ from carlt.training.callbacks.class_accuracy import ClassAccuracy
 from carlt.training.callbacks.gradient_shares import GradientShares
 from carlt.training.callbacks.metrics_csv import MetricsCsv, read_rows
 from carlt.training.callbacks.progress import Progress
+from carlt.training.callbacks.training_time import TrainingTime
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -15,6 +16,7 @@ __all__ = [
     "GradientShares",
     "MetricsCsv",
     "Progress",
+    "TrainingTime",
     "read_checkpoint",
     "read_rows",
 ]
