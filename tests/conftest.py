@@ -135,7 +135,7 @@ def _maker(root: Path) -> MakeRun:
             "class_counts": counts,
             "data": {"name": data, "sha256": sha},
             "metrics": {column.metric: accuracy for column in COLUMNS} | (metrics or {}),
-            "best": best,
+            "best": None if best is None else {"epoch": 0} | best,
         } | ({"run_hash": run_hash_of_result} if run_hash_of_result else {})
         write_result(folder, result | ({"calibration": {"test": bins, "train": bins}} if calibration else {}))
         return folder

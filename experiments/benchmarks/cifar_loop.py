@@ -175,7 +175,7 @@ def main() -> None:
     tf32 = " (TF32 in convolutions)" if on_gpu else ""
     commit = (provenance.commit() or "unknown")[:7]
     missing = "" if on_gpu else "Not measured on a GPU; the goal there is 5."
-    text = f"""# A CIFAR100-LT epoch: carlt beside CAR's released loop
+    text = f"""# A CIFAR100-LT epoch: carlt beside CAR's released loop, as reimplemented here
 
 `python experiments/benchmarks/cifar_loop.py{folder}`, {time.strftime("%Y-%m-%d")}, commit {commit},
 {where}; Python {sys.version.split()[0]}, torch {torch.__version__}, torchvision {torchvision.__version__},
@@ -191,7 +191,7 @@ last holds CAR's diagnostics over the training images, which come once in 20 epo
 Median ratio {statistics.median(ratios):.2f}; the goal is {GOAL} on a {DEVICE.type.upper()}.
 {missing}
 
-The released loop is written anew from its description: Pillow images through torchvision's transforms
+The released loop is our reimplementation from its description: Pillow images through torchvision's transforms
 ({"8 workers" if on_gpu else "in the training process"}), float32{tf32}, autograd through the C x C surrogate and a full
 SVD in each step, AdamW at 5e-5, one pass over the test images an epoch. carlt trains with its recipe's SGD; an epoch of
 it includes logging, checkpoints and the metrics of each class.

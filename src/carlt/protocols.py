@@ -36,7 +36,7 @@ class ScalesLearningRate(Protocol):
     """A part of a network whose parameters have a learning rate of their own."""
 
     def lr_factors(self) -> dict[nn.Parameter, float]:
-        """For each such parameter the multiple of the optimizer's learning rate, at all times."""
+        """The multiplier of the learning rate for each such parameter, the same throughout training."""
         ...
 
 

@@ -10,7 +10,7 @@ from torchvision.transforms import RandomResizedCrop, v2
 
 from carlt import aug
 from carlt.aug import CifarAutoAugment, Compose, CropFlip, Cutout, Resize, ResizedCropFlip
-from carlt.aug.views import middle
+from carlt.aug.views import crop_elongated
 from carlt.protocols import TwoPartView
 from carlt.testing import views as checks
 from carlt.testing.part import Check, Part
@@ -180,9 +180,9 @@ def test_what_needs_single_images_is_cropped_and_the_rest_finished() -> None:
 def test_of_an_elongated_image_only_the_middle_is_scaled(height: int, width: int) -> None:
     down, right = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     image = (4 * (down + right)).to(torch.uint8).expand(3, -1, -1)
-    cut = middle(image)
+    cut = crop_elongated(image)
     short, long = sorted((height, width))
     assert sorted(cut.shape[1:]) == [short, 2 * short + long % 2]
     whole, found = Resize(8, 1.25).transform(image), Resize(8, 1.25).crop(image)
     assert (found.int() - whole.int()).abs().max() <= 4  # the same place, to one pixel of the image
-    assert middle(image[:, :short, : 4 * short]).shape == image[:, :short, : 4 * short].shape
+    assert crop_elongated(image[:, :short, : 4 * short]).shape == image[:, :short, : 4 * short].shape

@@ -240,5 +240,5 @@ def test_all_processes_evaluate_equally_many_batches(images: int, size: int, wor
 
 def test_fewer_images_than_processes_cannot_be_shared_out() -> None:
     split = Split(ArrayImages(torch.zeros(3, 3, 8, 8, dtype=torch.uint8)), torch.arange(3))
-    with pytest.raises(CarltError, match="3 images cannot be shared out over 4 devices"):
+    with pytest.raises(CarltError, match="3 images cannot be split over 4 devices"):
         eval_loader(split, Unchanged(), 2, 0, torch.device("cpu"), rank=3, world_size=4)

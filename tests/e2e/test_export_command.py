@@ -45,6 +45,19 @@ def test_the_folder_of_an_export(export: Export, finished: Path, tmp_path: Path)
     assert "`network.safetensors`" in card
 
 
+def test_a_card_that_was_changed_by_hand_is_kept(export: Export, finished: Path, tmp_path: Path) -> None:
+    words = (f"run={finished}", f"out={tmp_path}")
+    export(*words, "format=safetensors")
+    card = tmp_path / "MODEL_CARD.md"
+    assert export(*words, "format=torch_export")[0] == 0
+    assert "`network.pt2`" in card.read_text()
+    card.write_text("mine")
+    for _ in range(2):
+        code, said, _ = export(*words, "format=safetensors")
+        assert (code, card.read_text()) == (0, "mine")
+        assert "MODEL_CARD.md (kept as it is" in said
+
+
 def test_another_checkpoint_needs_another_folder(export: Export, finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run)

@@ -147,4 +147,4 @@ def test_two_processes_on_one_folder(tmp_path: Path) -> None:
     errors = [process.communicate()[1] for process in both]
     codes = [process.returncode for process in both]
     assert sorted(codes) == [0, 2]
-    assert "another process is at" in errors[codes.index(2)] or "holds a run" in errors[codes.index(2)]
+    assert "another process uses" in errors[codes.index(2)] or "holds a run" in errors[codes.index(2)]

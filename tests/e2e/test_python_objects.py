@@ -135,15 +135,15 @@ def test_classes_of_ones_own(tmp_path: Path) -> None:
         (lambda: {"loss": OwnNetworkLoss()}, r"loss: OwnNetworkLoss runs the network itself: give the class"),
         (
             lambda: {"logger": object()},
-            "logger: an object of type object cannot be put into words; objects are for data, model",
+            "logger: an object of type object cannot be stored in the config; objects are for data, model",
         ),
         (lambda: {"reg": functools.partial(CAR, None)}, r"name the arguments of functools.partial\(CAR, ...\)"),
         (lambda: {"reg": functools.partial(CAR, wieght=1)}, "reg.wieght: .* takes no 'wieght'; did you mean weight"),
         (
             lambda: {"reg": functools.partial(CAR, weight=torch.ones(1))},
-            "reg.weight: a value of type Tensor cannot be put into words",
+            "reg.weight: a value of type Tensor cannot be stored in the config",
         ),
-        (lambda: {"model": lambda: None}, "is inside of something else; define it at the top of a module"),
+        (lambda: {"model": lambda: None}, "is defined inside a function or class; define it at module level"),
         (lambda: {"trainer": {"max_epoch": 1}}, "trainer.max_epoch: .* did you mean max_epochs"),
         (lambda: {"reg": "cra"}, "did you mean car"),
     ],

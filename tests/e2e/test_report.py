@@ -53,7 +53,7 @@ def test_a_report_of_real_runs(runs: Path, tmp_path: Path, monkeypatch: pytest.M
     assert "best epoch, chosen by val/balanced_accuracy on the validation split" in out
     page = (tmp_path / "out" / "report.html").read_text()
     for part in ("Accuracy against class frequency", "Classes from best to worst", "Confusion", "Training curves",
-                 "What CAR sees", "The worst class and the norm that bounds it", "Reliability",
+                 "CAR diagnostics", "The worst class and the norm that bounds it", "Reliability",
                  "The worst class in training and on test", "Left out", "digit 9", str(runs / "reg=car")):  # fmt: skip
         assert part in page
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*")} == before  # the records are read, no more

@@ -188,7 +188,7 @@ def test_a_longer_training_has_its_own_rate_from_the_first_step_on(run, resume, 
 def test_processes_of_torchrun_need_a_folder_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(CarltError, match=r"need one run folder, .* give hydra\.run\.dir=<folder>"):
+    with pytest.raises(CarltError, match=r"need the same run folder, .* give hydra\.run\.dir=<folder>"):
         compose_run(["reg=none"])
     assert compose_run(["reg=none", "hydra.run.dir=runs/x"])[2]
 

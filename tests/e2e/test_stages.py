@@ -198,7 +198,7 @@ def as_stage(folder: Path) -> None:
         (without("config.yaml"), ("stage=crt",), r"init_run=.* is no run folder: it has no config\.yaml"),
         (without("checkpoints/last.ckpt"), ("stage=crt",), r"is no run folder: it has no checkpoints/last\.ckpt"),
         (without("result.json"), ("stage=crt",), r"has not finished: python -m carlt\.train resume=.* finishes it"),
-        (as_stage, ("stage=crt",), r"is a second stage itself; .* its first: elsewhere"),
+        (as_stage, ("stage=crt",), r"is a second stage; .*init_run=elsewhere"),
         (lambda _: None, (), r"init_run= is for a stage: add stage=\.\.\., one of crt"),
         (lambda _: None, ("stage=crx",), r"stage=crx: no such stage; did you mean crt"),
         (

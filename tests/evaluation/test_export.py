@@ -164,3 +164,26 @@ def test_a_file_that_differs_is_not_written(
     with pytest.raises(CarltError, match=r"logits differ from the network's by 0.01"):
         export(run_with(), "safetensors", tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+class Reshapes(SmallCNN):
+    """Fixes the number of images: its shape is read as a number."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images.reshape(int(images.shape[0]), 1, 8, 8))
+
+
+class Branches(SmallCNN):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) if images.sum() > 0 else super().forward(-images)
+
+
+@pytest.mark.parametrize("kind", [Reshapes, Branches])
+@pytest.mark.parametrize("form", ["onnx", "torch_export"])
+def test_a_network_that_takes_one_number_of_images_is_one_message(
+    kind: type[SmallCNN], form: str, run_with: Callable, tmp_path: Path
+) -> None:
+    with pytest.raises(CarltError, match=rf"{kind.__name__} cannot be exported for any number of images") as error:
+        export(run_with(kind(C, 1, width=4)), form, tmp_path)
+    assert len(str(error.value).splitlines()) == 1
+    assert not list(tmp_path.iterdir())

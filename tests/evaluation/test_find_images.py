@@ -46,6 +46,22 @@ def test_a_list_file_gives_its_lines_as_they_are(tmp_path: Path) -> None:
         find_images(listed)
 
 
+def test_a_folder_in_a_list_stands_for_its_images(tmp_path: Path) -> None:
+    a, b, c = make(tmp_path, "a.jpg", "sub/b.jpg", "sub/c.jpg")
+    (tmp_path / "empty").mkdir()
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{a}\n{tmp_path}/sub\n{tmp_path}/empty\n{'x' * 300}.jpg\n")
+    found = find_images(listed)
+    assert found == [a, b, c, Path("x" * 300 + ".jpg")]
+    assert find_images(found) == found
+
+
+def test_a_pattern_gives_a_file_once(tmp_path: Path) -> None:
+    (a,) = make(tmp_path, "a.jpg")
+    (tmp_path / "again").symlink_to(tmp_path)
+    assert find_images(f"{tmp_path}/**/*.jpg") == [a]
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"), [("nowhere", "does not exist"), ("*.gif", "has no images"), (None, "list is empty")]
 )

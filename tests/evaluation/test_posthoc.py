@@ -169,7 +169,7 @@ def test_other_images_are_refused(trained: Path) -> None:
 def test_what_a_method_cannot_change_is_said() -> None:
     config = compose_config("train", ["++model.width=4", "loss=ldam"])
     module = build.build_module(config, build.build_data(config))
-    with pytest.raises(CarltError, match=r"posthoc=tau_norm changes nothing here"):
+    with pytest.raises(CarltError, match=r"posthoc=tau_norm has no effect here"):
         posthoc.tau_norm(module)
     config = compose_config("train", ["++model.width=4", "stage=lws"])
     module = build.build_module(config, build.build_data(config))

@@ -161,7 +161,7 @@ def test_balancing_raises_the_recall_of_lost_classes() -> None:
         ({"labels": torch.tensor([0, 1, 3])}, r"labels are in \[0, 3\), not 0 to 3"),
         ({"labels": torch.tensor([0, -1, 2])}, r"labels are in \[0, 3\), not -1 to 2"),
         ({"labels": torch.eye(3)}, r"labels are classes, whole numbers"),
-        ({"labels": torch.tensor([0, 1])}, r"targets are whole numbers \(3,\)"),
+        ({"labels": torch.tensor([0, 1])}, r"targets: expected whole numbers \(3,\)"),
         ({"logits": torch.full((3, 3), math.nan)}, r"not finite"),
         ({"class_counts": [5, 5]}, r"logits of 3 classes do not fit class_counts of 2"),
         ({"labels": torch.tensor([0, 1, 1])}, r"class 2: 0"),

@@ -6,6 +6,9 @@ import torch
 from carlt.errors import CarltError
 from carlt.functional.contrastive import balanced_contrastive
 from carlt.losses import BalancedContrastive, LogitAdjusted
+from carlt.losses.balanced_contrastive import Embedding
+from carlt.losses.step import StepInput
+from carlt.models import SmallCNN
 
 COUNTS = torch.tensor([50, 9, 2])
 LABELS = torch.tensor([0, 0, 1, 2])
@@ -58,3 +61,25 @@ def test_soft_targets_touch_the_cross_entropy_alone(loss, parts):
 def test_mistakes(name, value):
     with pytest.raises(CarltError, match=f"{name}"):
         BalancedContrastive(COUNTS, feature_dim=5, **{name: value})
+
+
+def test_each_view_goes_where_it_belongs() -> None:
+    """The classified view alone gives logits and features to relabel; the further views alone are contrasted."""
+    torch.manual_seed(0)
+    network = SmallCNN(3, in_channels=1, width=3).eval()
+    loss = BalancedContrastive(COUNTS, feature_dim=6, hidden=8, dim=4).eval()
+    images, contrast = torch.randn(4, 1, 8, 8), torch.randn(2, 4, 1, 8, 8)
+    soft, given = torch.tensor([[0.5, 0.3, 0.2]]).repeat(4, 1), []
+
+    def relabel(features, centres):
+        given.append((features, centres))
+        return soft
+
+    output = loss.compute_loss(network, StepInput(images, LABELS, LABELS, contrast, relabel))
+    torch.testing.assert_close(output.logits, network(images))
+    assert output.targets is soft
+    (features, centres), embed = given[0], lambda x: loss.projector(network.features(x))
+    torch.testing.assert_close(features, embed(images))
+    torch.testing.assert_close(centres, loss.centre_projector(network.classifier.weight))
+    views = torch.stack([embed(images), embed(contrast[0]), embed(contrast[1])])
+    torch.testing.assert_close(output.loss, loss(network(images), soft, Embedding(views, centres), LABELS))

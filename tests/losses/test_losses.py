@@ -72,8 +72,8 @@ def test_impossible_options_are_named(loss: type[Loss], options: dict[str, float
 @pytest.mark.parametrize("loss", [*ALL, losses.GMLNOLB])
 def test_a_batch_of_another_shape_or_type_is_named(loss: type[Loss]) -> None:
     made, logits, labels = loss(COUNTS), torch.randn(4, 4), torch.tensor([0, 1, 2, 3])
-    with pytest.raises(CarltError, match=r"targets are whole numbers .*, not torch\.float32 \(4,\)"):
+    with pytest.raises(CarltError, match=r"targets: expected whole numbers .*, got torch\.float32 \(4,\)"):
         made(logits, labels.float())
-    with pytest.raises(CarltError, match=r"logits are floating \(N, 4\), not torch\.float32 \(4, 1\)"):
+    with pytest.raises(CarltError, match=r"logits: expected floating \(N, 4\), got torch\.float32 \(4, 1\)"):
         made(logits[:, :1], labels)
     assert torch.equal(made(logits, labels.to(torch.uint8)), made(logits, labels))

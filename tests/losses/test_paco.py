@@ -128,6 +128,17 @@ def test_everything_but_the_momentum_encoder_learns(network: SmallCNN) -> None:
         torch.testing.assert_close(parameter, before[key] + 0.1)
 
 
+def test_keys_are_of_the_further_view_by_the_momentum_encoder_after_its_step(network: SmallCNN) -> None:
+    loss = made(network, momentum=0.0).eval()
+    network.eval()
+    with torch.no_grad():
+        for parameter in (*network.parameters(), *loss.projector.parameters()):
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        expected = torch.nn.functional.normalize(loss.projector(network.features(IMAGES[1])), dim=1)
+    loss.compute_loss(network, step())
+    torch.testing.assert_close(loss.queue[:N], expected)
+
+
 def entries(labels: Tensor, keys: Tensor) -> set[tuple[float, ...]]:
     return {(label, *key) for label, key in zip(labels.tolist(), keys.tolist(), strict=True)}
 

@@ -96,8 +96,8 @@ def test_of_many_groups_the_best_are_shown_and_the_rest_is_counted(make_run, tmp
         *(f"reg=car, reg.weight={k}" for k in (4, 5, 6, 7, 8)),
     ]
     assert "4 left out" in shown.note
-    looks = [(look["color"], str(look["ls"])) for _, look in shown.styles()]
-    assert len(set(looks)) == len(looks) == style.MOST
+    drawn = [(look["color"], str(look["ls"])) for _, look in shown.styles()]
+    assert len(set(drawn)) == len(drawn) == style.MOST
 
 
 def test_a_class_is_the_mean_over_the_seeds_that_saw_it(make_run, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ FACTS: dict[str, Any] = {
     "input": {"shape": ["N", 3, 64, 64], "shorter_side": 72, "view": {}},
     "class_names": ["a", "b", "c"],
     "run_hash": "0123456789abcdef",
+    "tau": None,
+    "class_offsets": None,
 }
 
 

@@ -53,20 +53,20 @@ def test_of_two_commands_into_one_folder_the_second_writes_nothing(refused: Call
     (tmp_path / "run").mkdir()
     with another_process_in(tmp_path / "run"):
         said = refused("reg=none", "trainer.max_epochs=1", "trainer.accelerator=cpu", f"hydra.run.dir={tmp_path}/run")
-        assert f"another process is at {tmp_path}/run; wait for its end, or choose another folder" in said
+        assert f"another process uses {tmp_path}/run; wait until it ends, or choose another folder" in said
         assert content(tmp_path / "run") == {}
 
 
 def test_a_run_that_still_runs_is_not_resumed(refused: Callable[..., str], finished: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(finished, tmp_path / "run")
     with another_process_in(folder):
-        assert f"another process is at {folder}" in refused(f"resume={folder}", "trainer.max_epochs=9")
+        assert f"another process uses {folder}" in refused(f"resume={folder}", "trainer.max_epochs=9")
     assert content(folder) == content(finished)
 
 
 def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
     with another_process_in(tmp_path) as other:
-        with pytest.raises(CarltError, match="another process is at"), claim_folder(tmp_path, new=True):
+        with pytest.raises(CarltError, match="another process uses"), claim_folder(tmp_path, new=True):
             pass
         other.kill()
         other.wait()
@@ -84,6 +84,16 @@ def test_a_new_run_takes_no_folder_of_another(name: str, tmp_path: Path) -> None
     ):
         pass
     with claim_folder(tmp_path, new=False):
+        pass
+
+
+def test_a_config_of_another_program_is_not_overwritten(tmp_path: Path) -> None:
+    config = tmp_path / paths.CONFIG
+    config.write_text("mine: 1\n")
+    with pytest.raises(CarltError, match=r"config\.yaml is not of carlt"), claim_folder(tmp_path, new=True):
+        pass
+    config.write_text("seed: 1\nrun_hash: abc\n")  # of a run that did not begin
+    with claim_folder(tmp_path, new=True):
         pass
 
 

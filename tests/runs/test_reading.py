@@ -119,6 +119,7 @@ def test_what_is_broken_is_named_and_left_out(
         ("commit", ["x"]),
         ("run_hash", 3),
         ("best", {"metrics": {}, "epoch": "x"}),
+        ("best", {"metrics": {}}),
         ("hardware", {"devices": [[10**400]]}),
     ],
 )
@@ -129,6 +130,14 @@ def test_a_result_of_wrong_types_is_left_out(key: str, value: object, make_run, 
     runs, left_out = read_runs([tmp_path])
     assert (len(runs), left_out) == (1, [(path.parent, left_out[0].reason)])
     assert left_out[0].reason.startswith(f"result.json is damaged: {key}")
+
+
+def test_a_deeply_nested_result_is_left_out(make_run, tmp_path: Path) -> None:
+    make_run("whole")
+    path = make_run("broken", seed=1) / paths.RESULT
+    path.write_text(path.read_text().rstrip()[:-1] + f', "note": {"[" * 900}{"]" * 900}' + "}")
+    runs, left_out = read_runs([tmp_path])
+    assert (len(runs), left_out) == (1, [(path.parent, "result.json is damaged")])
 
 
 @pytest.mark.parametrize("claimed", [10_000, 10**15])

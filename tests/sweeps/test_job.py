@@ -29,7 +29,7 @@ def test_two_processes_do_not_do_the_same_job(tmp_path: Path) -> None:
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(CarltError, match="another process is at a_run"), exclusive_lock(lock, Path("a_run")):
+        with pytest.raises(CarltError, match="another process uses a_run"), exclusive_lock(lock, Path("a_run")):
             pass
         other.kill()  # a killed process holds nothing
     with exclusive_lock(lock, Path("a_run")):

@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from carlt.config.compose import quoted
 from carlt.errors import CarltError
 from carlt.sweeps import plan as sweep
 from carlt.sweeps.plan import Record, Sweep, plan
@@ -39,6 +41,24 @@ def test_what_is_run_does(more: str) -> None:
 
 def test_a_parameter_known_by_its_constructor_names_the_same_folder() -> None:
     assert folder("++reg.weight=0.1,0.3") == folder("reg.weight=0.1,0.3")
+
+
+def test_every_varied_key_makes_jobs_although_some_name_no_folder() -> None:
+    sweep, _ = plan(["data.root=here,there", "seed=0,1"])
+    assert (sweep.jobs, sweep.keys) == (4, ("data.root", "seed"))
+    assert sweep.folder == plan(["data.root=elsewhere", "seed=0,1"])[0].folder
+
+
+@pytest.mark.parametrize("name", ["it's", r"a\b", "a=b, c", r"odd\'", "ends in \\"])
+def test_a_folder_may_have_any_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    sweep, complete = plan(["seed=0,1"])
+    parsed = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(complete)}
+    assert parsed["hydra.sweep.dir"] == str(Path(sweep.folder).relative_to(tmp_path / name))
+    assert parsed["hydra.callbacks.sweep.folder"] == str(sweep.folder)
+    again, _ = plan(["seed=0,1", f"hydra.sweep.dir={quoted(name)}"])
+    assert again.folder == tmp_path / name / name
 
 
 def test_a_given_folder_stays() -> None:

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from carlt.aug import Compose, SimCLR
 from carlt.config.compose import compose_config
 from carlt.config.instantiate import build
 from carlt.config.overrides import compose_checked
@@ -10,6 +11,7 @@ from carlt.errors import CarltError
 from carlt.models.class_means import RunningClassMeans
 from carlt.training import build as building
 from carlt.training.build import build_data, build_module
+from carlt.training.checks import check_length
 
 
 @pytest.mark.parametrize(
@@ -104,6 +106,29 @@ def test_concutmix_labels_by_running_class_means_where_the_loss_has_no_centres(l
     assert (labels > 0).sum() > (area > 0).sum()
     torch.testing.assert_close(labels.sum(1), torch.ones(len(labels)))
     assert torch.equal(module.class_means.means.nan_to_num(), moved.nan_to_num())
+
+
+def test_class_means_need_batches_without_patches() -> None:
+    config = compose_config("train", ["aug=concutmix", "loss=ce", "+aug.paste.probability=1"])
+    with pytest.raises(CarltError, match=r"aug\.paste\.probability=1: aug\.relabel takes class means"):
+        build_module(config, build_data(config))
+    config = compose_config("train", ["aug=concutmix", "loss=bcl", "+aug.paste.probability=1"])
+    assert build_module(config, build_data(config)).class_means is None
+
+
+def test_both_views_of_glmc_are_augmented() -> None:
+    views = build_data(compose_config("train", ["loss=glmc", "aug=autoaugment"])).views
+    assert views.contrast is views.view
+    assert isinstance(views.view, Compose)
+    views = build_data(compose_config("train", ["loss=bcl", "aug=autoaugment"])).views
+    assert isinstance(views.contrast, SimCLR)
+
+
+@pytest.mark.parametrize(("epochs", "warned"), [(2, True), (5, True), (6, False), (1, False)])
+def test_a_run_within_its_warm_up_is_warned_of(epochs: int, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
+    config = compose_config("train", ["optim.warmup_epochs=5", f"trainer.max_epochs={epochs}"])
+    check_length(config, build_data(config))
+    assert ("the learning rate never reaches optim.lr" in caplog.text) == warned
 
 
 def test_concutmix_needs_a_network_with_features(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ def uniform(images: Tensor, each: int, generator: torch.Generator) -> Tensor:
     return torch.rand(len(images), each, generator=generator).T
 
 
-def moved(tensor: Tensor, like: Tensor) -> Tensor:
+def to_device_of(tensor: Tensor, like: Tensor) -> Tensor:
     """A small tensor of the host on the device of ``like``; the host goes on meanwhile."""
     return tensor.to(like.device, non_blocking=True)
 
@@ -47,9 +47,9 @@ def change_groups(images: Tensor, group: Tensor, changes: Sequence[Change | None
     """Apply ``changes[k]`` to the images whose ``group`` (N,), on the host, is k; None leaves them as they are."""
     order = group.argsort(stable=True)
     sizes = group.bincount(minlength=len(changes)).tolist()
-    parts = images[moved(order, images)].split(sizes)
+    parts = images[to_device_of(order, images)].split(sizes)
     changed = [
         part if change is None or not len(own) else change(part, own)
         for change, part, own in zip(changes, parts, order.split(sizes), strict=True)
     ]
-    return torch.cat(changed)[moved(order.argsort(), images)]
+    return torch.cat(changed)[to_device_of(order.argsort(), images)]

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from carlt.aug.batch import change_groups, moved, uniform
+from carlt.aug.batch import change_groups, to_device_of, uniform
 
 LUMA = (0.2989, 0.587, 0.114)
 
@@ -19,7 +19,7 @@ def grey(images: Tensor) -> Tensor:
     """Luminance, (N, 1, H, W)."""
     if images.shape[1] == 1:
         return images
-    return (images * moved(torch.tensor(LUMA), images)[:, None, None]).sum(1, keepdim=True)
+    return (images * to_device_of(torch.tensor(LUMA), images)[:, None, None]).sum(1, keepdim=True)
 
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def hue(images: Tensor, factor: Tensor) -> Tensor:
     )
     sixth = sixth + 6 * factor[:, None, None]
     # Channel n of HSV to RGB: value - chroma * max(0, min(k, 4 - k, 1)), k = (n + sixth) mod 6, n = 5, 3, 1.
-    k = (moved(torch.tensor([5, 3, 1]), images)[:, None, None] + sixth[:, None]) % 6
+    k = (to_device_of(torch.tensor([5, 3, 1]), images)[:, None, None] + sixth[:, None]) % 6
     return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
 
 
@@ -103,7 +103,7 @@ CHANGES = (brightness, contrast, saturation, hue)
 
 
 def _changed(change: Callable[[Tensor, Tensor], Tensor], factors: Tensor, images: Tensor, own: Tensor) -> Tensor:
-    return change(images, moved(factors[own], images))
+    return change(images, to_device_of(factors[own], images))
 
 
 def _blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:

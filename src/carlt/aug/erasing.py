@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from carlt.aug.batch import BatchTransform, moved, uniform
+from carlt.aug.batch import BatchTransform, to_device_of, uniform
 from carlt.ranges import NonNegative, Positive, Share, checked
 
 
@@ -79,7 +79,7 @@ def draw_sizes(
 
 def _blacken(images: Tensor, start: Tensor, end: Tensor) -> Tensor:
     """Set the rectangles from ``start`` up to ``end``, rows and columns (2, N) on the host, to 0."""
-    (top, left), (bottom, right) = moved(torch.stack([start, end]), images)[:, :, :, None]
+    (top, left), (bottom, right) = to_device_of(torch.stack([start, end]), images)[:, :, :, None]
     rows, columns = (torch.arange(side, device=images.device) for side in images.shape[2:])
     rows, columns = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
     return images.masked_fill((rows[:, :, None] & columns[:, None])[:, None], 0)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from carlt.aug.batch import change_groups, moved
+from carlt.aug.batch import change_groups, to_device_of
 
 OPERATIONS = (
     "Identity", "Brightness", "Posterize", "Solarize", "SolarizeAdd", "Invert", "Contrast", "AutoContrast", "Equalize",
@@ -90,17 +90,17 @@ def _by_value(images: Tensor, own: Tensor, kind: Tensor, level: Tensor) -> Tenso
         table = torch.where(values < 128, (values + level.long()).clamp(0, 255), values)
     else:
         table = (255 - values).expand(len(own), -1)
-    return _look_up(images, moved(table.to(torch.uint8), images)[:, None])
+    return _look_up(images, to_device_of(table.to(torch.uint8), images)[:, None])
 
 
 def _brightness(images: Tensor, own: Tensor, level: Tensor) -> Tensor:
-    return images.float().mul_(moved(level[own], images)[:, None, None, None]).clamp_(0, 255).to(torch.uint8)
+    return images.float().mul_(to_device_of(level[own], images)[:, None, None, None]).clamp_(0, 255).to(torch.uint8)
 
 
 def _contrast(images: Tensor, own: Tensor, level: Tensor) -> Tensor:
     brightness, pixels = grey(images).flatten(1).sum(1), images.shape[2] * images.shape[3]
     mean = ((2 * brightness + pixels) // (2 * pixels))[:, None, None, None]
-    return _blend(images, mean, moved(level[own], images)[:, None, None, None])
+    return _blend(images, mean, to_device_of(level[own], images)[:, None, None, None])
 
 
 def _autocontrast(images: Tensor, own: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ def _equalize(images: Tensor, own: Tensor) -> Tensor:
 
 
 def _colour(images: Tensor, own: Tensor, level: Tensor) -> Tensor:
-    return _blend(images, grey(images), moved(level[own], images)[:, None, None, None])
+    return _blend(images, grey(images), to_device_of(level[own], images)[:, None, None, None])
 
 
 def _sharpness(images: Tensor, own: Tensor, level: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def _sharpness(images: Tensor, own: Tensor, level: Tensor) -> Tensor:
     inner = whole[..., 1:-1, 1:-1]
     blurred = (2 * (around + 4 * inner) + 13) // 26  # the middle counts 5 of 13
     sharp = images.clone()
-    sharp[..., 1:-1, 1:-1] = _blend(inner, blurred, moved(level[own], images)[:, None, None, None])
+    sharp[..., 1:-1, 1:-1] = _blend(inner, blurred, to_device_of(level[own], images)[:, None, None, None])
     return sharp
 
 
@@ -140,14 +140,14 @@ def _turn(images: Tensor, own: Tensor, operations: Operations, taps: int, fill: 
     """Shear, move or turn: read each pixel where an affine map puts its centre."""
     height, width = images.shape[2:]
     fixed = (_inverse(operations.kind[own], operations.level[own], height, width) * 2**BITS).round().long()
-    a, b, c, d, e, f = moved(fixed, images).T[:, :, None, None]
+    a, b, c, d, e, f = to_device_of(fixed, images).T[:, :, None, None]
     across = 2 * torch.arange(width, device=images.device) + 1
     down = (2 * torch.arange(height, device=images.device) + 1)[:, None]
     x, y = a * across + b * down + 2 * c, d * across + e * down + 2 * f
     one = 1 << (BITS + 1)
     inside = ((x >= 0) & (x < width * one) & (y >= 0) & (y < height * one))[:, None]
     read = _read(images, x, y, one) if taps == NEAREST else _interpolate(images, x, y, one, taps)
-    colour = moved(torch.tensor(fill[: images.shape[1]], dtype=torch.uint8), images)[:, None, None]
+    colour = to_device_of(torch.tensor(fill[: images.shape[1]], dtype=torch.uint8), images)[:, None, None]
     return torch.where(inside, read, colour)
 
 

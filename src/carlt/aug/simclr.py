@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from carlt.aug import colour
-from carlt.aug.batch import change_groups, moved, uniform
+from carlt.aug.batch import change_groups, to_device_of, uniform
 from carlt.aug.views import ResizedCropFlip, View
 from carlt.ranges import NonNegative, PositiveShare, Share, checked
 
@@ -44,11 +44,11 @@ class SimCLR(View):
     def finish(self, images: Tensor, generator: torch.Generator) -> Tensor:
         images = self.jitter(self.resized.finish(images, generator).float() / 255, generator)
         grey, blurred, width = uniform(images, 3, generator)
-        is_grey = moved(grey < self.grey_probability, images)[:, None, None, None]
+        is_grey = to_device_of(grey < self.grey_probability, images)[:, None, None, None]
         images = torch.where(is_grey, colour.grey(images), images)
         sigma = SIGMA[0] + (SIGMA[1] - SIGMA[0]) * width
 
         def blur(part: Tensor, own: Tensor) -> Tensor:
-            return colour.blur(part, moved(sigma[own], part), self.radius)
+            return colour.blur(part, to_device_of(sigma[own], part), self.radius)
 
         return colour.to_bytes(change_groups(images, (blurred < self.blur_probability).long(), [None, blur]))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import RandomResizedCrop, v2
 
-from carlt.aug.batch import global_generator, moved, uniform
+from carlt.aug.batch import global_generator, to_device_of, uniform
 from carlt.aug.erasing import draw_sizes
 from carlt.aug.operations import NEAREST, Operations, apply, kinds
 from carlt.ranges import CountOrZero, NonNegative, Positive, PositiveShare, checked
@@ -42,9 +42,10 @@ class View(ABC):
         return self.finish(self.crop(image)[None], global_generator())[0]
 
 
-def middle(images: Tensor) -> Tensor:
-    """Of images (..., H, W) more than four times as long as wide the middle, which is twice as long as wide: all that a
-    square in the centre needs. Scaled whole, a strip of 2 x 3,000 pixels would take hundreds of megabytes."""
+def crop_elongated(images: Tensor) -> Tensor:
+    """The middle of elongated images (..., H, W): if the long side is more than four times the short one, a centre crop
+    of twice the short side, all that a square in the centre needs. Scaled whole, a strip of 2 x 3,000 pixels would take
+    hundreds of megabytes. Other images are returned as they are."""
     height, width = images.shape[-2:]
     short, long = sorted((height, width))
     if long <= 4 * short:
@@ -59,10 +60,10 @@ class Resize(View):
     @checked
     def __init__(self, image_size: int, ratio: Positive = 1.0):
         self.transform = v2.Compose([v2.Resize(round(image_size * ratio), antialias=True), v2.CenterCrop(image_size)])
-        self.cuts = ratio >= 1
+        self.ratio = ratio
 
     def crop(self, image: Tensor) -> Tensor:
-        return self.transform(middle(image) if self.cuts else image)
+        return self.transform(crop_elongated(image) if self.ratio >= 1 else image)
 
     image = crop
 
@@ -85,11 +86,11 @@ class CropFlip(View):
 
     def finish(self, images: Tensor, generator: torch.Generator) -> Tensor:
         n, channels, height, width = images.shape
-        offsets = moved(torch.randint(0, 2 * self.padding + 1, (2, n), generator=generator), images)
+        offsets = to_device_of(torch.randint(0, 2 * self.padding + 1, (2, n), generator=generator), images)
         rows = offsets[0, :, None] + torch.arange(height, device=images.device)
         columns = offsets[1, :, None] + torch.arange(width, device=images.device)
         if self.flip:
-            mirrored = moved(torch.rand(n, generator=generator) < 0.5, images)
+            mirrored = to_device_of(torch.rand(n, generator=generator) < 0.5, images)
             columns = torch.where(mirrored[:, None], columns.flip(1), columns)
         padded = F.pad(images, (self.padding,) * 4)
         # One gather for the whole batch: the place of every output pixel in its flattened padded image.
@@ -125,7 +126,9 @@ class ResizedCropFlip(View):
     def crop_batch(self, images: Tensor, generator: torch.Generator) -> Tensor:
         start, size = self._boxes(images, generator)
         down, across = (
-            _resize_weights(moved(start[i], images), moved(size[i], images), images.shape[2 + i], self.image_size)
+            _resize_weights(
+                to_device_of(start[i], images), to_device_of(size[i], images), images.shape[2 + i], self.image_size
+            )
             for i in range(2)
         )
         resized = down[:, None] @ images.float() @ across[:, None].mT
@@ -133,7 +136,7 @@ class ResizedCropFlip(View):
 
     def finish(self, images: Tensor, generator: torch.Generator) -> Tensor:
         if self.flip:
-            mirrored = moved(uniform(images, 1, generator)[0] < 0.5, images)
+            mirrored = to_device_of(uniform(images, 1, generator)[0] < 0.5, images)
             images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
         return self._jittered(images, generator) if self.jitter else images
 

@@ -13,6 +13,7 @@ from carlt.commands.completion import Completer, answer_shell
 from carlt.errors import CarltError, exit_with
 from carlt.ranges import Strength, describe_type, matches
 
+INTERRUPTED = 128 + 2
 UNREAD = 128 + 13
 """The exit code of a command whose output nobody reads on, as a shell gives it for SIGPIPE."""
 
@@ -28,17 +29,20 @@ def command(name: str) -> Iterator[None]:
             sys.stdout.flush()
     except CarltError as error:
         exit_with(name, error)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
         raise SystemExit(UNREAD) from None
 
 
-def plain(message: str) -> str:
+def reword_argparse_error(message: str) -> str:
     """A message of argparse's in the form of all others: the value, then what is wrong with it.
 
-    >>> plain("argument --cfg/-c: invalid choice: 'foo' (choose from 'job', 'all')")
+    >>> reword_argparse_error("argument --cfg/-c: invalid choice: 'foo' (choose from 'job', 'all')")
     '--cfg foo: choose from job, all'
-    >>> plain("argument --out: expected one argument")
+    >>> reword_argparse_error("argument --out: expected one argument")
     '--out has no value'
     """
     text = re.sub(r"^argument ([^:/\s]+)(/\S+)?: ", r"\1: ", message)
@@ -105,6 +109,9 @@ class Parser(argparse.ArgumentParser):
         if not words:
             self.print_help()
             raise SystemExit(0)
+        given = [name for word in words if (name := word.partition("=")[0]) in self.keys and "=" in word]
+        if twice := sorted({name for name in given if given.count(name) > 1}):
+            exit_with(self.prog, CarltError(f"{twice[0]}= is given {given.count(twice[0])} times; give it once"))
         known = [f"--{word}" if word.partition("=")[0] in self.keys and "=" in word else word for word in words]
         return self.parse_intermixed_args(known)
 
@@ -129,7 +136,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        text = plain(message)
+        text = reword_argparse_error(message)
         if found := re.fullmatch(rf"--({'|'.join(self.keys)}):? (.*)", text, re.DOTALL):
             text = f"{found[1]}={' ' * found[2].startswith('has ')}{found[2]}"
         exit_with(self.prog, CarltError(f"{text}; --help shows the usage"))

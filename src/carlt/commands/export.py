@@ -5,14 +5,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from carlt.commands.arguments import Parser
-from carlt.errors import CarltError, exit_with
+from carlt.commands.arguments import Parser, command
+from carlt.errors import CarltError
 from carlt.runs.faults import write_errors
-from carlt.runs.paths import read_text, write_text_atomic
+from carlt.runs.paths import file_digest, read_text, write_text_atomic
 from carlt.runs.text import printable
 
 NAME = "carlt.export"
-FACTS = "network.json"
+FACTS, CARD = "network.json", "MODEL_CARD.md"
+CARD_DIGEST = "model_card_sha256"
 FORMATS = ("onnx", "torch_export", "safetensors")
 
 
@@ -44,9 +45,9 @@ itself. The output is logits. The number of images is free.""",
 
 def main() -> None:
     """The command."""
-    options = parser()
-    arguments = options.parse_words(sys.argv[1:])
-    try:
+    with command(NAME):
+        options = parser()
+        arguments = options.parse_words(sys.argv[1:])
         for word in arguments.words:
             options.refuse(word)
         if not arguments.run:
@@ -57,8 +58,6 @@ def main() -> None:
         out = Path(arguments.out) if arguments.out else folder / "export"
         with write_errors(out, "choose another out=<folder>"):
             export(folder, arguments.format, out, arguments.which, trust=arguments.trust == "true")
-    except CarltError as error:
-        exit_with(NAME, error)
 
 
 def export(folder: Path, form: str, out: Path, which: str = "last", *, trust: bool = False) -> None:
@@ -75,26 +74,33 @@ def export(folder: Path, form: str, out: Path, which: str = "last", *, trust: bo
     from carlt.runs.reading import read_run
 
     run = load_run(folder, which, trust=trust)
-    facts = facts_of(run)
-    _check_out(out, facts)
+    facts, finished = facts_of(run), read_run(folder)
+    before = _earlier_facts(out, facts)
     path, difference = write(run, form, out)
-    write_text_atomic(out / FACTS, json.dumps(facts, indent=2) + "\n")
-    files = sorted(each.name for each in out.glob("network.*") if not each.name.endswith(".part"))
-    write_text_atomic(out / "MODEL_CARD.md", model_card(read_run(folder), facts, which, files))
+    files = sorted({each.name for each in out.glob("network.*") if not each.name.endswith(".part")} | {FACTS})
+    card = model_card(finished, facts, which, files)
+    edited = (out / CARD).exists() and before.get(CARD_DIGEST) != file_digest(out / CARD)
+    if not edited:
+        write_text_atomic(out / CARD, card)
+        before[CARD_DIGEST] = file_digest(out / CARD)
+    write_text_atomic(out / FACTS, json.dumps(facts | {CARD_DIGEST: before.get(CARD_DIGEST)}, indent=2) + "\n")
     print(printable(f"{path}: logits within {difference:.1g} of the network's"))
-    print(printable(f"beside it: network.json, MODEL_CARD.md in {out}"))
+    kept = f" (kept as it is, because {NAME} did not write it; remove it for a new one)" if edited else ""
+    print(printable(f"beside it: {FACTS}, {CARD}{kept} in {out}"))
 
 
-def _check_out(out: Path, facts: dict[str, Any]) -> None:
-    """CarltError if ``out`` holds the files of another checkpoint: one ``network.json`` describes them all."""
+def _earlier_facts(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """``network.json`` of ``out``, empty if there is none. CarltError if it is of another checkpoint: one describes all
+    files of the folder."""
     try:
         before = json.loads(read_text(out / FACTS))
     except FileNotFoundError:
-        return
-    except ValueError:
+        return {}
+    except (ValueError, RecursionError):
         before = None
     if not isinstance(before, dict) or before.get("checkpoint_sha256") != facts["checkpoint_sha256"]:
         raise CarltError(f"{out} holds the export of another checkpoint; choose another out=<folder>, or remove it")
+    return before
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from carlt.commands.arguments import Parser, command
 from carlt.errors import CarltError
 from carlt.reporting import csv_files, formats, plots, table, wandb_workspace
 from carlt.reporting.figures import drawings
-from carlt.reporting.figures.style import looks
+from carlt.reporting.figures.style import line_styles
 from carlt.reporting.groups import DataSet, Group, drop_repeats, group_by_data_set
 from carlt.reporting.page import Section, page
 from carlt.reporting.published import published
@@ -122,7 +122,7 @@ def report(arguments: argparse.Namespace) -> None:
     if arguments.figure:
         if len(data) > 1:
             raise CarltError(f"figure= draws one data set, not {len(data)}: {'; '.join(d.title for d in data)}")
-        groups, look = data[0].groups, looks(data[0].groups)
+        groups, look = data[0].groups, line_styles(data[0].groups)
         plots.compare_classes(
             {g.label: [run.folder for run in g.runs.values()] for g in groups},
             arguments.figure,

@@ -199,7 +199,7 @@ def _run(
     with open_dict(config):
         config.run_hash, config.data_sha256 = identity, data.checksum()
         config[defaults.KEY] = defaults.VERSION
-    before = (folder / paths.CONFIG).read_text() if resumes else None
+    before = paths.read_text(folder / paths.CONFIG) if resumes else None
     if trainer.is_global_zero:
         paths.write_text_atomic(folder / paths.CONFIG, OmegaConf.to_yaml(config, resolve=True))
     os.environ[CHILD] = str(folder)
@@ -224,7 +224,7 @@ def _run(
             paths.write_text_atomic(folder / paths.CONFIG, before)
         raise
     except SystemExit as end:  # so Lightning answers SIGTERM and SIGINT, with codes 0 and 1
-        print(f"interrupted; go on with: python -m carlt.train resume={folder}", file=sys.stderr)
+        print(f"interrupted; resume with: python -m carlt.train resume={folder}", file=sys.stderr)
         raise SystemExit(TERMINATED if isinstance(end, SIGTERMException) else INTERRUPTED) from None
     finally:
         data.close()
@@ -251,11 +251,13 @@ def compose_run(overrides: Sequence[str], *, trust: bool = False) -> tuple[DictC
         folder = Path("runs/stages") / f"{second_stage.default_name(config.init_run, config.choices.stage)}_{_now()}"
     if not named and "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise CarltError(
-            "the processes that torchrun starts need one run folder, and its name holds the time: give "
+            "under torchrun all processes need the same run folder, and the default name contains the start time: give "
             "hydra.run.dir=<folder>"
         )
-    if folder.absolute() == Path.cwd():
-        raise CarltError("hydra.run.dir is the current folder; name a folder of its own for the run")
+    if Path.cwd().resolve().is_relative_to(folder.resolve()):
+        raise CarltError(
+            f"hydra.run.dir is or holds the current folder ({folder}); name a folder of its own for the run"
+        )
     return config, folder.absolute(), named
 
 

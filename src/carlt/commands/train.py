@@ -9,15 +9,15 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from carlt.commands.arguments import command, plain
+from carlt.commands.arguments import command, reword_argparse_error
 from carlt.commands.completion import answer_shell, complete_override, shell_script
 from carlt.commands.run import CHILD, compose_run, config_of_run, is_first_process, resume, run
 from carlt.config import overrides, second_stage
 from carlt.config.choices import named_choices
 from carlt.config.compose import SEARCH_PATH, add_config_dir, conf_dir, search_path_override, take_search_path
-from carlt.config.stored import load_config
+from carlt.config.stored import load_config, resumed_config
 from carlt.errors import CarltError, exit_with
 from carlt.runs.faults import check_place, write_errors
 from carlt.runs.heartbeat import heartbeat
@@ -53,7 +53,9 @@ def main() -> None:
 def _parse(words: Sequence[str]) -> argparse.Namespace:
     """The command line. Flags are Hydra's own and may stand anywhere."""
     parser = argparse.ArgumentParser(prog=f"python -m {NAME}", add_help=False, allow_abbrev=False)
-    parser.error = lambda message: exit_with(NAME, CarltError(f"{plain(message)}; --help shows the usage"))  # type: ignore
+    parser.error = lambda message: exit_with(  # type: ignore[method-assign]
+        NAME, CarltError(f"{reword_argparse_error(message)}; --help shows the usage")
+    )
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--config-dir", "-cd", action="append", default=[])
@@ -109,10 +111,20 @@ def _show(arguments: argparse.Namespace) -> None:
             raise CarltError(f"--{'cfg' if arguments.cfg else 'info'} shows the config of one run: leave -m out")
         stage = second_stage.is_second_stage(arguments.overrides)
         overrides.check_single(arguments.overrides)
+        if arguments.cfg == "job" and (stage or arguments.resume):  # Hydra does not know what they keep of a run
+            print(OmegaConf.to_yaml(_composed(arguments), resolve=arguments.resolve), end="")
+            return
         checked = (second_stage if stage else overrides).sweep_overrides("train", arguments.overrides)
     else:
         checked = [*arguments.overrides, f"hydra.help.footer='{overrides.list_options()}'"]
     _hydra_command([*words, *checked, search_path_override()], lambda config: None)
+
+
+def _composed(arguments: argparse.Namespace) -> DictConfig:
+    if not arguments.resume:
+        return compose_run(arguments.overrides, trust=arguments.trust)[0]
+    values = [text for text in arguments.overrides if not text.startswith("resume=")]
+    return resumed_config(Path(arguments.resume.strip("'\"")), values, trust=arguments.trust)
 
 
 def _resume(arguments: argparse.Namespace) -> None:
@@ -141,18 +153,17 @@ def _run_jobs(sweep: plan.Sweep, overrides: Sequence[str], trust: bool) -> int:
         from carlt.sweeps.job import run_job
 
         hydra = HydraConfig.get()
-        try:
+
+        def compose() -> DictConfig:
+            if not composed.init_run:
+                return config_of_run(composed, hydra)
             with open_dict(composed):
-                objective = composed.objective
-                if composed.init_run:
-                    composed.choices = named_choices(composed, hydra)
-                    composed = second_stage.stage_config(composed, hydra.overrides.task, trust=trust)
-            config = config_of_run(composed, hydra)
-        except CarltError as error:  # the first run of a stage is missing, or does not fit this job
-            exit_with(NAME, error)
+                composed.choices = named_choices(composed, hydra)
+            return config_of_run(second_stage.stage_config(composed, hydra.overrides.task, trust=trust), hydra)
+
         name = f"job {hydra.job.num + 1}  "
         with heartbeat(name) if is_first_process() else nullcontext():
-            return run_job(plan.current(), config, objective, is_first_process(), run)
+            return run_job(plan.current(), compose, composed.objective, is_first_process(), run)
 
     def jobs() -> None:
         with write_errors(sweep.folder, AGAIN):  # Hydra makes the sweep's folder

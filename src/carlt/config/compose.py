@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points
@@ -79,7 +80,7 @@ def installed_dirs() -> tuple[Path, ...]:
         if path is None or not path.is_dir():
             raise CarltError(
                 f"the installed package of the entry point {ENTRY_POINT}: {point.name} = {point.value} has no such "
-                "folder: mend the package or uninstall it"
+                "folder: fix or uninstall the package"
             )
         found.append(path)
     return tuple(found)
@@ -130,8 +131,16 @@ def option_file(group: str, option: str) -> Path:
 
 def search_path_override() -> str:
     """The override that gives Hydra ``search_path()``."""
-    paths = ",".join(f"'file://{path}'" for path in search_path())
-    return f"hydra.searchpath=[{paths}]"
+    return f"hydra.searchpath=[{','.join(quoted(f'file://{path}') for path in search_path())}]"
+
+
+def quoted(text: str) -> str:
+    r"""``text`` as a value of Hydra's grammar, whatever letters it has.
+
+    >>> print(quoted(r"runs/it's = a\b"))
+    'runs/it\'s = a\b'
+    """
+    return "'" + re.sub(r"(\\*)'", r"\1\1\'", re.sub(r"(\\+)$", r"\1\1", text)) + "'"
 
 
 def compose_config(config_name: str, overrides: Sequence[str] = (), *, with_hydra: bool = False) -> DictConfig:

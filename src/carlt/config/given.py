@@ -47,7 +47,7 @@ def Given(
     module = _modules.get().get(part)
     if module is None:
         raise CarltError(
-            f"the {part} of this run was an object of Python code, {name}: give one like it, as in "
+            f"this run was trained with a Python object, {name}, as its {part}: give one like it, as in "
             f"carlt.load_run(folder, {part}={name}(...))"
         )
     if part == "model":

@@ -66,7 +66,7 @@ def from_python(parts: Mapping[str, Any]) -> Iterator[Translated]:
     - any other ``nn.Module`` is trained itself.
 
     Raises:
-        CarltError: something else, or an object that cannot be put into words.
+        CarltError: something else, or an object that cannot be stored in the config.
     """
     found = Translated()
     with ExitStack() as stack:
@@ -114,7 +114,7 @@ def _text(value: Any, key: str) -> str:
 def _of_object(part: str, value: Any, folder: Path, found: Translated) -> list[str]:
     if part not in PARTS:
         raise CarltError(
-            f"{part}: an object of type {type(value).__name__} cannot be put into words; objects are for "
+            f"{part}: an object of type {type(value).__name__} cannot be stored in the config; objects are for "
             f"{', '.join(PARTS)}, and other keys take plain values"
         )
     made, arguments = _made_of(part, value, found)
@@ -163,7 +163,9 @@ def _public_name(part: str, made: Any) -> str:
         if getattr(importlib.import_module(package), made.__name__, None) is made:
             return name
     if "<" in made.__qualname__ or "." in made.__qualname__:
-        raise CarltError(f"{part}: {made.__qualname__} is inside of something else; define it at the top of a module")
+        raise CarltError(
+            f"{part}: {made.__qualname__} is defined inside a function or class; define it at module level"
+        )
     return f"{made.__module__}.{made.__qualname__}"
 
 
@@ -216,7 +218,9 @@ def _plain(value: Any, place: str) -> Any:
         return [_plain(each, place) for each in value]
     if isinstance(value, Mapping):
         return {str(name): _plain(each, f"{place}.{name}") for name, each in value.items()}
-    raise CarltError(f"{place}: a value of type {type(value).__name__} cannot be put into words; give a plain value")
+    raise CarltError(
+        f"{place}: a value of type {type(value).__name__} cannot be stored in the config; give a plain value"
+    )
 
 
 def _short(counts: list[int]) -> str:

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, ValueType
 from hydra.errors import HydraException
@@ -15,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from carlt.config import plain_keys
-from carlt.config.compose import compose_config, group_names, is_group, options
+from carlt.config.compose import compose_config, group_names, is_group, option_file, options, quoted
 from carlt.config.recipes import family_problems, implied_recipe, optimizer_problems
 from carlt.config.schema import (
     INJECTED,
@@ -24,6 +25,7 @@ from carlt.config.schema import (
     suggest,
     target_nodes,
 )
+from carlt.config.shape import shape_problems
 from carlt.config.targets import settable
 from carlt.errors import CarltError
 from carlt.ranges import describe_type, matches, value_problem
@@ -74,6 +76,8 @@ def apply_values(config: DictConfig, overrides: Sequence[str]) -> None:
         for override in parsed
         if isinstance(OmegaConf.select(config, override.key_or_group), DictConfig)
     ]
+    if problems:
+        raise joined_error(problems)
     checked = _check_values(config, parsed, problems)
     _set_values(config, checked)
     if broken := plain_keys.interpolation_problems(config):
@@ -116,6 +120,9 @@ def parse(text: str, problems: list[str]) -> Override | None:
         override = OverridesParser.create().parse_override(text)
         if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
             return _expand_glob(override, problems)
+        if override.key_or_group in ("resume", "trust") and override.is_add():
+            problems.append(f"{text}: give it without +, as in resume=<run folder>")
+            return None
         if problem := _empty_sweep(override):
             problems.append(problem)
             return None
@@ -123,6 +130,9 @@ def parse(text: str, problems: list[str]) -> Override | None:
             return override
     except HydraException:
         pass
+    except ValueError as error:  # of range(0,3,0)
+        problems.append(f"{text}: {error}; give other values")
+        return None
     problems.append(f"{text!r} is not of the form key=value" + _quoting_hint(text))
     return None
 
@@ -144,7 +154,7 @@ def parse_all(overrides: Sequence[str], problems: list[str]) -> list[Override]:
     for override in parsed:
         names = override.value() if override.key_or_group in COMBINABLE and not override.is_sweep_override() else None
         if isinstance(names, list) and (twice := sorted({str(name) for name in names if names.count(name) > 1})):
-            problems.append(f"{text_of(override)}: {', '.join(twice)} stands there twice; leave one out")
+            problems.append(f"{text_of(override)}: {', '.join(twice)} occurs twice; leave one out")
     return [part for override in parsed for part in _split_combined(override)]
 
 
@@ -202,6 +212,10 @@ def _checked(config_name: str, overrides: Sequence[str]) -> tuple[DictConfig, li
             config.hydra.overrides.task += [first(o) for o in checked if o.key_or_group.endswith("._target_")]
         if broken := plain_keys.interpolation_problems(config):
             raise joined_error(problems or broken)
+        own: Any = OmegaConf.masked_copy(config, _names(config))
+        plain: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=False)
+        if misshapen := list(shape_problems(plain)):
+            raise joined_error(problems or misshapen)
         problems += _adapter_problems(config)
         # With a mistake found already, only what the command line touches: other nodes may be wrong because of it.
         nodes = _touched_nodes(config, values) if problems else target_nodes(config)
@@ -382,7 +396,12 @@ def _prefixes(key: str) -> list[str]:
 def _compose(config_name: str, overrides: list[str], problems: list[str]) -> DictConfig | None:
     try:
         return compose_config(config_name, overrides, with_hydra=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:  # an option file of the user's own
+        problems.append(
+            f"{_damaged_option(overrides)} is no YAML file ({' '.join(str(error).split())[:200]}); correct it"
+        )
+        return None
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         group, _, name = str(getattr(error, "missing_cfg_file", None) or "").partition("/")
         if is_group(group):  # named by a YAML file, not by the command line
             problems.append(f"{group}={name}: no such {group}; {_nearest(name, options(group))}")
@@ -390,6 +409,20 @@ def _compose(config_name: str, overrides: list[str], problems: list[str]) -> Dic
             lines = [str(each).strip().splitlines()[0] for each in (error, error.__cause__) if each and str(each)]
             problems.append(": ".join(dict.fromkeys(line.rstrip(".") for line in lines)) + "; --hydra-help lists keys")
         return None
+
+
+def _damaged_option(overrides: Sequence[str]) -> str:
+    """The first file of the chosen options that is no YAML."""
+    for text in overrides:
+        group, _, name = text.partition("=")
+        for option in name.strip("[]").split(",") if is_group(group) else ():
+            try:
+                yaml.safe_load((path := option_file(group, option)).read_text(encoding="utf-8"))
+            except (yaml.YAMLError, UnicodeDecodeError):
+                return str(path)
+            except CarltError:
+                continue
+    return "an option file"
 
 
 def _quoting_hint(text: str) -> str:
@@ -401,5 +434,4 @@ def _quoting_hint(text: str) -> str:
         value = ""
     if not (equals and key and value):
         return "; give it as in seed=1"
-    quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"; a value with special characters needs quotes: \"{key}='{quoted}'\""
+    return f'; a value with special characters needs quotes: "{key}={quoted(value)}"'

@@ -61,7 +61,7 @@ def conflicts(overrides: Sequence[Override]) -> Iterator[str]:
         setters: dict[str, list[str]] = {}
         for name in names if isinstance(names, list) else ():
             if str(name) in options("aug"):
-                content = yaml.safe_load(option_file("aug", str(name)).read_text()) or {}
+                content = yaml.safe_load(option_file("aug", str(name)).read_text(encoding="utf-8")) or {}
                 for part in SINGLE:
                     if content.get(part):
                         setters.setdefault(part, []).append(str(name))

@@ -35,7 +35,14 @@ def implied_recipe(given: Given) -> list[str]:
 
 
 def family_problems(given: Given) -> Iterator[str]:
-    """``model=timm`` stands for every network of timm, so its family has to be given: it chooses the recipe."""
+    """``model=timm`` stands for every network of timm, so its family has to be given: it chooses the recipe. The jobs
+    of a sweep cannot each imply another one."""
+    pretrained, adapters = set(given.get("model.pretrained", [])), given.get("model.adapter", [])
+    mixed = (
+        "model.pretrained" if {True} < pretrained else "model.adapter" if None in adapters and len(adapters) > 1 else ""
+    )
+    if mixed and not {"recipe", "preset"} & given.keys():
+        yield f"{mixed}: its values imply different recipes; add recipe=<name>, or give each its own command"
     if "timm" in given.get("model", []) and not {"family", "recipe"} & given.keys():
         yield (
             "model=timm: add family=cnn (ResNets: SGD and its recipe) or family=vit (transformers, ConvNeXt: AdamW and "

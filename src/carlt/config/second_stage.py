@@ -156,7 +156,7 @@ def _first_run(folder: Path, trust: bool) -> DictConfig:
         )
     if stored.get("stage"):
         raise CarltError(
-            f"init_run={folder} is a second stage itself; a stage begins with its first: {stored.init_run}"
+            f"init_run={folder} is a second stage; give its first stage instead: init_run={stored.init_run}"
         )
     return stored
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from carlt.config import foreign
+from carlt.config import external
 from carlt.config.overrides import apply_values, parse
 from carlt.config.schema import joined_error, node_problems, target_nodes
 from carlt.config.shape import shape_problems
@@ -65,8 +65,8 @@ def load_config(folder: Path, *, trust: bool = False, word: str = "run") -> Dict
         raise CarltError(f"{word}={folder} is no run folder: it has no {paths.CONFIG}; give the folder of a run")
     if not trust and (links := sorted(paths.links_out_of(folder))):
         raise CarltError(
-            f"{links[0]} is a link to {os.path.realpath(links[0])}, out of the run folder: what is read or written "
-            "there is not the run's. If you made it, add trust=true"
+            f"{links[0]} is a link to {os.path.realpath(links[0])}, outside the run folder, and is not followed. If "
+            "you made it, add trust=true"
         )
     plain = with_old_defaults(_modern(read_config(folder)))
     if lacking := [key for key in ("data", "model", "aug", "loss", "reg", "optim", "trainer") if key not in plain]:
@@ -167,7 +167,7 @@ def _foreign(plain: dict[str, Any], folder: Path) -> Iterator[str]:
                 "run its code. If the folder and the code are your own, add trust=true"
             )
         elif place == "trainer" and (
-            objects := [key for key in parent if key not in ("_target_", *foreign.TRAINER_VALUES)]
+            objects := [key for key in parent if key not in ("_target_", *external.TRAINER_VALUES)]
         ):
             yield f"{folder / paths.CONFIG}: trainer.{objects[0]} is not a value that a run folder may set"
 

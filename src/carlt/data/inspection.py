@@ -35,7 +35,7 @@ class File(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Found:
+class FolderInspection:
     """What is known of the files of all splits."""
 
     sizes: np.ndarray
@@ -63,7 +63,7 @@ class Found:
         return sum(len(group) - 1 for group in self.copies)
 
 
-def inspect(splits: Splits, threads: int = 1) -> Found:
+def inspect(splits: Splits, threads: int = 1) -> FolderInspection:
     """Read the header of every image file, and the whole of those that may be copies. No picture is decoded."""
     files = list(_files(splits))
     with ThreadPoolExecutor(max(1, threads)) as pool:
@@ -78,7 +78,7 @@ def inspect(splits: Splits, threads: int = 1) -> Found:
             by_content[digest].append(file)
     good = [header for header in headers if isinstance(header, _Header)]
     bad = [(file.path, header) for file, header in zip(files, headers, strict=True) if isinstance(header, str)]
-    return Found(
+    return FolderInspection(
         sizes=np.array([header.size for header in good], dtype=np.int64).reshape(-1, 2),
         formats=Counter(header.format for header in good),
         modes=Counter(header.mode for header in good),
@@ -87,7 +87,7 @@ def inspect(splits: Splits, threads: int = 1) -> Found:
     )
 
 
-def describe(found: Found, splits: Splits, image_size: int) -> str:
+def describe(found: FolderInspection, splits: Splits, image_size: int) -> str:
     """Lines on files, sizes, copies and near-empty classes."""
     return "\n".join([*_files_lines(found, image_size), *_copies_lines(found, splits), *_classes_lines(splits)])
 
@@ -131,7 +131,7 @@ def _digest(path: Path) -> bytes:
     return digest.digest()
 
 
-def _files_lines(found: Found, image_size: int) -> Iterator[str]:
+def _files_lines(found: FolderInspection, image_size: int) -> Iterator[str]:
     if len(found.sizes):
         (low, high), median = _extremes(found.sizes), np.median(found.sizes, 0)
         yield f"files: {_counts(found.formats)}; {_counts(found.modes)}"
@@ -156,7 +156,7 @@ def _extremes(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return sizes[order[0]], sizes[order[-1]]
 
 
-def _copies_lines(found: Found, splits: Splits) -> Iterator[str]:
+def _copies_lines(found: FolderInspection, splits: Splits) -> Iterator[str]:
     if not found.copies:
         yield "copies: none; no two files have the same content"
         return

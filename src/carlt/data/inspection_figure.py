@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from carlt.data.images import Splits
-from carlt.data.inspection import NEAR_EMPTY, Found
+from carlt.data.inspection import NEAR_EMPTY, FolderInspection
 from carlt.reporting.plots import without_math
 from carlt.runs.text import printable
 from carlt.shots import GROUP_COLOURS
@@ -20,7 +20,7 @@ COLOURS = {"train": "#0072b2", "val": "#cc79a7", "test": "#e69f00"}
 
 
 @without_math
-def draw_files(name: str, found: Found, splits: Splits, image_size: int, path: Path) -> None:
+def draw_files(name: str, found: FolderInspection, splits: Splits, image_size: int, path: Path) -> None:
     """Draw a PNG at ``path``: widths and heights, images of the rarest classes in each split, contents that occur
     more than once."""
     figure = Figure(figsize=(12, 4.2), layout="constrained")
@@ -32,7 +32,7 @@ def draw_files(name: str, found: Found, splits: Splits, image_size: int, path: P
     figure.savefig(path, dpi=150)
 
 
-def _draw_sizes(axes: Axes, found: Found, image_size: int) -> None:
+def _draw_sizes(axes: Axes, found: FolderInspection, image_size: int) -> None:
     sizes, count = np.unique(found.sizes, axis=0, return_counts=True)
     if len(sizes):
         area = 12 + 120 * count / count.max()
@@ -68,7 +68,7 @@ def _draw_rarest(axes: Axes, splits: Splits) -> None:
     axes.legend(fontsize=8, frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.15))
 
 
-def _draw_copies(axes: Axes, found: Found) -> None:
+def _draw_copies(axes: Axes, found: FolderInspection) -> None:
     rows = {
         "in two classes": len(found.contradictions),
         "in val and test": len(found.shared("val", "test")),

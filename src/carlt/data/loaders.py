@@ -121,7 +121,7 @@ def eval_loader(
 def _eval_batches(images: int, batch_size: int, rank: int, world_size: int) -> Sequence[Tensor]:
     """This rank's indices. All ranks have equally many batches, because they may wait for each other in each."""
     if images < world_size:
-        raise CarltError(f"{images} images cannot be shared out over {world_size} devices; take fewer devices")
+        raise CarltError(f"{images} images cannot be split over {world_size} devices; use fewer devices")
     order = torch.arange(rank, images, world_size)
     if world_size == 1:
         return order.split(batch_size)
@@ -234,7 +234,7 @@ class _SeededFiles(Dataset):
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, item: Item) -> "_Seen | str":
+    def __getitem__(self, item: Item) -> "_LoadedItem | str":
         seed, index, pasted = item
         try:
             image = self.images.load(index)
@@ -246,10 +246,10 @@ class _SeededFiles(Dataset):
             torch.default_generator.manual_seed(seed)
             seen = _crop(view, image)
             more = [_crop(contrast, image) for _ in range(copies)] if contrast and copies and not pasted else []
-        return _Seen(seen, self.targets[index], more, pasted, seed)
+        return _LoadedItem(seen, self.targets[index], more, pasted, seed)
 
 
-class _Seen(NamedTuple):
+class _LoadedItem(NamedTuple):
     """An item of _SeededFiles: the part of its views that needs the single picture, and where it belongs."""
 
     view: Tensor
@@ -306,11 +306,11 @@ class _Workers:
             yield batch if self.device.type == "cpu" else _finish(_moved(batch, self.device), seed, self.views)
 
 
-def _collate(items: list[_Seen | str], views: Views | None) -> _Collated:
+def _collate(items: list[_LoadedItem | str], views: Views | None) -> _Collated:
     """Put items together, and finish their ``views`` here if they are given."""
     complaints = [item for item in items if isinstance(item, str)]
-    own = [item for item in items if isinstance(item, _Seen) and not item.pasted]
-    other = [item for item in items if isinstance(item, _Seen) and item.pasted]
+    own = [item for item in items if isinstance(item, _LoadedItem) and not item.pasted]
+    other = [item for item in items if isinstance(item, _LoadedItem) and item.pasted]
     if not own:
         return _Collated(None, 0, complaints)
     contrast = torch.stack([torch.stack(item.contrast) for item in own], 1) if own[0].contrast else None
@@ -321,7 +321,7 @@ def _collate(items: list[_Seen | str], views: Views | None) -> _Collated:
     return _Collated(batch if views is None else _finish(batch, own[0].seed, views), own[0].seed, complaints)
 
 
-def _stacked(items: list[_Seen]) -> Pair:
+def _stacked(items: list[_LoadedItem]) -> Pair:
     return default_collate([item.view for item in items]), default_collate([item.label for item in items])
 
 

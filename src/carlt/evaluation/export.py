@@ -21,6 +21,7 @@ from carlt.data.facts import file_digest
 from carlt.errors import CarltError
 from carlt.evaluation.load import TrainedRun
 from carlt.runs.paths import written_whole
+from carlt.runs.text import printable
 
 KEY = "carlt"
 """The entry of a file's metadata that holds the facts, as JSON."""
@@ -101,12 +102,23 @@ def export(run: TrainedRun, form: str, folder: Path) -> tuple[Path, float]:
     path = folder / f"network{how.suffix}"
     network, facts = network_of(run), facts_of(run)
     images = _random_images(facts["input"]["shape"][1:])
+    expected = network(images).numpy()
     with written_whole(path) as part:
-        with _quiet():
-            how.write(network, images, json.dumps(facts), part)
-            found = how.read(part, network)(images)
-        expected = network(images).numpy()
-        difference = float(np.abs(found - expected).max())
+        try:
+            with _quiet():
+                how.write(network, images, json.dumps(facts), part)
+                logits = how.read(part, network)
+                found = np.concatenate([logits(images[:1]), logits(images)])  # an exporter may fix the number of images
+        except (CarltError, OSError):
+            raise
+        except Exception as error:  # exporters and runtimes have many kinds of error
+            reason = printable(next((line for line in str(error).splitlines() if line.strip()), type(error).__name__))
+            raise CarltError(
+                f"format={form}: {type(run.model.model).__name__} cannot be exported for any number of images "
+                f"({reason[:200]}); its forward may depend neither on the number of images nor on their values: write "
+                "x.flatten(1), not x.reshape(len(x), -1)"
+            ) from error
+        difference = float(np.abs(found - np.concatenate([expected[:1], expected])).max())
         if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
             raise CarltError(f"format={form}: the file's logits differ from the network's by {difference:.2g}")
     return path, difference

@@ -18,8 +18,8 @@ def find_images(images: Path | str | Iterable[Path | str]) -> list[Path]:
     Args:
         images: a file, a folder (with its subfolders), a glob pattern (``**`` crosses folders), a text file ``.txt``
             with a path in each line, or several of these. Folders and patterns give the files with the extension of an
-            image, in the order of their names. Lines of a text file, and a ``Path`` among several, are taken as they
-            are: a file that does not exist is a prediction with an error, and the others go on.
+            image, in the order of their names. Lines of a text file, and a ``Path`` among several, that are no folder
+            are taken as they are: a file that does not exist is a prediction with an error, and the others go on.
 
     Raises:
         CarltError: a file or folder that does not exist, one without images, or an empty list.
@@ -27,26 +27,28 @@ def find_images(images: Path | str | Iterable[Path | str]) -> list[Path]:
     if isinstance(images, (str, Path)):
         found = _find(images)
     else:
-        found = [path for item in images for path in ([item] if _is_given_file(item) else _find(item))]
+        found = [path for item in images for path in ([Path(item)] if _is_given_file(item) else _find(item))]
         if not found:
             raise CarltError("images: the list is empty; give a file, a folder, a pattern, or a list of them")
-    return list(dict.fromkeys(map(Path, found)))
+    return list(dict.fromkeys(found))
 
 
 def _is_given_file(item: Path | str) -> bool:
-    return isinstance(item, Path) and not item.is_dir()
+    return isinstance(item, Path) and not os.path.isdir(item)
 
 
-def _find(item: Path | str) -> list[Path | str]:
+def _find(item: Path | str) -> list[Path]:
     path = Path(item)
-    if path.is_file():
-        return list(_listed(path)) if path.suffix.lower() == LIST else [path]
-    found: list[Path | str] = []
-    if path.is_dir():
-        found += sorted(image_files(path))
+    if os.path.isfile(path):  # unlike Path.is_file, False for a name that is too long
+        return _listed(path) if path.suffix.lower() == LIST else [path]
+    found: list[Path] = []
+    if os.path.isdir(path):
+        found = _images_below(path)
     elif glob.has_magic(str(item)):
-        matches = sorted(glob.glob(str(item), recursive=True))
-        found += [name for name in matches if is_image(os.path.basename(name)) and os.path.isfile(name)]
+        matches = [name for name in sorted(glob.glob(str(item), recursive=True)) if is_image(os.path.basename(name))]
+        # Of the names of one file, as a link to a folder above gives them, the first.
+        once = {os.path.realpath(name): Path(name) for name in reversed(matches) if os.path.isfile(name)}
+        found = sorted(once.values(), key=str)
     else:
         raise CarltError(f"images={item} does not exist; give a file, a folder, a pattern or a list of files")
     if not found:
@@ -55,8 +57,13 @@ def _find(item: Path | str) -> list[Path | str]:
 
 
 def _listed(path: Path) -> list[Path]:
-    """The paths in a text file, relative to the current folder, as ``find`` writes them."""
+    """The paths in a text file, relative to the current folder, as ``find`` writes them; of folders, their images."""
     lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
-    if names := [Path(os.fsdecode(line)) for line in lines if line.strip()]:
-        return names
+    names = [Path(os.fsdecode(line)) for line in lines if line.strip()]
+    if found := [file for name in names for file in (_images_below(name) if os.path.isdir(name) else [name])]:
+        return found
     raise CarltError(f"images={path} is an empty list; it has a path in each line")
+
+
+def _images_below(folder: Path) -> list[Path]:
+    return sorted(map(Path, image_files(folder)), key=str)

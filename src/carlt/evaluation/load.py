@@ -191,8 +191,8 @@ def _posthoc_record(folder: Path, method: str, result: Mapping[str, Any]) -> tup
     path = folder / "posthoc" / method / paths.RESULT
     if not path.is_file():
         return path, None
-    found: Any = read_result(path.parent)
-    posthoc = found.get("posthoc") if isinstance(found, dict) else None
+    found = read_result(path.parent)
+    posthoc = found.get("posthoc")
     if not isinstance(posthoc, dict) or posthoc.get("method") != method:
         raise CarltError(f"{path} is no record of posthoc={method}: run that again, or remove {path.parent}")
     if any(found.get(key) != result.get(key) for key in ("run_hash", "epochs")):

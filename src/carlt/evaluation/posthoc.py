@@ -53,9 +53,7 @@ def tau_norm(module: LongTailClassifier) -> Method:
     """
     head = get_classifier(module.tested)
     if isinstance(head, CosineClassifier):
-        raise CarltError(
-            "posthoc=tau_norm changes nothing here: the weights of a cosine classifier count as of length 1"
-        )
+        raise CarltError("posthoc=tau_norm has no effect here: a cosine classifier normalises its weights")
     if not isinstance(head, nn.Linear):
         raise CarltError(f"posthoc=tau_norm needs a linear classifier, not {type(head).__name__}")
     weight = head.weight.detach().float().cpu()

@@ -9,7 +9,7 @@ from typing import Any
 
 from carlt.errors import CarltError
 from carlt.evaluation.predict import Prediction
-from carlt.runs.paths import write_text_atomic, written_whole
+from carlt.runs.paths import read_text, write_text_atomic, written_whole
 from carlt.runs.text import printable, spreadsheet_cell
 
 
@@ -112,8 +112,9 @@ def begin(path: Path, rows: Rows, origin: dict[str, Any]) -> set[str]:
     """
     beside = path.with_name(path.name + ".json")
     kept: dict[str, str] = {}
-    if path.exists():
+    if path.exists() or beside.exists():
         _check_origin(path, beside, origin)
+    if path.exists():
         kept = _finished_lines(path, rows)
     write_text_atomic(beside, json.dumps(origin, indent=2) + "\n")
     with written_whole(path) as part, open(part, "w", **ENCODING) as file:  # type: ignore[call-overload]
@@ -123,11 +124,12 @@ def begin(path: Path, rows: Rows, origin: dict[str, Any]) -> set[str]:
 
 def _check_origin(path: Path, beside: Path, origin: dict[str, Any]) -> None:
     try:
-        before = json.loads(beside.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        before = json.loads(read_text(beside))
+    except (FileNotFoundError, ValueError, RecursionError):
         before = None
-    if not isinstance(before, dict):
-        raise CarltError(f"output={path} exists and is not of this command ({beside.name} is missing); choose another")
+    if not isinstance(before, dict) or not origin.keys() <= before.keys():
+        there = beside if beside.exists() else path
+        raise CarltError(f"output={path}: carlt.predict did not write {there.name}, which exists; choose another file")
     if different := [key for key, value in origin.items() if before.get(key) != value]:
         raise CarltError(
             f"output={path} has predictions with another {', '.join(different)}; choose another file, or remove it"

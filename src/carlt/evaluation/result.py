@@ -65,8 +65,8 @@ def evaluate_and_record(
     gather(module.model)
     if trainer.is_global_zero:
         # From the file: trainer.callback_metrics is empty if an earlier process finished the training.
-        last_epoch = read_rows(run_dir / paths.METRICS)[-1]
-        metrics |= {name: value for name, value in last_epoch.items() if name.startswith("car/")}
+        epochs = read_rows(run_dir / paths.METRICS) if (run_dir / paths.METRICS).exists() else []
+        metrics |= {name: value for name, value in (epochs or [{}])[-1].items() if name.startswith("car/")}
         write_confusions(run_dir, evaluations, data)
         write_examples(run_dir, find_examples(module, data, evaluations["test"]))
         result["timings"]["evaluation_s"] = round(time.monotonic() - began, 2)

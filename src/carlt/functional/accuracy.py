@@ -71,7 +71,8 @@ def summarise(correct: Tensor, total: Tensor, predicted: Tensor, train_counts: T
     Returns:
         ``accuracy`` over images, and over the classes with test images: ``balanced_accuracy`` (their mean), ``many``,
         ``medium``, ``few`` (means over the group, NaN for an empty one), ``worst_class``, ``worst_10pct`` (mean of the
-        worst tenth), ``classes_at_zero`` (their number), ``macro_f1``, ``geometric_mean`` and ``harmonic_mean``.
+        worst tenth, rounded to whole classes, at least one), ``classes_at_zero`` (their number), ``macro_f1``,
+        ``geometric_mean`` and ``harmonic_mean``.
     """
     accuracy = class_accuracy(correct, total)
     seen = ~accuracy.isnan()

@@ -101,12 +101,12 @@ def contributions_gradient(
 def check_batch(logits: Tensor, targets: Tensor, num_classes: int) -> None:
     """Raise CarltError for shapes or types that cannot be a batch; reads no value, so no device is waited for."""
     if logits.ndim != 2 or logits.shape[1] != num_classes or not logits.is_floating_point():
-        raise CarltError(f"logits are floating (N, {num_classes}), not {logits.dtype} {tuple(logits.shape)}")
+        raise CarltError(f"logits: expected floating (N, {num_classes}), got {logits.dtype} {tuple(logits.shape)}")
     shape = (len(logits), num_classes) if targets.is_floating_point() else (len(logits),)
     if targets.shape != shape or targets.is_complex() or targets.dtype == torch.bool:
         raise CarltError(
-            f"targets are whole numbers ({len(logits)},) or soft labels, floating ({len(logits)}, {num_classes}), "
-            f"not {targets.dtype} {tuple(targets.shape)}"
+            f"targets: expected whole numbers ({len(logits)},) or soft labels, floating ({len(logits)}, "
+            f"{num_classes}), got {targets.dtype} {tuple(targets.shape)}"
         )
     if not len(logits):
         raise CarltError("the batch is empty: a step needs at least one sample")

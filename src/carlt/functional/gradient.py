@@ -9,8 +9,12 @@ from carlt.errors import CarltError
 
 
 class WithGradient(torch.autograd.Function):
-    """``apply(x, value, gradient, weight)``: ``weight * value``, a scalar whose gradient with respect to x (...) is
-    ``gradient``. As that is a constant, create_graph=True raises CarltError."""
+    """``apply(x, value, gradient, weight)`` is ``weight * value``, a scalar; its gradient with respect to x is
+    ``gradient``, a constant of the shape of x.
+
+    Raises:
+        CarltError: under ``create_graph=True``, because there is no second derivative.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, value: Tensor, gradient: Tensor, weight: float) -> Tensor:

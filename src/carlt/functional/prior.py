@@ -23,7 +23,7 @@ def check_class_counts(counts: Sequence[int] | Tensor) -> Tensor:
     real = given.is_floating_point()
     if given.dtype == torch.bool or (real and not (torch.equal(given, given.round()) and (given < 2.0**63).all())):
         raise CarltError(
-            f"class_counts are numbers of images, whole and finite, not {given.dtype} {given[:8].tolist()}"
+            f"class_counts: expected finite whole numbers of images, got {given.dtype} {given[:8].tolist()}"
         )
     if (given < 1).any():
         empty = (given < 1).nonzero().flatten().tolist()

@@ -72,9 +72,7 @@ class BalancedContrastive(NetworkLoss):
         seen = extract_features(network, torch.cat([step.images, step.contrast.flatten(0, 1)]))
         seen = seen.unflatten(0, (-1, len(step.images)))
         embedding = self.embed(seen, head.weight)
-        logits, targets = head(seen[0]), step.targets
-        if step.relabel is not None:
-            targets = step.relabel(embedding.views[0], embedding.centres)
+        logits, targets = head(seen[0]), step.relabelled(embedding.views[0], embedding.centres)
         return StepOutput(logits, targets, self(step.adjust(logits), targets, embedding, step.labels))
 
     def embed(self, features: Tensor, weight: Tensor) -> Embedding:

@@ -48,6 +48,9 @@ class NetworkLoss(nn.Module, ABC):
     """The method and where it is from, for tables."""
     contrast_views: ClassVar[int] = 0
     """Further views of each image in a step, besides the one to classify."""
+    contrast_is_view: ClassVar[bool] = False
+    """Whether the further views are of the kind of the classified one (``aug.view`` with its transforms), instead of
+    ``aug.contrast``."""
     has_centres: ClassVar[bool] = False
     """Whether ``compute_loss`` gives ``step.relabel`` class centres of its own."""
     adjusts: ClassVar[bool] = False

@@ -74,7 +74,7 @@ class SoftmaxBCE(Loss):
 
     Binary cross-entropy of softmax probabilities, -log p at the label and -log(1 - p) at each other class, averaged
     over samples and classes (Alshammari et al., CVPR 2022, released code; from that of Cui et al., CVPR 2019). Its
-    gradient is some hundred times smaller than cross-entropy's, so that weight decay rules that stage.
+    gradient is some hundred times smaller than cross-entropy's, so weight decay dominates that stage.
 
     Args:
         class_counts: training images of each class, at least 1 each, (C,).

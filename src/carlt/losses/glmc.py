@@ -41,6 +41,7 @@ class GLMC(NetworkLoss):
 
     paper: ClassVar[str] = "GLMC (Du et al., CVPR 2023)"
     contrast_views: ClassVar[int] = 1
+    contrast_is_view: ClassVar[bool] = True
 
     class_weight: Tensor
 

@@ -88,7 +88,7 @@ class PaCo(NetworkLoss):
         assert step.contrast is not None
         seen = extract_features(network, step.images)
         logits = get_classifier(network)(seen)
-        targets = step.targets if step.relabel is None else step.relabel(seen, None)
+        targets = step.relabelled(seen)
         keys = self._keys(network, step.contrast[0])
         loss = self(
             logits,

@@ -76,7 +76,7 @@ class RIDE(NetworkLoss):
         assert isinstance(head, ExpertHeads)
         features = extract_features(network, step.images)
         logits = head.each(features)
-        targets = step.targets if step.relabel is None else step.relabel(features, None)
+        targets = step.relabelled(features)
         return StepOutput(logits.mean(1), targets, self(step.adjust(logits), targets))
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:

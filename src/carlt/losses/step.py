@@ -30,6 +30,10 @@ class StepInput(NamedTuple):
     adjust: Callable[[Tensor], Tensor] = unchanged
     """The network's logits to those that the loss sees: a regularizer may shift classes (``CAR(offset_rate=...)``)."""
 
+    def relabelled(self, features: Tensor, centres: Tensor | None = None) -> Tensor:
+        """The targets to train with, for the features of ``images`` (see ``relabel``)."""
+        return self.targets if self.relabel is None else self.relabel(features, centres)
+
 
 class StepOutput(NamedTuple):
     """The result of a step; metrics and the regularizer use ``logits`` and ``targets``."""

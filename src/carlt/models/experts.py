@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-def reduced(channels: int, experts: int, share: float) -> int:
+def expert_channels(channels: int, experts: int, share: float) -> int:
     """Channels of an expert's own stages: all of them for one expert, the given share for several."""
     return channels if experts == 1 else max(1, round(channels * share))
 

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from carlt.errors import CarltError
 from carlt.models.classifier import make_classifier
-from carlt.models.experts import Branches, reduced
+from carlt.models.experts import Branches, expert_channels
 from carlt.models.weights import load_weights
 from carlt.ranges import Count, Positive, PositiveShare, checked
 
@@ -65,7 +65,7 @@ class CifarResNet(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         blocks = (depth - 2) // 6
-        first, second = width, 2 * reduced(width, experts, expert_width)
+        first, second = width, 2 * expert_channels(width, experts, expert_width)
         third = 2 * second
         self.stages = nn.Sequential(*_stage(first, first, blocks, 1))
         if experts > 1:

@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from carlt.models.classifier import make_classifier
-from carlt.models.experts import Branches, reduced
+from carlt.models.experts import Branches, expert_channels
 from carlt.models.weights import load_weights
 from carlt.ranges import Count, Positive, PositiveShare, checked
 
@@ -32,7 +32,7 @@ class SmallCNN(nn.Module):
         expert_width: PositiveShare = 1.0,
     ):
         super().__init__()
-        late = reduced(2 * width, experts, expert_width)
+        late = expert_channels(2 * width, experts, expert_width)
         self.features = nn.Sequential(
             _block(in_channels, width),
             _block(width, width),

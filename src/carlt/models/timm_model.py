@@ -11,7 +11,7 @@ from torch import nn
 from carlt.errors import CarltError
 from carlt.models.adapters import Adapter, add_adapter
 from carlt.models.classifier import get_classifier, make_classifier
-from carlt.models.experts import Branches, reduced
+from carlt.models.experts import Branches, expert_channels
 from carlt.models.weights import Weights, load_weights, set_normalisation
 from carlt.ranges import Count, Positive, PositiveShare, ShareBelowOne, checked
 
@@ -140,8 +140,8 @@ def _divide(network: Any, owners: list[Any], name: str) -> None:
     """Give each expert the late stages of one of ``owners``, of which ``network`` is the first."""
     if not all(hasattr(network, layer) for layer in ("layer3", "layer4")):
         raise CarltError(
-            f"model.experts={len(owners)} needs a ResNet, whose layer3 and layer4 each expert has for its own; "
-            f"model.name={name!r} has none"
+            f"model.experts={len(owners)} needs a ResNet, because each expert has a layer3 and a layer4 of its own; "
+            f"model.name={name!r} has no such layers"
         )
     branches = Branches(nn.Sequential(owner.layer3, owner.layer4) for owner in owners)
     network.layer3, network.layer4 = nn.Identity(), branches
@@ -162,7 +162,7 @@ def _reduced_channels(name: str, experts: int, share: float, pretrained: bool) -
         )
     expansion = whole.layer1[0].expansion
     width = {info["module"]: info["num_chs"] // expansion for info in whole.feature_info}
-    late = (reduced(width[layer], experts, share) for layer in ("layer3", "layer4"))
+    late = (expert_channels(width[layer], experts, share) for layer in ("layer3", "layer4"))
     return {"channels": (width["layer1"], width["layer2"], *late)}
 
 

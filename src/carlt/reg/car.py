@@ -34,9 +34,9 @@ class CAR(nn.Module):
     With torch.distributed, the batch is that of all ranks, and gradients are those that DDP's mean makes right.
     A soft label counts for each of its classes with its share; a batch with less than one image of a class moves that
     class's row only so far. Each share that is not 0 costs a row of work: N C of them under label smoothing.
-    On a GPU a step of one process with class labels waits for nothing up to 1,024 classes, and once above. So it may be
-    captured in a CUDA graph or compiled (``fullgraph``); batches are then looked at by :meth:`check` alone, which
-    you call now and then. Otherwise it is called every ``CHECK_EVERY`` steps.
+    On a GPU a step with one process and class labels has no host synchronisation up to 1,024 classes, and one above. So
+    it can be captured in a CUDA graph or compiled (``fullgraph``); then only :meth:`check` validates batches, and you
+    call it regularly. Otherwise it is called every ``CHECK_EVERY`` steps.
     Under gradient accumulation every micro-batch is a batch: each enters the estimate by itself, and an optimizer step
     of k of them multiplies the history by beta^k. ``beta ** (1 / k)`` gives it the memory of one batch per step.
 
@@ -71,10 +71,10 @@ class CAR(nn.Module):
             beta 0.9 and margin 0.
         debias: divide the estimate by the weight that batches have in it, 1 - beta^t, against the cold start.
         absent: how the rows of classes missing from a batch change: ``"decay"`` by beta (the paper), or ``"hold"``.
-        gradient: ``"batch"``, of the norm of C^_t, which pushes a class as often as batches hold it (the paper); or
-            ``"class"``, an unbiased estimate of the gradient of the whole training set's norm, which pushes every class
-            alike: a class's part is divided by the chance that a batch holds it and not multiplied by 1 - beta. The
-            chance is counted, so any sampler will do; the count begins as if ``PRIOR_BATCHES`` batches
+        gradient: ``"batch"``, of the norm of C^_t, which reaches a class only in batches that contain it (the paper);
+            or ``"class"``, an unbiased estimate of the gradient of the whole training set's norm, in which every class
+            has its full part: it is divided by the chance that a batch contains the class and not multiplied by
+            1 - beta. The chance is counted, so any sampler will do; the count begins as if ``PRIOR_BATCHES`` batches
             were drawn by image.
         offset_rate: of the class offsets, at least 0; 0: no offsets.
         max_skipped: this many non-finite batches in a row raise.
@@ -217,7 +217,7 @@ class CAR(nn.Module):
         if not tells:
             part = torch.where(usable, part, 0)
         gain, slope, keep = self._gains(mass, live)
-        kept = self._take(label, rows * (part * at(gain, column)), keep)
+        kept = self._take(label, rows * (part * per_sample(gain, column)), keep)
         if self.gradient == "class":
             slope = (slope > 0) / self._chance(mass, live)
         sigma, u, v = self._search(kept, tells)
@@ -236,7 +236,7 @@ class CAR(nn.Module):
         # d sigma = u^T d(Lambda C^_t) v, and of C^_t only this rank's contributions are not constants. DDP divides
         # gradients by the world size.
         scale = (self.row_weight * u)[own] * (part if alone else part[mine])
-        scale *= at(slope, own) * (self.weight * world_size())
+        scale *= per_sample(slope, own) * (self.weight * world_size())
         gradient = cf.contributions_gradient(gate, rival, mine_rows, own, v, scale, self.surrogate)
         return sigma, gradient if hard else cf.add_rows_(torch.zeros_like(logits), cast(Tensor, sample), gradient)
 
@@ -339,6 +339,6 @@ class CAR(nn.Module):
         return cf.mean_confusion(sums, mass)
 
 
-def at(gain: Number, column: Tensor) -> Number:
+def per_sample(gain: Number, column: Tensor) -> Number:
     """Each sample's gain (P, 1), or the number that all have."""
     return gain[column] if isinstance(gain, Tensor) and gain.numel() > 1 else gain

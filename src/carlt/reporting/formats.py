@@ -7,16 +7,17 @@ from typing import NamedTuple
 
 from carlt.errors import CarltError
 from carlt.reporting.published import READING
-from carlt.reporting.statistics import Difference, MeanAndStd
+from carlt.reporting.statistics import Difference, MeanAndStd, signed
 from carlt.reporting.summary import Column, Table
 
 NONE = "-"
 NOTE = (
-    "Test split, % unless the column is a ratio (WR = test / train accuracy of the worst class) or a count. "
+    "Test split, % unless the column is a ratio (WR = lowest class accuracy on the test split / lowest on the training "
+    "split) or a count. "
     "Mean ± standard deviation over n seeds; bold: best mean. "
     "Differences are paired by seed (n pairs), ± half their 95 % confidence interval; "
     "*: the interval excludes zero (three pairs or more; one or two prove nothing). "
-    "A dash: not defined; WR is not, where the worst class is never right on the training split."
+    "A dash: not defined; WR is not, where that on the training split is 0."
 )
 PAPER = ("many", "medium", "few", "accuracy", "worst_class")
 """The columns of LaTeX tables, as in the paper."""
@@ -81,8 +82,7 @@ def format_difference(value: Difference, column: Column, n: int) -> str:
     if not value.n:
         return NONE
     half = "" if math.isnan(value.half) else f" ± {value.half:.{column.digits}f}{'*' if value.excludes_zero else ''}"
-    mean = f"{value.mean:+.{column.digits}f}"
-    return (mean if float(mean) else mean[1:]) + half + (f" (n = {value.n})" if value.n != n else "")
+    return signed(value.mean, column.digits) + half + (f" (n = {value.n})" if value.n != n else "")
 
 
 def markdown(table: Table) -> str:
@@ -154,7 +154,8 @@ def notes(table: Table) -> list[str]:
     """The sentences below a table: rows that are not compared and why, and the sources of published rows."""
     return [
         *(
-            f"{row.label} is not compared with {table.baseline}: {row.not_compared}. Name a baseline to compare anyway."
+            f"{row.label} is not compared with {table.baseline}: {row.not_compared}. "
+            "Use baseline=<label> to compare anyway."
             for row in table.rows
             if row.not_compared
         ),

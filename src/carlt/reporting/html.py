@@ -8,8 +8,8 @@ from carlt.reporting import formats
 from carlt.reporting.classes import mean_accuracy
 from carlt.reporting.figures import Listing
 from carlt.reporting.groups import DataSet
+from carlt.reporting.pairs import find_pairs
 from carlt.reporting.summary import Table
-from carlt.reporting.twins import find_twins
 from carlt.runs.text import printable
 
 PARTS = {
@@ -66,7 +66,7 @@ def _bodies(table: Table, columns: int) -> Iterator[str]:
 
 def class_table(data: DataSet) -> str:
     """The accuracy of each class under each configuration, rarest class first, and each regularizer's gain."""
-    pairs = find_twins(data.groups)
+    pairs = find_pairs(data.groups)
     columns = [mean_accuracy(group)[1] for group in data.groups]
     gains = [pair.class_gains() for pair in pairs]
     rows = sorted(data.runs[0].classes, key=lambda row: row.train_count)

@@ -56,7 +56,7 @@ def _summary(run: Run, facts: Mapping[str, Any]) -> Iterator[str]:
     commit = run.result.get("commit")
     yield (
         f"A network that classifies images into {len(run.classes):,} classes. It was trained with carlt "
-        f"{(run.result.get('versions') or {}).get('carlt', 'of an unknown version')}"
+        f"{_plain((run.result.get('versions') or {}).get('carlt', 'of an unknown version'))}"
         + (f" at commit `{_code(commit[:12])}`" if isinstance(commit, str) else "")
         + f"; run `{_code(str(facts.get('run_hash'))[:8])}`, seed {run.seed}."
     )
@@ -76,6 +76,16 @@ def _use(facts: Mapping[str, Any], files: Sequence[str]) -> Iterator[str]:
         "- The network normalises by itself. Class names, image size and normalisation are in each file's metadata "
         "under `carlt`, and in `network.json`."
     )
+    if facts["class_offsets"] is not None:
+        yield (
+            "- `class_offsets` in `network.json` were found after training, one per class: add them to the logits to "
+            "raise rare classes. The accuracies below are without them."
+        )
+    elif facts["tau"]:
+        yield (
+            "- `tau` in `network.json` was chosen on validation images: subtract tau * log(class_counts / their sum) "
+            "from the logits to raise rare classes. The accuracies below are without it."
+        )
 
 
 def _data(run: Run) -> Iterator[str]:
@@ -139,7 +149,7 @@ def _accuracy(run: Run, metrics: Mapping[str, Any], which: str, best: Mapping[st
 
 def _limits(run: Run, metrics: Mapping[str, Any], best: Mapping[str, Any] | None) -> Iterator[str]:
     rows = run.classes
-    yield "It gives one of its classes for every image, also for an image of none of them."
+    yield "The network assigns one of its classes to every image, even if the image shows none of them."
     yield (
         "The accuracies are of test images of the same source as the training images, from one training with one seed: "
         "other images, and other seeds, give other numbers."
@@ -159,8 +169,8 @@ def _limits(run: Run, metrics: Mapping[str, Any], best: Mapping[str, Any] | None
         accuracy = f", and a mean accuracy of {_percent(metrics.get('test/few'))} %"
         yield f"{_classes_have(few)} fewer than {FEW_BELOW} training images{accuracy}: {_names(few)}."
     yield (
-        "It learned the frequencies of its training images, unless its loss corrects them: where the classes have "
-        "other frequencies, its logits need a correction."
+        "Unless the loss corrected for them, the logits contain the class frequencies of the training images; correct "
+        "them where classes have other frequencies."
     )
     if metrics.get("test/ece") is not None:
         yield (

@@ -188,7 +188,7 @@ def curves(run_dir: Path) -> Path:
         "CAR": {
             "car/spectral_norm": "spectral norm",
             "car/ema_gap": "EMA gap",
-            "gradient/ratio": "gradient, to the loss's",
+            "gradient/ratio": "gradient norm, penalty / loss",
         },
     }
     known = set(rows[0]) if rows else set()

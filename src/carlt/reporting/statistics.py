@@ -23,8 +23,15 @@ class Difference(NamedTuple):
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval of at least three pairs excludes zero; fewer prove nothing."""
-        return self.n > 2 and abs(self.mean) > self.half
+        """Whether the interval of at least three pairs excludes zero; fewer prove nothing, nor do equal differences,
+        whose interval has no width."""
+        return self.n > 2 and abs(self.mean) > self.half > 0
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """``+1.7``, ``-1.7``, and zero without a sign."""
+    text = f"{value:+.{digits}f}"
+    return text if float(text) else text[1:]
 
 
 def mean_and_std(values: Sequence[float]) -> MeanAndStd:

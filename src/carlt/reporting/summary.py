@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from carlt.reporting.groups import DataSet, Group, settings
+from carlt.reporting.pairs import find_pairs, unpaired, verdicts
 from carlt.reporting.published import Published
 from carlt.reporting.statistics import Difference, MeanAndStd, mean_and_std, paired_difference
-from carlt.reporting.twins import find_twins, verdicts, without_twin
 from carlt.runs.reading import Run
 
 
@@ -78,7 +78,7 @@ class Table:
     baseline: str
     published: Sequence[Published]
     verdicts: Sequence[str] = ()
-    """Sentences on each regularized configuration against its twin; of the last epoch."""
+    """Sentences on each regularized configuration beside the same configuration without it; of the last epoch."""
 
     def shown(self) -> list[int]:
         """The indices of the columns that a table shows: those with a value in some row."""
@@ -101,7 +101,7 @@ def summarize(
     epochs = sorted({run.result["epochs"] for run in data.runs})
     last = f"last epoch ({epochs[0]})" if len(epochs) == 1 else f"last epoch ({epochs[0]} to {epochs[-1]})"
     table = _table(data.title, last, data.groups, baseline.label, published, any_budget=any_budget)
-    found = [replace(table, verdicts=[*verdicts(find_twins(data.groups)), *without_twin(data.groups)])]
+    found = [replace(table, verdicts=[*verdicts(find_pairs(data.groups)), *unpaired(data.groups)])]
     for way in dict.fromkeys(way for run in data.runs if (way := _chosen_by(run))):
         chosen = [_only(group, way) for group in data.groups]
         present = [group for group in chosen if group.runs]

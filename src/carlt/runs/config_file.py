@@ -26,7 +26,7 @@ class _Loader(_Base):
         for key, _ in node.value:
             name = self.construct_object(key, deep=True)
             if not isinstance(name, str) or name in seen:
-                raise yaml.YAMLError(f"the key {str(name)[:40]!r} stands there twice or is no text")
+                raise yaml.YAMLError(f"the key {str(name)[:40]!r} occurs twice or is no text")
             seen.add(name)
         return super().construct_mapping(node, deep)
 

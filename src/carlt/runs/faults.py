@@ -1,6 +1,7 @@
 """A full or read-only disk ends a command with one line."""
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,12 +9,12 @@ from pathlib import Path
 from carlt.errors import CarltError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
+REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG)
 
 
 def check_place(option: str, folder: Path) -> None:
     """CarltError if ``option=folder`` cannot be a folder, because it or one above it is a file."""
-    if files := [path for path in (folder, *folder.parents) if path.is_file()]:
+    if files := [path for path in (folder, *folder.parents) if os.path.isfile(path)]:
         raise CarltError(f"{option}={folder}: {files[0]} is a file; choose another folder")
 
 

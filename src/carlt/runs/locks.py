@@ -25,7 +25,7 @@ def exclusive_lock(path: Path, folder: Path) -> Iterator[None]:
     except (BlockingIOError, PermissionError) as error:
         if isinstance(error, PermissionError) and not os.access(path.parent, os.W_OK):
             raise CarltError(f"{folder} cannot be written ({error.strerror}); choose another folder") from None
-        raise CarltError(f"another process is at {folder}; wait for its end, or choose another folder") from None
+        raise CarltError(f"another process uses {folder}; wait until it ends, or choose another folder") from None
     except OSError as error:
         raise CarltError(f"{folder} cannot be written ({error.strerror}); choose another folder") from None
     try:
@@ -54,6 +54,11 @@ def _open_locked(path: Path) -> int:
         os.close(file)
 
 
+def _is_ours(config: Path) -> bool:
+    """Whether a new run may write its config there: there is none, or that of a run which did not begin."""
+    return not config.exists() or any(line.startswith("run_hash:") for line in paths.read_text(config).splitlines())
+
+
 @contextmanager
 def claim_folder(folder: Path, *, new: bool) -> Iterator[None]:
     """Hold ``folder`` as the place of one run in the block. A folder that was made here and stays empty is removed.
@@ -76,6 +81,8 @@ def claim_folder(folder: Path, *, new: bool) -> Iterator[None]:
                 raise CarltError(
                     f"{folder} holds a run: go on with it (resume={folder}) or choose another hydra.run.dir"
                 )
+            if new and not _is_ours(folder / paths.CONFIG):
+                raise CarltError(f"{folder / paths.CONFIG} is not of carlt; choose another hydra.run.dir")
             yield
     finally:
         for path in missing:

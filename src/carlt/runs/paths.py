@@ -46,7 +46,7 @@ def read_text(path: Path) -> str:
 def write_text_atomic(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     with written_whole(path) as beside:
-        beside.write_text(text)
+        beside.write_text(text, encoding="utf-8")
 
 
 @contextmanager

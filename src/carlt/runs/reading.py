@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,16 +17,13 @@ from carlt.runs import paths
 from carlt.runs.archives import read_arrays
 from carlt.runs.config_file import read_config
 from carlt.runs.defaults import with_old_defaults
-from carlt.runs.record import ClassResult, read_per_class
+from carlt.runs.record import MAX_NUMBER, ClassResult, read_per_class
 from carlt.runs.resumed import changes
 from carlt.runs.text import printable
-from carlt.shots import GROUPS
 
 NOT_RUNS = ("wandb", "tensorboard", "checkpoints", "plots")
 """Folders inside a run folder that hold no runs."""
 RECORDS = (paths.RESULT, paths.CONFIG, paths.PER_CLASS, paths.CONFUSION, paths.METRICS)
-MAX_NUMBER = 1 << 53
-"""Of counts and epochs, and of every number in ``result.json``."""
 NESTED: dict[str, type] = {
     "metrics": float, "timings": float, "bound": float, "hardware": object, "versions": str,
 }  # fmt: skip
@@ -165,15 +161,19 @@ def finished_run(folder: Path, word: str = "run") -> Run:
 
 
 def _read_result(folder: Path) -> dict[str, Any]:
-    path = folder / paths.RESULT
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+        return _checked_result(json.loads((folder / paths.RESULT).read_text(encoding="utf-8")))
+    except CarltError:
+        raise
     except FileNotFoundError:
         raise CarltError("not finished" if (folder / paths.CONFIG).is_file() else f"no {paths.RESULT}") from None
     except OSError as error:
         raise CarltError(f"{paths.RESULT} cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError):
         raise CarltError(f"{paths.RESULT} is damaged") from None
+
+
+def _checked_result(result: Any) -> dict[str, Any]:
     if not isinstance(result, dict):
         result = {}
     if lacking := [key for key, kind in KINDS.items() if not _is(result.get(key), kind)]:
@@ -211,7 +211,7 @@ def _problems(result: Mapping[str, Any]) -> Iterator[str]:
     best = result.get("best")
     if best is not None and not (
         _is(best, dict)
-        and _is(best.get("epoch", 0), int)
+        and _is(best.get("epoch"), int)
         and _is_mapping(best.get("metrics"), float)
         and isinstance(best.get("chosen_by"), str | None)
     ):
@@ -279,16 +279,7 @@ def _read_classes(folder: Path, num_classes: int) -> list[ClassResult]:
     rows = read_per_class(folder)
     if len(rows) != num_classes or any(row.class_id != label for label, row in enumerate(rows)):
         raise ValueError(f"{len(rows)} rows for {num_classes} classes")
-    for row in rows:
-        possible = 0 <= row.train_count <= MAX_NUMBER and 0 <= row.correct <= row.test_count <= MAX_NUMBER
-        possible = possible and row.group in GROUPS
-        if not possible or not _same(row.correct / row.test_count if row.test_count else math.nan, row.accuracy):
-            raise ValueError(f"impossible counts of class {row.class_id}")
     return [row._replace(class_name=printable(row.class_name)) for row in rows]
-
-
-def _same(a: float, b: float) -> bool:
-    return (math.isnan(a) and math.isnan(b)) or abs(a - b) < 1e-4
 
 
 def _read_confusion(folder: Path, num_classes: int) -> Cells:

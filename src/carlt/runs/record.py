@@ -13,7 +13,10 @@ import numpy as np
 from carlt.errors import CarltError
 from carlt.runs import paths
 from carlt.runs.text import from_spreadsheet_cell, printable, spreadsheet_cell
-from carlt.shots import group_of
+from carlt.shots import GROUPS, group_of
+
+MAX_NUMBER = 1 << 53
+"""Of counts and epochs, and of every number in ``result.json``."""
 
 
 class ClassResult(NamedTuple):
@@ -74,7 +77,7 @@ def write_per_class(
 
 
 def read_per_class(run_dir: Path) -> list[ClassResult]:
-    """The rows of ``per_class.csv``, ordered as in the file.
+    """The rows of ``per_class.csv``, ordered as in the file; ValueError for impossible counts.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -83,7 +86,7 @@ def read_per_class(run_dir: Path) -> list[ClassResult]:
     [('cat', 'many', 0.9), ('lynx', 'few', 0.2)]
     """
     path = run_dir / paths.PER_CLASS
-    return [
+    rows = [
         ClassResult(
             int(row["class_id"]),
             from_spreadsheet_cell(row["class_name"]),
@@ -95,6 +98,16 @@ def read_per_class(run_dir: Path) -> list[ClassResult]:
         )
         for row in csv.DictReader(io.StringIO(paths.read_text(path), newline=""))
     ]
+    for row in rows:
+        possible = 0 <= row.train_count <= MAX_NUMBER and 0 <= row.correct <= row.test_count <= MAX_NUMBER
+        accuracy = row.correct / row.test_count if possible and row.test_count else math.nan
+        if not possible or row.group not in GROUPS or not _same(accuracy, row.accuracy):
+            raise ValueError(f"impossible counts of class {row.class_id}")
+    return rows
+
+
+def _same(a: float, b: float) -> bool:
+    return (math.isnan(a) and math.isnan(b)) or abs(a - b) < 1e-4
 
 
 def write_confusion(

@@ -20,8 +20,9 @@ class Stage(ABC):
 
     Args:
         updates_statistics: whether batch normalisation is in training mode: it normalises by the batch, and its running
-            means and variances follow the new sampling, as in the released code of every stage but MiSLAS's on CIFAR10.
-            Its scale and shift never change.
+            means and variances follow the new sampling, as in the released code of cRT, LWS, DisAlign, weight
+            balancing, LOS and MiSLAS (not on CIFAR10, and on Places-LT in its last block alone). Its scale and shift
+            never change.
     """
 
     paper: ClassVar[str]

@@ -26,7 +26,7 @@ ERROR = "error.txt"
 
 def run_job(
     sweep: Sweep,
-    config: DictConfig,
+    compose: Callable[[], DictConfig],
     objective: Any,
     first: bool,
     execute: Callable[..., dict[str, Any]],
@@ -36,6 +36,7 @@ def run_job(
     A job's folder ends in the first digits of its ``run_hash``: that is how it is found again, under any number.
 
     Args:
+        compose: gives the job's config; CarltError if it cannot be composed.
         objective: a metric of the validation split, or several.
         first: whether this is the process of a job that writes.
         execute: ``carlt.commands.run.run``.
@@ -59,6 +60,7 @@ def run_job(
 
     note()
     try:
+        config = compose()
         validate(config)
         from carlt.runs.text import format_duration
         from carlt.training import compute

@@ -16,6 +16,7 @@ from hydra.core.utils import setup_globals
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from carlt.config.compose import quoted
 from carlt.errors import CarltError
 from carlt.reporting import table
 from carlt.reporting.groups import group_by_data_set
@@ -64,14 +65,17 @@ def plan(overrides: Sequence[str]) -> tuple[Sweep, list[str]]:
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     naming = [o for o in parsed if not is_under(o.key_or_group, NOT_IN_SWEEP_NAME)]
-    varied = [o for o in naming if o.is_sweep_override()]
+    varied = [o for o in parsed if o.is_sweep_override()]
     given = [o for o in parsed if o.key_or_group == "hydra.sweep.dir"]
     text = "\n".join(sorted(_text(o) for o in naming))
     keys = tuple(o.key_or_group for o in varied)
-    name = "_".join(["+".join(keys)[:60], hashlib.sha256(text.encode()).hexdigest()[:8]]).lstrip("_")
+    named = "+".join(o.key_or_group for o in naming if o.is_sweep_override())
+    name = "_".join([named[:60], hashlib.sha256(text.encode()).hexdigest()[:8]]).lstrip("_")
     folder = Path(_resolved(given[-1]) if given else f"runs/sweeps/{name}")
     jobs = math.prod(len(list(o.sweep_iterator())) if o.is_discrete_sweep() else 0 for o in varied)
-    complete = [o for o in overrides if not o.startswith("hydra.sweep.dir=")] + [f"hydra.sweep.dir='{folder}'"]
+    complete = [o for o in overrides if not o.startswith("hydra.sweep.dir=")] + [
+        f"hydra.sweep.dir={quoted(str(folder))}"
+    ]
     objectives = [o.value() for o in parsed if o.key_or_group == "objective"]
     if objectives and isinstance(objectives[-1], list) and "hydra.sweeper.direction" not in str(overrides):
         complete.append(f"hydra.sweeper.direction=[{','.join(['maximize'] * len(objectives[-1]))}]")
@@ -81,7 +85,11 @@ def plan(overrides: Sequence[str]) -> tuple[Sweep, list[str]]:
             raise CarltError(f"{_text(o)}: only a search draws from an interval; add sweep=optuna, or list values")
     sweep = Sweep(folder.absolute(), keys, jobs, search)
     place = "hydra.callbacks.sweep"
-    complete += [f"{place}.folder='{sweep.folder}'", f"{place}.jobs={jobs}", f"{place}.search={str(search).lower()}"]
+    complete += [
+        f"{place}.folder={quoted(str(sweep.folder))}",
+        f"{place}.jobs={jobs}",
+        f"{place}.search={str(search).lower()}",
+    ]
     complete.append(f"{place}.keys=[{','.join(keys)}]")
     return sweep, complete
 
@@ -150,7 +158,7 @@ def _trouble(record: Record) -> str:
 
 
 def _records(sweep: Sweep) -> list[Record]:
-    return [Record(**json.loads(path.read_text())) for path in (sweep.folder / JOBS).glob("*.json")]
+    return [Record(**json.loads(path.read_text(encoding="utf-8"))) for path in (sweep.folder / JOBS).glob("*.json")]
 
 
 def _text(override: Override) -> str:
@@ -160,7 +168,7 @@ def _text(override: Override) -> str:
 def _resolved(override: Override) -> str:
     setup_globals()  # ${now:...}
     try:
-        return str(OmegaConf.create([_text(override).partition("=")[2].strip("'\"")])[0])
+        return str(OmegaConf.create([override.value()])[0])
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise CarltError(f"hydra.sweep.dir must not depend on a job: {reason}") from None

@@ -39,17 +39,18 @@ def build_data(config: DictConfig) -> LongTailDataModule:
     size: dict[str, Any] = {"image_size": config.data.image_size}
     second, paste = config.aug.get("second"), config.aug.get("paste")
     loss = _loss_class(config)
-    copies = loss.contrast_views if issubclass(loss, NetworkLoss) else 0
+    copies, like_view = (loss.contrast_views, loss.contrast_is_view) if issubclass(loss, NetworkLoss) else (0, False)
     loss.check_augmentation(Augmentation(bool(config.aug.get("mix")), bool(paste)))
     view = build(config, "aug.view", **size)
     if config.aug.get("transforms"):
         view = Compose(view, [build(config, f"aug.transforms.{name}") for name in config.aug.transforms])
+    contrast = view if like_view else build(config, "aug.contrast", **size) if copies else None
     return build(
         config,
         "data",
         view=view,
         eval_view=build(config, "aug.eval_view", **size),
-        contrast_view=build(config, "aug.contrast", **size) if copies else None,
+        contrast_view=contrast,
         contrast_copies=copies,
         foreground=build(config, "aug.second" if second else "aug.paste") if second or paste else None,
         sampler=build(config, "sampler"),
@@ -83,13 +84,18 @@ def build_module(
     loss = _loss_class(config)
     if config.get("stage"):
         if issubclass(loss, NetworkLoss):
-            raise CarltError("loss: this one trains features, and a stage leaves them as they are; choose another loss")
+            raise CarltError("loss: this one trains features, but a second stage freezes them; choose another loss")
         stage: Stage = build(config, "stage")
         model = stage.build_network(model)
     if issubclass(loss, NetworkLoss) and loss.contrast_views:
         context |= {"feature_dim": feature_dim(model), "network": model}
     class_means = None
     if config.aug.get("relabel") and not getattr(loss, "has_centres", False):
+        if (config.aug.get("paste") or {}).get("probability") == 1:
+            raise CarltError(
+                "aug.paste.probability=1: aug.relabel takes class means from batches without patches, and there are "
+                "none; lower it, or choose loss=bcl"
+            )
         class_means = RunningClassMeans(data.num_classes, feature_dim(model))
     return LongTailClassifier(
         model=model,

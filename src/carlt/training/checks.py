@@ -1,5 +1,6 @@
 """What the parts of a run must fit: the network its images, the length its batches, the devices this machine."""
 
+import logging
 import os
 
 import lightning as L
@@ -13,6 +14,8 @@ from carlt.losses.base import NetworkLoss
 from carlt.reg import CAR
 from carlt.training import sharding
 from carlt.training.module import LongTailClassifier
+
+log = logging.getLogger(__name__)
 
 SURELY_LARGE_ENOUGH = 8
 """Images of so many pixels leave something for every layer of carlt's own networks."""
@@ -68,6 +71,12 @@ def check_length(config: DictConfig, data: LongTailDataModule) -> None:
             f"trainer.check_val_every_n_epoch={every} validates none of trainer.max_epochs={epochs} epochs; lower it, "
             "or add data.validation=none"
         )
+    warmup = config.optim.get("warmup_epochs") or 0
+    if warmup >= epochs > 1:
+        log.warning(
+            "optim.warmup_epochs=%g of trainer.max_epochs=%d epochs: the learning rate never reaches optim.lr; lower "
+            "optim.warmup_epochs", warmup, epochs,
+        )  # fmt: skip
 
 
 def check_devices(trainer: L.Trainer) -> None:

@@ -51,10 +51,14 @@ def resolve_once(config: DictConfig, path: Path) -> None:
     command take what it says, so that a job is found again and seeds of one configuration compute alike."""
     precision, layout = config.trainer.get("precision"), config.get("channels_last")
     asked = f"{precision}, {layout}"
-    known = json.loads(paths.read_text(path)) if path.is_file() else {}
-    if asked in known:
-        with open_dict(config):
-            config.trainer.precision, config.channels_last = known[asked]["precision"], known[asked]["channels_last"]
+    try:
+        known = json.loads(paths.read_text(path)) if path.is_file() else {}
+        if asked in known:
+            with open_dict(config):
+                config.trainer.precision = known[asked]["precision"]
+                config.channels_last = known[asked]["channels_last"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise CarltError(f"{path} is damaged; remove it, and it is measured again") from None
     resolve(config)
     if "auto" in (precision, layout) and asked not in known:
         chosen = {"precision": config.trainer.get("precision"), "channels_last": config.get("channels_last")}

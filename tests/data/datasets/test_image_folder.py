@@ -1,7 +1,11 @@
 """Anyone's folders: layouts, splits, thinning, and what is wrong with them."""
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from carlt.aug import Resize
 from carlt.data import ImageFolder
 from carlt.errors import CarltError
 
@@ -68,6 +72,21 @@ def test_val_alone_tests(make_folder, tmp_path, loading, caplog):
 def test_thinned_to_a_profile(make_folder, tmp_path, loading):
     make_folder(tmp_path, {"train/a": 12, "train/b": 12, "train/c": 12, "test/a": 1, "test/b": 1, "test/c": 1})
     assert ImageFolder(root=tmp_path, imbalance_factor=4, val_ratio=0, **loading).class_counts.tolist() == [12, 6, 3]
+
+
+def test_in_memory_is_evaluated_as_from_files(tmp_path, loading):
+    generator = np.random.default_rng(0)
+    for name in ("a/0.png", "a/1.png", "a/2.png", "b/0.png", "b/1.png", "b/2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(tmp_path / name)
+    view = Resize(16, ratio=1.5)
+    options = loading | {"view": view, "eval_view": view, "image_size": 16}
+    (seen, labels), (held, again) = (
+        next(iter(ImageFolder(root=tmp_path, in_memory=in_memory, **options).test_dataloader()))
+        for in_memory in (False, True)
+    )
+    assert torch.equal(labels, again)
+    assert (seen.int() - held.int()).abs().max() <= 1
 
 
 def test_in_memory_is_the_same_data(make_folder, tmp_path, loading):
@@ -156,7 +175,7 @@ def test_error_or_left_out(make_folder, tmp_path, loading, caplog, spoil, compla
 @pytest.mark.parametrize(
     ("folders", "options", "complaint"),
     [
-        ({"train/a": 1, "train/A ": 1}, {}, "classes 'A ' and 'a' .* have one name but for case, spaces"),
+        ({"train/a": 1, "train/A ": 1}, {}, "classes 'A ' and 'a' .* differ only in case, spaces"),
         ({"val/a": 1, "test/a": 1}, {}, "has test/ but no train/"),
         ({"train/a": 2, "train/b": 2, "valid/a": 1}, {}, "/valid looks like a split; rename it to val"),
         ({"Train/a": 2, "Test/a": 1}, {}, "/Test looks like a split; rename it to test"),

@@ -93,7 +93,7 @@ def test_exif_turns_upright(picture, tmp_path):
         (lambda whole: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "the file holds no image"),
         (lambda whole: whole[: len(whole) // 2], "truncated|Truncated"),
         (lambda whole: whole[:40], "truncated|Truncated"),
-        (None, "is missing; restore it"),
+        (None, "does not exist; restore it"),
     ],
 )
 def test_no_image(picture, tmp_path, content, complaint):

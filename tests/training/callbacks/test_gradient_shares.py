@@ -29,7 +29,7 @@ class Module(nn.Module):
 
 
 def test_shares_are_those_of_a_loop_over_samples() -> None:
-    module, twin, shares = Module(), Module(), GradientShares(every_n_steps=2)
+    module, plain, shares = Module(), Module(), GradientShares(every_n_steps=2)
     trainer = SimpleNamespace(strategy=SimpleNamespace(reduce=lambda value, reduce_op: value), is_global_zero=True)
     generator = torch.Generator().manual_seed(0)
     shares.on_train_start(trainer, module)
@@ -40,7 +40,7 @@ def test_shares_are_those_of_a_loop_over_samples() -> None:
         shares.on_train_batch_start(trainer, module, (None, labels), step)
         total = module.loss(logits, labels) + module.reg(logits, labels)
         total.backward()  # the graph is still there
-        loss, penalty = twin.loss(logits, labels), twin.reg(logits, labels)
+        loss, penalty = plain.loss(logits, labels), plain.reg(logits, labels)
         if step % 2 == 0:
             g, h = (torch.autograd.grad(part, logits)[0] for part in (loss, penalty))
             for q, label in enumerate(labels.tolist()):

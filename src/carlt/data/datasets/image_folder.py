@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from carlt.data.datasets.in_memory import decode_all
+from carlt.data.datasets.in_memory import decode_all, scaled_side
 from carlt.data.images import FileImages, Split, Splits
 from carlt.data.io.decode import EXTENSIONS
 from carlt.data.io.verify import Verify, usable
@@ -45,7 +45,8 @@ class ImageFolder(LongTailDataModule):
             missing; ``val_ratio=0`` trains on all images and validates on none.
         val_per_class: images of each class that become the validation split, instead of ``val_ratio``.
         split_seed: decides which images these are.
-        in_memory: decode once to ``image_size`` squares and hold them, for sets of small images.
+        in_memory: decode once to squares of the size that ``eval_view`` scales to, and hold them, for sets of small
+            images.
         verify: see ``datasets.listed``; the files were just listed, so ``files`` finds nothing more than ``lists``.
         on_error: whether an empty class or an undecodable image is an error, or logged and left out.
     """
@@ -167,8 +168,7 @@ class ImageFolder(LongTailDataModule):
             other = seen.setdefault(_folded(name), name)
             if other != name:
                 raise CarltError(
-                    f"classes {other!r} and {name!r} in {base} have one name but for case, spaces and accents' form; "
-                    "rename one"
+                    f"classes {other!r} and {name!r} in {base} differ only in case, spaces or Unicode form; rename one"
                 )
         empty = [name for name in found if next(image_files(base / name), None) is None]
         if empty and self.on_error == "raise":
@@ -221,7 +221,7 @@ class ImageFolder(LongTailDataModule):
     def _ready(self, split: Split) -> Split:
         """Verified, and decoded if it is to be held in memory."""
         if self.in_memory:
-            return decode_all(split, self.image_size, self.num_workers)
+            return decode_all(split, scaled_side(self.eval_view, self.image_size), self.num_workers)
         if self.verify != "full":
             return split
         assert isinstance(split.images, FileImages)

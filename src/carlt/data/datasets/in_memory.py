@@ -44,6 +44,12 @@ def decode_all(split: Split, side: int, threads: int = 0) -> Split:
     return Split(ArrayImages(pixels[good]), split.targets[good])
 
 
+def scaled_side(eval_view: object, image_size: int) -> int:
+    """The side that ``eval_view`` scales images to before it cuts out the centre. Held in this size, they are evaluated
+    as from their files."""
+    return round(image_size * getattr(eval_view, "ratio", 1.0))
+
+
 def fit(image: Tensor, side: int) -> Tensor:
     """``image`` (C, H, W) scaled by its shorter side to ``side`` and cut to the centre square."""
     if image.shape[1:] == (side, side):

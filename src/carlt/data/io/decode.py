@@ -54,13 +54,13 @@ def decode(path: Path) -> Tensor:
         return torch.from_numpy(_decode_any(data) if pixels is None else pixels).permute(2, 0, 1)
     except FileNotFoundError:
         raise CarltError(
-            f"image {path} is missing; restore it, or correct the folder or list that it is named in"
+            f"image {path} does not exist; restore it, or correct the folder or list that names it"
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # the warning where warnings are errors
         raise CarltError(f"image {path} has more than {MAX_PIXELS:,} pixels; scale it down") from None
     except Exception as error:  # a reader of a damaged or hostile file has errors of its own
         reason = "the file holds no image" if isinstance(error, UnidentifiedImageError) else str(error)
-        if path.is_file() and path.stat().st_size == 0:
+        if os.path.isfile(path) and os.path.getsize(path) == 0:
             reason = "the file is empty"
         raise CarltError(f"image {path} cannot be decoded ({reason}); replace or remove it") from None
 

@@ -135,7 +135,7 @@ def unpack(archive: Path, folder: Path) -> None:
                 raise CarltError(f"{archive} does not hold a folder {folder.name}/; is it the right archive?")
             os.replace(Path(scratch) / folder.name, folder)
     except tarfile.FilterError as error:
-        raise CarltError(f"{archive} is not to be trusted ({error}); nothing was unpacked, remove it") from None
+        raise CarltError(f"{archive} is unsafe ({error}); nothing was unpacked; delete it") from None
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
         raise CarltError(f"{archive} is damaged ({error}); remove it and prepare again") from None
     except OSError as error:
@@ -146,9 +146,7 @@ def _unzip(archive: Path, folder: str) -> None:
     with zipfile.ZipFile(archive) as content:
         for name in content.namelist():
             if os.path.isabs(name) or "\\" in name or ".." in name.split("/"):
-                raise CarltError(
-                    f"{archive} is not to be trusted ({name!r} leaves it); nothing was unpacked, remove it"
-                )
+                raise CarltError(f"{archive} is unsafe ({name!r} leaves it); nothing was unpacked; delete it")
         needed, free = sum(entry.file_size for entry in content.infolist()), shutil.disk_usage(folder).free
         if needed > free:
             raise CarltError(f"{archive} unpacks to {needed:,} bytes, {folder} has {free:,} left; make room")

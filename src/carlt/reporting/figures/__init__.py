@@ -4,16 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from carlt.reporting.figures import bound, calibration, classes, confusion, pictures, sensitivity, training, twins
-from carlt.reporting.figures.style import Figure, Listing, Shown, choose, looks
+from carlt.reporting.figures import bound, calibration, classes, confusion, pairs, pictures, sensitivity, training
+from carlt.reporting.figures.style import Figure, Listing, PlottedGroups, choose, line_styles
 from carlt.reporting.figures.worst_class import worst_class
 from carlt.reporting.groups import DataSet, Group
+from carlt.reporting.pairs import find_pairs
 from carlt.reporting.published import Published
-from carlt.reporting.twins import find_twins
 
 __all__ = ["Figure", "Listing", "drawings"]
 
-PLOTS: dict[str, Callable[[Shown, str], Figure | None]] = {
+PLOTS: dict[str, Callable[[PlottedGroups, str], Figure | None]] = {
     "class frequency": classes.frequency,
     "classes from best to worst": classes.from_best_to_worst,
     "confusion": confusion.heat_maps,
@@ -32,9 +32,9 @@ def drawings(
     ``prefix`` keeps the plots of one page apart from those of its other data sets.
     """
     shown = choose(data.groups, baseline)
-    look = looks([*shown.groups, *(group for group in data.groups if group not in shown.groups)])
+    look = line_styles([*shown.groups, *(group for group in data.groups if group not in shown.groups)])
     shown = replace(shown, look=look)
-    plots: dict[str, Callable[[], Figure | None]] = twins.drawings(find_twins(data.groups), look, prefix)
+    plots: dict[str, Callable[[], Figure | None]] = pairs.drawings(find_pairs(data.groups), look, prefix)
     name = "worst class in training and on test"
     plots[name] = partial(worst_class, shown, published, f"{prefix} {name}")
     plots |= {name: partial(draw, shown, f"{prefix} {name}") for name, draw in PLOTS.items()}

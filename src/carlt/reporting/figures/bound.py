@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from carlt.reporting.figures.style import DASHES, INK, Figure, Listing, Shown, canvas, hover, legend, svg
+from carlt.reporting.figures.style import DASHES, INK, Figure, Listing, PlottedGroups, canvas, hover, legend, svg
 from carlt.reporting.groups import Group
 from carlt.reporting.statistics import mean_and_std
 
@@ -23,7 +23,7 @@ OF_CLASS = {"nu": ("nu", 1), "first term (%)": ("first_term", 100), "error (%)":
 """The terms for the worst class, their keys in the record, and the factor to the shown unit."""
 
 
-def norm_and_worst_class(shown: Shown, name: str) -> Figure | None:
+def norm_and_worst_class(shown: PlottedGroups, name: str) -> Figure | None:
     """The error of the worst test class over the norm, one point per run; None if no run recorded the norm."""
     groups = [group for group in shown.groups if group.values("test/spectral_norm")]
     if not groups:

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from carlt.reporting.figures.style import INK, Figure, Shown, canvas, svg, wrapped
+from carlt.reporting.figures.style import INK, Figure, PlottedGroups, canvas, svg, wrapped
 from carlt.reporting.groups import Group
 
 
-def reliability(shown: Shown, name: str) -> Figure | None:
+def reliability(shown: PlottedGroups, name: str) -> Figure | None:
     """One diagram per method, with test and training split; None if no run recorded its bins."""
     found = [(group, style, bins) for group, style in shown.styles() if (bins := _bins(group, "test")) is not None]
     if not found:
@@ -35,7 +35,8 @@ def reliability(shown: Shown, name: str) -> Figure | None:
         "Reliability",
         "Images by the confidence of their prediction, all seeds together. Below the diagonal a method is "
         "overconfident. Filled: test split, larger where more images are; hollow: training split. "
-        f"ECE is the mean distance from the diagonal. {shown.note}{note}",
+        "ECE is the mean distance from the diagonal, weighted by images; the number is the mean over the seeds of each "
+        f"run's own ECE, so it can exceed that of the pooled images drawn here. {shown.note}{note}",
         "Reliability diagrams: "
         + "; ".join(f"{group.label}: ECE {100 * group.mean('test/ece'):.1f} %" for group, *_ in found),
         drawn,

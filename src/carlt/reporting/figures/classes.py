@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from carlt.reporting.classes import mean_accuracy
-from carlt.reporting.figures.style import Figure, Shown, canvas, count_axis, hover, legend, percent_axis, svg
+from carlt.reporting.figures.style import Figure, PlottedGroups, canvas, count_axis, hover, legend, percent_axis, svg
 from carlt.reporting.groups import Group
 
 FEW_CLASSES = 40
@@ -16,7 +16,7 @@ BINS = 12
 STEPS = 400
 
 
-def frequency(shown: Shown, name: str) -> Figure:
+def frequency(shown: PlottedGroups, name: str) -> Figure:
     """Accuracy over training images, logarithmic."""
     with canvas(9, 3.9) as (figure, (axes,)):
         for group, style in shown.styles():
@@ -71,7 +71,7 @@ def sorted_accuracy(group: Group) -> np.ndarray:
     return np.mean([accuracy[:size] for accuracy in ranked], axis=0) if size else np.array([])
 
 
-def from_best_to_worst(shown: Shown, name: str) -> Figure:
+def from_best_to_worst(shown: PlottedGroups, name: str) -> Figure:
     """Accuracy by rank, one line per method."""
     with canvas(9, 3.6) as (figure, (axes,)):
         areas = []
@@ -96,8 +96,8 @@ def from_best_to_worst(shown: Shown, name: str) -> Figure:
     return Figure(
         "Classes from best to worst",
         "The classes of each run in the order of their accuracy, then the mean over the seeds at each rank. The right "
-        "end is the mean worst class, as in the tables. Where a line reaches zero, the classes beyond are never "
-        f"predicted correctly in any seed. {shown.note}",
+        "end is the mean worst class, as in the tables. Where a line is at zero, every run has a class with zero "
+        f"accuracy at that rank; it may be another class in each seed. {shown.note}",
         "Line plot of the sorted test accuracies of the classes: " + "; ".join(_worst(group) for group in shown.groups),
         drawn,
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from carlt.reporting.figures.style import Figure, Listing, Shown, canvas, svg, wrapped
+from carlt.reporting.figures.style import Figure, Listing, PlottedGroups, canvas, svg, wrapped
 from carlt.reporting.groups import Group
 from carlt.runs.record import ClassResult
 
@@ -17,7 +17,7 @@ NAMED = 15
 PAIRS = 10
 
 
-def heat_maps(shown: Shown, name: str) -> Figure:
+def heat_maps(shown: PlottedGroups, name: str) -> Figure:
     """Confusion of the baseline and the best others, all seeds together."""
     best = sorted(shown.groups, key=lambda group: (group is shown.baseline, group.mean("test/accuracy")), reverse=True)
     groups = best[:METHODS]

@@ -5,7 +5,7 @@ from functools import partial
 
 from carlt.errors import CarltError
 from carlt.reporting import sheets
-from carlt.reporting.figures.style import Figure, Shown, canvas, svg
+from carlt.reporting.figures.style import Figure, PlottedGroups, canvas, svg
 from carlt.reporting.groups import Group
 from carlt.runs.examples import Examples, read_examples
 from carlt.runs.text import printable
@@ -14,7 +14,7 @@ METHODS = 2
 """The baseline and the best other configuration have sheets."""
 
 
-def sheet(kind: str, place: int, shown: Shown, name: str) -> Figure | None:
+def sheet(kind: str, place: int, shown: PlottedGroups, name: str) -> Figure | None:
     """The sheet of the group at ``place``: the first is the baseline, then by overall accuracy."""
     others = sorted(
         (g for g in shown.groups if g is not shown.baseline), key=lambda g: g.mean("test/accuracy"), reverse=True
@@ -47,7 +47,7 @@ def _first(group: Group) -> tuple[int, Examples | None]:
     return 0, None
 
 
-def drawings(shown: Shown, prefix: str) -> dict[str, Callable[[], Figure | None]]:
+def drawings(shown: PlottedGroups, prefix: str) -> dict[str, Callable[[], Figure | None]]:
     """The sheets by name."""
     names = {
         f"pictures of the {kind} ({place + 1})": (kind, place)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from carlt.reporting.figures.style import INK, Figure, Look, canvas, svg, wrapped
+from carlt.reporting.figures.style import INK, Figure, LineStyle, canvas, svg, wrapped
 from carlt.reporting.groups import CHECKSUM, Group
 from carlt.reporting.statistics import mean_and_std
 
@@ -42,7 +42,7 @@ def sweeps(groups: Sequence[Group]) -> dict[str, list[Sweep]]:
     return found
 
 
-def sensitivity(parameter: str, lines: Sequence[Sweep], baseline: Group, look: Look, name: str) -> Figure:
+def sensitivity(parameter: str, lines: Sequence[Sweep], baseline: Group, look: LineStyle, name: str) -> Figure:
     """Accuracy over the values of a parameter, mean and standard deviation over the seeds; a line looks as its first
     group does in other plots."""
     shown = lines[:LINES]

@@ -14,7 +14,7 @@ import numpy as np
 
 from carlt.reporting.fonts import families
 from carlt.reporting.groups import Group
-from carlt.reporting.twins import is_plain, without_regularizer
+from carlt.reporting.pairs import is_plain, without_regularizer
 from carlt.runs.text import printable
 
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), those that show on white and on black.
@@ -46,7 +46,7 @@ _RC: Any = {
 }
 
 
-Look = Callable[[Group], dict[str, Any]]
+LineStyle = Callable[[Group], dict[str, Any]]
 """How the lines of a group are drawn."""
 
 
@@ -70,13 +70,13 @@ class Listing(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Shown:
+class PlottedGroups:
     """The groups that plots show, the baseline first, with their colours; and a sentence about the others."""
 
     groups: Sequence[Group]
     baseline: Group
     note: str
-    look: Look
+    look: LineStyle
 
     def styles(self) -> Iterator[tuple[Group, dict[str, Any]]]:
         """Each group and how its lines are drawn."""
@@ -84,7 +84,7 @@ class Shown:
             yield group, self.look(group)
 
 
-def choose(groups: Sequence[Group], baseline: Group) -> Shown:
+def choose(groups: Sequence[Group], baseline: Group) -> PlottedGroups:
     """The baseline and the best others by overall accuracy, at most ``MOST`` in all."""
     others = [group for group in groups if group is not baseline]
     best = sorted(others, key=lambda group: np.nan_to_num(group.mean("test/accuracy"), nan=-1), reverse=True)
@@ -92,10 +92,10 @@ def choose(groups: Sequence[Group], baseline: Group) -> Shown:
     left = len(others) - len(kept)
     note = f"Shown: the baseline and the best {len(kept)} others by overall accuracy; {left} left out. " if left else ""
     chosen = [baseline, *(group for group in others if id(group) in kept)]
-    return Shown(chosen, baseline, note, looks(chosen))
+    return PlottedGroups(chosen, baseline, note, line_styles(chosen))
 
 
-def looks(groups: Sequence[Group]) -> Look:
+def line_styles(groups: Sequence[Group]) -> LineStyle:
     """One hue per configuration without its regularizer (a loss, as a rule), one dash per regularizer.
 
     The same in all plots of a report; hues and dashes repeat where there are more of them than ``COLOURS`` and

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from carlt.reporting.figures.style import Figure, Shown, canvas, legend, svg
+from carlt.reporting.figures.style import Figure, PlottedGroups, canvas, legend, svg
 from carlt.reporting.groups import Group
 
 POINTS = 150
@@ -20,40 +20,40 @@ TRAINING: Panels = {
 CAR: Panels = {
     "spectral norm": ("car/spectral_norm", 1),
     "EMA gap": ("car/ema_gap", 1),
-    "gradient beside the loss's": ("gradient/ratio", 1),
-    "gradient to few-shot classes (%)": ("gradient/penalty_few", 100),
-    "loss's gradient to few-shot (%)": ("gradient/loss_few", 100),
+    "gradient norm, penalty / loss": ("gradient/ratio", 1),
+    "penalty gradient, few-shot share (%)": ("gradient/penalty_few", 100),
+    "loss gradient, few-shot share (%)": ("gradient/loss_few", 100),
 }
 
 
-def curves(shown: Shown, name: str) -> Figure | None:
+def curves(shown: PlottedGroups, name: str) -> Figure | None:
     """Training curves with the worst class."""
     return _draw(
         shown,
         TRAINING,
         name,
         "Training curves",
-        "Mean over the seeds, their range shaded. The worst class often never leaves the ground while the overall "
-        "accuracy is long at its end; a worst class at 100 % in training and near 0 in validation is fitted, "
-        "not learned.",
+        "Mean over the seeds, their range shaded. The worst class can stay near 0 % after the overall accuracy "
+        "has converged. A worst class at 100 % in training and near 0 % on validation means that the network memorised "
+        "it.",
     )
 
 
-def car(shown: Shown, name: str) -> Figure | None:
+def car(shown: PlottedGroups, name: str) -> Figure | None:
     """CAR's own curves; None if no run used CAR."""
     return _draw(
         shown,
         CAR,
         name,
-        "What CAR sees",
+        "CAR diagnostics",
         "Spectral norm: the largest singular value of CAR's weighted running confusion matrix, which it pushes down. "
         "EMA gap: how far that running estimate is from the confusion of the whole training set, relative to it "
-        "(0 is exact, 1 as far off as no estimate). Gradient beside the loss's: its length at the logits over that of "
-        "the loss's gradient. The last two panels: the share of each gradient that goes to images of few-shot classes.",
+        "(0 is exact, 1 as far off as no estimate). Gradient norm: of the penalty at the logits, divided by that of "
+        "the loss. The last two panels: the share of each gradient that goes to images of few-shot classes.",
     )
 
 
-def _draw(shown: Shown, panels: Panels, name: str, title: str, reading: str) -> Figure | None:
+def _draw(shown: PlottedGroups, panels: Panels, name: str, title: str, reading: str) -> Figure | None:
     series = {group.label: {key: _series(group, key) for key, _ in panels.values()} for group in shown.groups}
     present = {
         text: line for text, line in panels.items() if any(lines[line[0]] is not None for lines in series.values())

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from carlt.reporting.figures.style import DASHES, INK, Figure, Shown, canvas, hover, svg, wrapped
+from carlt.reporting.figures.style import DASHES, INK, Figure, PlottedGroups, canvas, hover, svg, wrapped
 from carlt.reporting.published import Published
 from carlt.reporting.statistics import mean_and_std
 
@@ -19,7 +19,7 @@ PUBLISHED = {"color": "#808080", "ls": DASHES[1]}
 HEIGHT = 0.26
 
 
-def worst_class(shown: Shown, published: Sequence[Published], name: str) -> Figure | None:
+def worst_class(shown: PlottedGroups, published: Sequence[Published], name: str) -> Figure | None:
     """Three bars per configuration, and those of published rows that have a worst class; None without any."""
     theirs = [row for row in published if "test/worst_class" in row.values]
     if not any(group.values(metric) for group in shown.groups for metric in ("train/worst_class", "test/worst_class")):
@@ -53,10 +53,10 @@ def worst_class(shown: Shown, published: Sequence[Published], name: str) -> Figu
     grey = "Grey: published by others, not measured here; their sources are below the tables. " if theirs else ""
     return Figure(
         "The worst class in training and on test",
-        "Pale: accuracy of the worst class on the training split (evaluated without augmentation); full: on the test "
-        "split; between: accuracy of all test images. Filled without, hatched with a regularizer; means over the seeds "
-        "± standard deviation. Of each split its own worst class. A worst class that is right in training and wrong on "
-        f"test is fitted, not learned: the gap of the paper's figures 1 and 4. {grey}{shown.note}",
+        "Top bar: lowest class accuracy on the training split (evaluated without augmentation); middle: lowest class "
+        "accuracy on the test split, which may be that of another class; bottom: overall accuracy on the test split. "
+        "Filled without, hatched with a regularizer; means over the seeds ± standard deviation. The gap between the "
+        f"first two is that of the paper's figures 1 and 4. {grey}{shown.note}",
         "Bars: " + "; ".join(f"{label}: {_sentence(values)}" for label, values, _ in rows),
         drawn,
     )

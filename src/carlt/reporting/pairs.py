@@ -1,4 +1,4 @@
-"""Each configuration with a regularizer beside its twin: the same configuration without it, paired by seed."""
+"""Each configuration with a regularizer beside the same configuration without it, paired by seed."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from carlt.reporting.groups import Group
-from carlt.reporting.statistics import Difference, paired_difference
+from carlt.reporting.statistics import Difference, paired_difference, signed
 from carlt.runs.keys import is_under
 
 OF_REGULARIZER = ("reg", "choices.reg", "choices.preset", "recipe")
-"""Keys that may differ between twins: the regularizer, and what other keys repeat."""
+"""Keys that may differ within a pair: the regularizer, and what other keys repeat."""
 METRICS = {
     "test/accuracy": "overall",
     "test/few": "few",
@@ -25,7 +25,7 @@ PROVES_NOTHING = {
 
 
 @dataclass(frozen=True)
-class Twins:
+class Pair:
     """Two groups that differ by the regularizer alone."""
 
     plain: Group
@@ -64,7 +64,7 @@ class Twins:
 
 
 def without_regularizer(group: Group) -> frozenset[tuple[str, str]]:
-    """The configuration without its regularizer: equal for twins."""
+    """The configuration without its regularizer: equal within a pair."""
     return frozenset((name, value) for name, value in group.config.items() if not is_under(name, OF_REGULARIZER))
 
 
@@ -73,18 +73,18 @@ def is_plain(group: Group) -> bool:
     return group.config.get("choices.reg", "none") == "none"
 
 
-def find_twins(groups: Sequence[Group]) -> list[Twins]:
+def find_pairs(groups: Sequence[Group]) -> list[Pair]:
     """The pairs with at least one common seed, in the order of ``groups``."""
     plain = {without_regularizer(group): group for group in groups if is_plain(group)}
     pairs = [
-        Twins(plain[key], group)
+        Pair(plain[key], group)
         for group in groups
         if not is_plain(group) and (key := without_regularizer(group)) in plain
     ]
     return [pair for pair in pairs if pair.seeds]
 
 
-def verdicts(pairs: Sequence[Twins]) -> Iterator[str]:
+def verdicts(pairs: Sequence[Pair]) -> Iterator[str]:
     """One paragraph per pair that a reader may quote."""
     for pair in pairs:
         found = {name: pair.difference(metric) for metric, name in METRICS.items()}
@@ -97,9 +97,9 @@ def verdicts(pairs: Sequence[Twins]) -> Iterator[str]:
         )
 
 
-def without_twin(groups: Sequence[Group]) -> list[str]:
-    """A sentence that names the configurations with a regularizer and without a twin, if there are any."""
-    paired = {id(pair.regularized) for pair in find_twins(groups)}
+def unpaired(groups: Sequence[Group]) -> list[str]:
+    """A sentence that names the configurations with a regularizer and without a pair, if there are any."""
+    paired = {id(pair.regularized) for pair in find_pairs(groups)}
     alone = [group.label for group in groups if not is_plain(group) and id(group) not in paired]
     more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
     return [
@@ -111,8 +111,8 @@ def without_twin(groups: Sequence[Group]) -> list[str]:
 def in_words(difference: Difference) -> str:
     """``+1.7 points (95 % interval +0.2 to +3.2)*``."""
     mean, half, n = difference
-    interval = f" (95 % interval {mean - half:+.1f} to {mean + half:+.1f})" if n > 1 else ""
-    return f"{mean:+.1f} points{interval}{'*' if difference.excludes_zero else ''}"
+    interval = f" (95 % interval {signed(mean - half)} to {signed(mean + half)})" if n > 1 else ""
+    return f"{signed(mean)} points{interval}{'*' if difference.excludes_zero else ''}"
 
 
 def _verdict(regularizer: str, found: dict[str, Difference], n: int) -> str:

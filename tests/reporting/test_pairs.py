@@ -5,10 +5,10 @@ import pytest
 
 from carlt.reporting.figures import drawings, style
 from carlt.reporting.figures.confusion import shares
-from carlt.reporting.figures.twins import _helped_and_harmed
+from carlt.reporting.figures.pairs import _helped_and_harmed
 from carlt.reporting.groups import group_by_data_set
+from carlt.reporting.pairs import Pair, find_pairs, unpaired, verdicts
 from carlt.reporting.statistics import Difference
-from carlt.reporting.twins import Twins, find_twins, verdicts, without_twin
 from carlt.runs.reading import read_runs
 
 
@@ -22,8 +22,8 @@ def loss(name: str) -> dict:
 
 
 @pytest.fixture
-def pairs(make_run, tmp_path: Path) -> list[Twins]:
-    """Cross-entropy and focal loss with and without CAR; seed 2 of focal loss lacks CAR, and LDAM has no twin."""
+def pairs(make_run, tmp_path: Path) -> list[Pair]:
+    """Cross-entropy and focal loss with and without CAR; seed 2 of focal loss lacks CAR, and LDAM has no pair."""
     for seed in range(3):
         make_run(f"a{seed}", seed, 0.2 + 0.1 * seed)
         make_run(f"b{seed}", seed, 0.5 + 0.1 * seed, "car")
@@ -31,10 +31,10 @@ def pairs(make_run, tmp_path: Path) -> list[Twins]:
         if seed < 2:
             make_run(f"d{seed}", seed, 0.4, "car", config=loss("focal"))
     make_run("e", 0, 0.9, "car", config=loss("ldam"))
-    return find_twins(found(tmp_path))
+    return find_pairs(found(tmp_path))
 
 
-def test_twins_differ_by_the_regularizer_alone(pairs: list[Twins]) -> None:
+def test_pairs_differ_by_the_regularizer_alone(pairs: list[Pair]) -> None:
     assert len(pairs) == 2
     for pair in pairs:
         assert pair.plain.config.get("loss._target_") == pair.regularized.config.get("loss._target_")
@@ -43,12 +43,12 @@ def test_twins_differ_by_the_regularizer_alone(pairs: list[Twins]) -> None:
     assert pairs[0].regularizer == "CAR"
 
 
-def test_every_value_of_a_sweep_has_the_same_twin(make_run, tmp_path: Path) -> None:
+def test_every_value_of_a_sweep_is_paired_with_the_same_run(make_run, tmp_path: Path) -> None:
     make_run("0")
     for weight in (1, 2):
         make_run(f"{weight}", reg="car", weight=weight)
     make_run("other data", reg="car", sha="1" * 64)
-    found_pairs = find_twins(found(tmp_path))
+    found_pairs = find_pairs(found(tmp_path))
     assert [pair.regularized.config["reg.weight"] for pair in found_pairs] == ["1", "2"]
     assert len({id(pair.plain) for pair in found_pairs}) == 1
 
@@ -56,10 +56,10 @@ def test_every_value_of_a_sweep_has_the_same_twin(make_run, tmp_path: Path) -> N
 def test_seeds_in_common_are_needed(make_run, tmp_path: Path) -> None:
     make_run("1", 0)
     make_run("2", 1, reg="car")
-    assert find_twins(found(tmp_path)) == []
+    assert find_pairs(found(tmp_path)) == []
 
 
-def test_differences_and_gains_are_paired(pairs: list[Twins]) -> None:
+def test_differences_and_gains_are_paired(pairs: list[Pair]) -> None:
     mean, half, n = pairs[0].difference("test/accuracy")
     assert (mean, half, n) == (pytest.approx(30), pytest.approx(0, abs=1e-9), 3)
     mean, _, n = pairs[1].difference("test/accuracy")
@@ -69,14 +69,14 @@ def test_differences_and_gains_are_paired(pairs: list[Twins]) -> None:
     assert pairs[1].class_gains()[0] == pytest.approx(-10)
 
 
-def test_a_class_that_changes_by_less_than_is_printed_is_not_listed(pairs: list[Twins]) -> None:
+def test_a_class_that_changes_by_less_than_is_printed_is_not_listed(pairs: list[Pair]) -> None:
     gains = np.zeros(len(pairs[0].class_gains()))
     gains[:2] = -0.04, -0.06
     (harmed,) = _helped_and_harmed(pairs[0], gains)
     assert [row[-1] for row in harmed.rows] == ["-0.1"]
 
 
-def test_a_verdict_may_be_quoted(pairs: list[Twins]) -> None:
+def test_a_verdict_may_be_quoted(pairs: list[Pair]) -> None:
     three, two = verdicts(pairs)
     assert "3 paired seeds: overall +30.0 points (95 % interval +30.0 to +30.0)*" in three
     assert three.endswith("CAR improves overall, few, worst class and worst 10 %.")
@@ -88,7 +88,7 @@ def test_a_verdict_may_be_quoted(pairs: list[Twins]) -> None:
 def test_one_seed_proves_nothing(make_run, tmp_path: Path) -> None:
     make_run("1")
     make_run("2", reg="car", accuracy=0.9)
-    (said,) = verdicts(find_twins(found(tmp_path)))
+    (said,) = verdicts(find_pairs(found(tmp_path)))
     assert "1 paired seed: overall +40.0 points;" in said
     assert said.endswith("One pair of seeds has no interval and proves nothing.")
 
@@ -96,20 +96,21 @@ def test_one_seed_proves_nothing(make_run, tmp_path: Path) -> None:
 def test_a_verdict_names_gains_losses_and_doubts(make_run, tmp_path: Path) -> None:
     for seed in range(3):
         make_run(f"a{seed}", seed, metrics={"test/few": 0.2, "test/worst_class": 0.1 * seed, "test/worst_10pct": None})
-        make_run(f"b{seed}", seed, 0.4, "car", metrics={"test/few": 0.3, "test/worst_class": 0.1,
-                                                       "test/worst_10pct": None})  # fmt: skip
-    (said,) = verdicts(find_twins(found(tmp_path)))
+        make_run(f"b{seed}", seed, 0.4 + 0.01 * seed, "car", metrics={
+            "test/few": 0.3 + 0.01 * seed, "test/worst_class": 0.1, "test/worst_10pct": None
+        })  # fmt: skip
+    (said,) = verdicts(find_pairs(found(tmp_path)))
     assert said.endswith("CAR improves few and lowers overall; the other intervals contain zero.")
     assert "worst 10 %" not in said
 
 
-def test_a_configuration_without_twin_is_named(make_run, tmp_path: Path) -> None:
+def test_a_configuration_without_a_pair_is_named(make_run, tmp_path: Path) -> None:
     make_run("1")
     make_run("2", reg="car", accuracy=0.9)
-    assert without_twin(found(tmp_path)) == []
+    assert unpaired(found(tmp_path)) == []
     for k, name in enumerate(("ldam", "focal", "ce2", "ce3")):
         make_run(f"alone{k}", 0, 0.9, "car", config=loss(name))
-        (said,) = without_twin(found(tmp_path))
+        (said,) = unpaired(found(tmp_path))
         assert said.count("reg=car") == min(k + 1, 3)
         assert (" and 1 more:" in said) == (k == 3)
         assert said.endswith("Train with reg=none as well.")
@@ -138,9 +139,9 @@ def test_confusions_are_of_the_common_seeds(make_run, tmp_path: Path) -> None:
     assert shares(group)[2, 2] == pytest.approx(0.35)  # 7 and 0 of 10
 
 
-def test_hue_is_the_loss_and_dash_the_regularizer(pairs: list[Twins]) -> None:
+def test_hue_is_the_loss_and_dash_the_regularizer(pairs: list[Pair]) -> None:
     groups = [group for pair in pairs for group in (pair.plain, pair.regularized)]
-    look = style.looks(groups)
+    look = style.line_styles(groups)
     for pair in pairs:
         assert look(pair.plain)["color"] == look(pair.regularized)["color"]
         assert look(pair.plain)["ls"] == "-" != look(pair.regularized)["ls"]
@@ -149,19 +150,19 @@ def test_hue_is_the_loss_and_dash_the_regularizer(pairs: list[Twins]) -> None:
 
 
 @pytest.mark.parametrize("classes", [1, 12, 300])
-def test_plots_of_twins_are_drawn_for_any_number_of_classes(classes: int, make_run, tmp_path: Path) -> None:
+def test_plots_of_pairs_are_drawn_for_any_number_of_classes(classes: int, make_run, tmp_path: Path) -> None:
     make_run("1", classes=classes)
     make_run("2", reg="car", classes=classes, accuracy=0.8)
     (data,) = group_by_data_set(read_runs([tmp_path])[0])
     plots = drawings(data, data.baseline(), "d0")
     assert list(plots)[:4] == [
-        "regularizer against its twin",
+        "with and without the regularizer",
         "worst class with and without the regularizer",
         "gain of each class",
         "confusion difference",
     ]
     forest, worst, gains, confusion = (plots[name]() for name in list(plots)[:4])
-    assert forest.title == "CAR against its twin"
+    assert forest.title == "With and without CAR"
     assert "proves nothing" in forest.alt
     assert "without it" in worst.alt
     assert max(len(listing.rows) for listing in gains.listings) <= 10
@@ -175,7 +176,7 @@ def test_a_class_without_test_images_has_no_gain(make_run, tmp_path: Path) -> No
         rows = (folder / "per_class.csv").read_text().splitlines()
         rows[2] = rows[2].rsplit(",", 3)[0] + ",0,0,"
         (folder / "per_class.csv").write_text("\n".join(rows) + "\n")
-    (pair,) = find_twins(found(tmp_path))
+    (pair,) = find_pairs(found(tmp_path))
     assert np.isnan(pair.class_gains()).tolist() == [False, True, False]
 
 

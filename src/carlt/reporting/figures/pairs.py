@@ -1,4 +1,4 @@
-"""Plots of each regularized configuration against its twin without the regularizer."""
+"""Plots of each regularized configuration beside the same configuration without the regularizer."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -7,8 +7,8 @@ import numpy as np
 
 from carlt.reporting.figures.classes import FEW_CLASSES, binned, count_axis_of_classes
 from carlt.reporting.figures.confusion import heat_map_ticks, shares
-from carlt.reporting.figures.style import INK, Figure, Listing, Look, canvas, hover, svg, wrapped
-from carlt.reporting.twins import METRICS, Twins, in_words, verdicts
+from carlt.reporting.figures.style import INK, Figure, LineStyle, Listing, canvas, hover, svg, wrapped
+from carlt.reporting.pairs import METRICS, Pair, in_words, verdicts
 
 PAIRS = 12
 """The forest plot and the bars show at most so many pairs, those with the largest gain of the worst class."""
@@ -20,7 +20,7 @@ NAMED = 10
 """So many most helped and most harmed classes are named."""
 
 
-def forest(pairs: Sequence[Twins], look: Look, name: str) -> Figure:
+def forest(pairs: Sequence[Pair], look: LineStyle, name: str) -> Figure:
     """The difference of each pair with its interval, one panel per metric."""
     shown, note = _largest(pairs, PAIRS)
     with canvas(9.6, 0.9 + 0.42 * len(shown), len(METRICS)) as (figure, axes):
@@ -48,7 +48,7 @@ def forest(pairs: Sequence[Twins], look: Look, name: str) -> Figure:
         else ""
     )
     return Figure(
-        f"{_names(pairs)} against its twin",
+        f"With and without {_names(pairs)}",
         "Each configuration with a regularizer minus the same configuration without it, paired by seed: mean and 95 % "
         "interval in percentage points. Right of zero the regularizer helps. Filled, and * in the text: the interval "
         f"excludes zero. Fewer than three seeds have no interval here, because they prove nothing.{chance}{note}",
@@ -57,7 +57,7 @@ def forest(pairs: Sequence[Twins], look: Look, name: str) -> Figure:
     )
 
 
-def class_gains(pairs: Sequence[Twins], look: Look, name: str) -> Figure:
+def class_gains(pairs: Sequence[Pair], look: LineStyle, name: str) -> Figure:
     """The gain of each class over its training images, and the most helped and most harmed classes by name."""
     shown, note = _largest(pairs, PANELS)
     listings = []
@@ -100,25 +100,27 @@ def class_gains(pairs: Sequence[Twins], look: Look, name: str) -> Figure:
     )
 
 
-def confusion_difference(pairs: Sequence[Twins], look: Look, name: str) -> Figure:
+def confusion_difference(pairs: Sequence[Pair], look: LineStyle, name: str) -> Figure:
     """Confusion with the regularizer minus without it, over the seeds that both ran."""
     from matplotlib.colors import SymLogNorm
 
     shown, note = _largest(pairs, PANELS)
     maps = [100 * (shares(p.regularized, p.seeds) - shares(p.plain, p.seeds)) for p in shown]
     reach = max(1.0, *(float(np.abs(difference).max()) for difference in maps))
+    norm = SymLogNorm(1, vmin=-reach, vmax=reach, base=10)
     columns = min(len(shown), 2)
     with canvas(4 * columns + 1.2, 3.9 * -(-len(shown) // 2), len(shown), 2) as (figure, axes):
         figure.set_layout_engine("compressed")
         image = None
         for axis, pair, difference in zip(axes, shown, maps, strict=True):
-            image = axis.imshow(difference, cmap="PuOr", norm=SymLogNorm(1, vmin=-reach, vmax=reach, base=10),
-                                interpolation="nearest")  # fmt: skip
+            image = axis.imshow(difference, cmap="PuOr", norm=norm, interpolation="nearest")
             axis.set_title(wrapped(pair.label, 36), fontsize=8.5)
             axis.set_xlabel("predicted class")
+            if axis in axes[::2]:
+                axis.set_ylabel("true class")
             heat_map_ticks(axis, pair.plain, len(difference), named=axis in axes[::2])
             for i, j in np.argwhere(np.abs(difference) >= 0.5) if len(difference) <= 15 else ():
-                strong = abs(difference[i, j]) > 0.4 * reach
+                strong = abs(float(norm(difference[i, j])) - 0.5) > 0.3  # of the colour scale, which runs from 0 to 1
                 axis.text(j, i, f"{difference[i, j]:+.0f}", ha="center", va="center", fontsize=6.5,
                           color="white" if strong else "black")  # fmt: skip
         ticks = [v for v in (-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100) if abs(v) <= reach]
@@ -136,7 +138,7 @@ def confusion_difference(pairs: Sequence[Twins], look: Look, name: str) -> Figur
     )
 
 
-def worst_class_bars(pairs: Sequence[Twins], look: Look, name: str) -> Figure:
+def worst_class_bars(pairs: Sequence[Pair], look: LineStyle, name: str) -> Figure:
     """The worst class with and without the regularizer, and a radar of the groups, as in the paper."""
     shown, note = _largest(pairs, PAIRS)
     spokes = {"test/many": "many", "test/medium": "medium", **METRICS}
@@ -192,24 +194,24 @@ def worst_class_bars(pairs: Sequence[Twins], look: Look, name: str) -> Figure:
 
 
 PLOTS = {
-    "regularizer against its twin": forest,
+    "with and without the regularizer": forest,
     "worst class with and without the regularizer": worst_class_bars,
     "gain of each class": class_gains,
     "confusion difference": confusion_difference,
 }
 
 
-def drawings(pairs: Sequence[Twins], look: Look, prefix: str) -> dict:
-    """The plots by name; none where no configuration has a twin."""
+def drawings(pairs: Sequence[Pair], look: LineStyle, prefix: str) -> dict:
+    """The plots by name; none where no configuration has a pair."""
     return {name: partial(draw, pairs, look, f"{prefix} {name}") for name, draw in PLOTS.items()} if pairs else {}
 
 
-def _names(pairs: Sequence[Twins]) -> str:
+def _names(pairs: Sequence[Pair]) -> str:
     names = {pair.regularizer for pair in pairs}
     return names.pop() if len(names) == 1 else "the regularizer"
 
 
-def _largest(pairs: Sequence[Twins], most: int) -> tuple[list[Twins], str]:
+def _largest(pairs: Sequence[Pair], most: int) -> tuple[list[Pair], str]:
     """At most ``most`` pairs, in their order, and a sentence about the others."""
     gain = [np.nan_to_num(pair.difference("test/worst_class").mean, nan=-np.inf) for pair in pairs]
     kept = sorted(np.argsort(-np.array(gain), kind="stable")[:most])
@@ -218,7 +220,7 @@ def _largest(pairs: Sequence[Twins], most: int) -> tuple[list[Twins], str]:
     return [pairs[k] for k in kept], note
 
 
-def _helped_and_harmed(pair: Twins, gains: np.ndarray) -> list[Listing]:
+def _helped_and_harmed(pair: Pair, gains: np.ndarray) -> list[Listing]:
     rows = next(iter(pair.plain.runs.values())).classes
     gains = gains.round(1)  # as it is printed: no class is harmed by -0.0
     order = [int(k) for k in np.argsort(-np.nan_to_num(gains), kind="stable")]
