@@ -115,6 +115,28 @@ def test_a_mistake_in_the_data_is_one_message(mistake: Callable[..., str], tmp_p
     assert "nowhere" in mistake("data=image_folder", f"data.root={tmp_path}/nowhere", "trainer.max_epochs=1")
 
 
+@pytest.mark.parametrize("content", [b"\tx: 1", b"_target_: [", b"a: 1\na: 2", b"name: \xe9", b"a: 1"])
+def test_a_damaged_option_file_of_ones_own_is_named(
+    content: bytes, mistake: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "conf" / "loss").mkdir(parents=True)
+    (tmp_path / "conf" / "loss" / "mine.yaml").write_bytes(content)
+    said = mistake("--config-dir", str(tmp_path / "conf"), "loss=mine")
+    assert "mine.yaml is no YAML file" in said or "loss is no part of a run" in said
+    assert "Traceback" not in said
+
+
+def test_an_interrupted_command_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["carlt.train", "reg=none"])
+    monkeypatch.setattr("carlt.commands.train.run", interrupt)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert (end.value.code, capsys.readouterr().err) == (130, "carlt.train: interrupted\n")
+
+
 def test_a_folder_that_holds_a_run_is_not_written_into(mistake: Callable[..., str], finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
     message = f"{finished} holds a run: go on with it (resume={finished})"
@@ -150,7 +172,7 @@ def test_resume_takes_new_values_but_no_new_parts(mistake: Callable[..., str], f
         (["--nonsense"], "there is no option --nonsense; --help"),
         (["--cfg", "foo"], "--cfg foo: choose from job, hydra, all; --help"),
         (["reg=none", "--config-dir"], "--config-dir has no value; --help"),
-        (["hydra.run.dir=."], "hydra.run.dir is the current folder"),
+        (["hydra.run.dir=."], "hydra.run.dir is or holds the current folder"),
         (["trainer.accelerator=tpu"], "trainer"),
         (["init_run=x=y", "stage=crt"], "needs quotes"),
     ],

@@ -251,3 +251,34 @@ def test_a_sweep_over_stages(first: Path, tmp_path: Path, monkeypatch: pytest.Mo
     results = sorted(tmp_path.glob("runs/sweeps/*/*/result.json"))
     assert len(results) == 2
     assert all(OmegaConf.load(path.parent / paths.CONFIG).optim.lr == 0.05 for path in results)
+
+
+def test_a_job_whose_values_do_not_fit_a_stage_fails_alone(
+    first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    (tmp_path / "it's here").mkdir()
+    monkeypatch.chdir(tmp_path / "it's here")
+    words = ["-m", "stage=crt", f"init_run={first}", "trainer.max_epochs=1", "optim.lr=0.1,-1,0.2"]
+    monkeypatch.setattr(sys, "argv", ["train", *words])
+    with pytest.raises(SystemExit) as end:
+        train.main()
+    shown = capsys.readouterr()
+    assert end.value.code == 1
+    assert "error in job 2 (optim.lr=-1): optim.lr=-1: expected" in shown.err
+    assert "2 of 3 jobs finished" in shown.out
+
+
+def test_the_config_is_shown_as_it_would_run(
+    first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = []
+    for words in (["stage=crt", f"init_run={first}", "optim.lr=0.07"], [f"resume={first}", "trainer.max_epochs=77"]):
+        monkeypatch.setattr(sys, "argv", ["train", "--cfg", "job", *words])
+        train.main()
+        shown = OmegaConf.create(capsys.readouterr().out)
+        stored = OmegaConf.load(first / paths.CONFIG)
+        assert (shown.seed, shown.model) == (stored.seed, stored.model)
+        given.append((shown.optim.lr, shown.trainer.max_epochs))
+    assert (given[0][0], given[1][1]) == (0.07, 77)
+    assert not list(tmp_path.iterdir())

@@ -137,6 +137,14 @@ def test_the_jobs_of_a_sweep_take_what_the_first_one_measured(measured, tmp_path
         assert (said.trainer.precision, said.channels_last) == ("32-true", False)
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"auto, auto": 3}', '{"auto, auto": {}}'])
+def test_a_damaged_note_of_a_measurement_is_named(content: str, measured, tmp_path) -> None:
+    (tmp_path / "compute.json").write_text(content)
+    measured(FAST)
+    with pytest.raises(CarltError, match=r"compute\.json is damaged; remove it"):
+        compute.resolve_once(composed(*AUTO), tmp_path / "compute.json")
+
+
 def test_a_layout_is_chosen_by_more_than_noise(measured) -> None:
     measured(SLOW | {"float32, channels last": 0.95 * SLOW["float32"]})
     assert resolved(*AUTO).channels_last is False

@@ -70,14 +70,12 @@ def apply_values(config: DictConfig, overrides: Sequence[str]) -> None:
     """
     problems: list[str] = []
     parsed = [override for text in overrides if (override := parse(text, problems))]
+    parts = [o for o in parsed if isinstance(OmegaConf.select(config, o.key_or_group), DictConfig)]
     problems += [
-        f"{override.key_or_group}: the parts of a finished or interrupted run are fixed; leave this out, only values "
-        "can change"
-        for override in parsed
-        if isinstance(OmegaConf.select(config, override.key_or_group), DictConfig)
+        f"{o.key_or_group}: the parts of a finished or interrupted run are fixed; leave it out, only values can change"
+        for o in parts
     ]
-    if problems:
-        raise joined_error(problems)
+    parsed = [o for o in parsed if o not in parts]
     checked = _check_values(config, parsed, problems)
     _set_values(config, checked)
     if broken := plain_keys.interpolation_problems(config):

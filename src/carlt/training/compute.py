@@ -53,6 +53,8 @@ def resolve_once(config: DictConfig, path: Path) -> None:
     asked = f"{precision}, {layout}"
     try:
         known = json.loads(paths.read_text(path)) if path.is_file() else {}
+        if not isinstance(known, dict):
+            raise TypeError
         if asked in known:
             with open_dict(config):
                 config.trainer.precision = known[asked]["precision"]
