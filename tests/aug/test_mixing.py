@@ -31,6 +31,16 @@ def test_paste_takes_one_box_of_each_foreground(images):
     assert max(shares) > 0.9
 
 
+def test_a_box_has_the_shape_of_its_picture():
+    widest = 0
+    for seed in range(50):
+        torch.manual_seed(seed)
+        mixed, share = Paste()(torch.zeros(2, 1, 4, 20), torch.ones(2, 1, 4, 20))
+        assert share == pytest.approx(1 - mixed.mean().item())
+        widest = max(widest, int(mixed[0, 0].any(0).sum()))
+    assert widest > 4
+
+
 def test_paste_is_a_function_of_the_seed(images):
     def once(seed):
         torch.manual_seed(seed)
@@ -67,6 +77,15 @@ def test_remix_mixes_and_leans_to_the_rare(images):
     assert torch.equal(images, before)
     assert mixed_at_all
     assert rare > 0.36  # by area it would be a third
+
+
+def test_labels_of_remix_are_the_shares_of_the_images():
+    """Every image shows the number of its class, so that a mixed one shows the mean under its labels."""
+    images = LABELS.float()[:, None, None, None].expand(6, 1, 2, 2)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        mixed, soft = Remix(COUNTS, kappa=1000.0)(images, LABELS)  # no ratio of counts is so large
+        torch.testing.assert_close(mixed[:, 0, 0, 0], soft @ torch.arange(3.0))
 
 
 def test_semantic_labels_wait_for_their_start():

@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -10,11 +11,12 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from carlt.aug import Compose, CropFlip, Cutout, Paste, RandAugment, RandomErasing, Resize, ResizedCropFlip, SimCLR
 from carlt.data import ImageFolder, loaders
-from carlt.data.batch import Unchanged
+from carlt.data.batch import Unchanged, Views
 from carlt.data.images import ArrayImages, Split
 from carlt.data.io.decode import decode
 from carlt.data.loaders import eval_loader
 from carlt.errors import CarltError
+from carlt.samplers import BatchSchedule, Instance
 
 
 @pytest.fixture(params=["files", "array"])
@@ -53,6 +55,15 @@ def test_resumed_in_mid_epoch(data):
     assert not same(batches(again, 4), whole)
 
 
+def test_a_finished_epoch_that_is_iterated_again_starts_over():
+    split = Split(ArrayImages(torch.arange(12, dtype=torch.uint8)), torch.arange(12))
+    schedule = BatchSchedule(split.targets, Instance(), 4, seed=0)
+    loader = loaders.ArrayTrainLoader(split, schedule, Views(Unchanged()), torch.device("cpu"))
+    first, again = ([batch.labels.tolist() for batch in loader] for _ in range(2))
+    assert len(first) == 3
+    assert again == first
+
+
 def test_what_a_batch_brings(data):
     mixed, foregrounds = [], []
     for epoch in range(12):
@@ -70,6 +81,17 @@ def test_what_a_batch_brings(data):
     assert 0.25 < sum(mixed) / len(mixed) < 0.75  # of 60 batches
     rare = torch.cat(foregrounds).float().mean()  # class 1 has a quarter of the images, and half of the patches
     assert 0.35 < rare < 0.65
+
+
+def test_there_are_as_many_images_to_paste_from_as_are_shown():
+    """Also if some could not be decoded: mixing pairs them one by one."""
+
+    def item(pasted):
+        return loaders._LoadedItem(torch.zeros(1, 2, 2), np.int64(pasted), [], pasted, 0)
+
+    batch = loaders._collate([*[item(False)] * 3, item(True), "b.jpg cannot be decoded", item(True)], None).batch
+    assert batch.foreground[0].shape == batch.images.shape
+    assert batch.foreground[1].tolist() == [1, 1, 1]
 
 
 def test_all_ranks_mix_the_same_steps(data):

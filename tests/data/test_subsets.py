@@ -41,6 +41,12 @@ def test_a_smaller_subset_is_part_of_a_larger_one():
     assert small < large
 
 
+def test_the_largest_class_has_as_many_as_every_class_could_have():
+    targets = torch.arange(2).repeat_interleave(torch.tensor([8, 6]))
+    train, _ = make_long_tailed(targets, 2, imbalance_factor=2, rule="first")
+    assert targets[train].bincount().tolist() == [6, 3]
+
+
 def test_validation_comes_from_the_unused_images():
     train, val = make_long_tailed(TARGETS, 4, imbalance_factor=4, largest=15, val_per_class=5)
     assert not set(train.tolist()) & set(val.tolist())
@@ -54,6 +60,7 @@ def test_validation_comes_from_the_unused_images():
         ({"largest": 21}, "class 0 has 20 images, the profile needs 21"),
         ({"rule": "lda"}, "data.subset is ldam, concutmix, first or a seed"),
         ({"rule": -1}, "data.subset is"),
+        ({"rule": 2**32}, r"data.subset is .* a seed in \[0, 2\^32\), not 4294967296"),
         ({"imbalance_factor": 0.5}, "must be at least 1"),
         ({"profile": "linear"}, "data.profile is one of exponential, step, pareto"),
     ],
@@ -98,6 +105,16 @@ def test_thinning_is_the_profile_by_rank_as_far_as_there_are_images():
         images = [i for i, y in enumerate(LISTED.tolist()) if y == label]
         expected += images[: int(50 * 0.1 ** (rank / 7) + 1e-9)]
     assert kept.tolist() == sorted(expected)
+
+
+def test_rounding_takes_no_image_of_the_smallest_class():
+    counts = LISTED[thin(LISTED, 8, imbalance_factor=49, largest=196)].bincount(minlength=8)
+    assert counts.min() == 4  # 196 / 49, though 196 * (1 / 49) is a little less in floating point
+
+
+def test_a_class_without_images_is_not_the_smallest():
+    counts = LISTED[thin(LISTED, 9, imbalance_factor=10)].bincount(minlength=9)  # class 8 is empty
+    assert (counts.max(), counts[8]) == (50, 0)
 
 
 def test_thinning_by_the_set_s_own_factor_keeps_the_ends():

@@ -13,13 +13,15 @@ from carlt.config.compose import compose_config
 from carlt.data.images import Split
 from carlt.errors import CarltError
 from carlt.evaluation import posthoc
-from carlt.evaluation.evaluate import evaluate_posthoc
+from carlt.evaluation.evaluate import evaluate, evaluate_posthoc
 from carlt.evaluation.posthoc import GRID, Method
-from carlt.functional import class_offsets, without_prior
+from carlt.functional import class_offsets, tau_normalized, without_prior
+from carlt.models.classifier import extract_features, get_classifier
 from carlt.reporting.groups import group_by_data_set
 from carlt.runs.reading import read_runs
 from carlt.runs.record import read_result
 from carlt.training import build
+from carlt.training.module import LongTailClassifier
 
 
 class Looked:
@@ -101,6 +103,9 @@ def test_records_are_rows_of_their_own(trained: Path) -> None:
     assert len(chosen["posthoc"]["curve"]) == 21
     best = max(row["balanced_accuracy"] for row in chosen["posthoc"]["curve"])
     assert chosen["metrics"]["val/balanced_accuracy"] == best
+    for name in ("best", "bound"):  # of the trained classifier alone
+        assert read_result(trained)[name] is not None
+        assert chosen[name] is None
     runs, left_out = read_runs([trained])
     assert not left_out
     (data,) = group_by_data_set(runs)
@@ -109,6 +114,17 @@ def test_records_are_rows_of_their_own(trained: Path) -> None:
     assert any("posthoc=logit_adjusted" in label for label in labels)
     assert sum("posthoc" in label for label in labels) == 2
     assert all(label for label in labels)
+
+
+def test_a_best_epoch_has_no_record_and_says_whether_the_test_split_chose_it(
+    trained: Path, run, no_plots, tmp_path: Path
+) -> None:
+    run(tmp_path / "run", "reg=none", "trainer.max_epochs=1", "data.validation=test")
+    for folder, on_test in ((trained, False), (tmp_path / "run", True)):
+        result, recorded = evaluate_posthoc(folder, "logit_adjusted", 1.0, "best")
+        assert recorded is None
+        assert result["posthoc"]["chosen_on_test"] is on_test
+        assert evaluate(folder, "best")["chosen_on_test"] is on_test
 
 
 def test_against_the_network_itself(trained: Path) -> None:
@@ -166,15 +182,37 @@ def test_other_images_are_refused(trained: Path) -> None:
     assert result["posthoc"]["overrides"] == ["data.val_per_class=5"]
 
 
+def built(*words: str) -> LongTailClassifier:
+    config = compose_config("train", ["++model.width=4", *words])
+    return build.build_module(config, build.build_data(config)).eval()
+
+
+def test_a_normalised_classifier_has_no_bias_and_that_of_tau_0_has() -> None:
+    module = built()
+    head = get_classifier(module.tested)
+    torch.nn.init.normal_(head.bias)
+    method = posthoc.tau_norm(module)
+    with torch.no_grad():
+        features = extract_features(module.tested, torch.randn(4, 1, 8, 8))
+        torch.testing.assert_close(method.logits(features, 0.0), head(features))
+        expected = features @ tau_normalized(head.weight, 2.0).T
+        torch.testing.assert_close(method.logits(features, 2.0), expected)
+
+
+@pytest.mark.parametrize("name", posthoc.METHODS)
+def test_the_running_mean_of_the_weights_is_what_is_adjusted(name: str) -> None:
+    module = built("++optim.ema_decay=0.9")
+    for parameter in module.model.parameters():
+        torch.nn.init.constant_(parameter, torch.nan)
+    method = posthoc.METHODS[name](module)
+    assert method.logits(method.outputs(torch.randn(4, 1, 8, 8)), 1.0).isfinite().all()
+
+
 def test_what_a_method_cannot_change_is_said() -> None:
-    config = compose_config("train", ["++model.width=4", "loss=ldam"])
-    module = build.build_module(config, build.build_data(config))
     with pytest.raises(CarltError, match=r"posthoc=tau_norm has no effect here"):
-        posthoc.tau_norm(module)
-    config = compose_config("train", ["++model.width=4", "stage=lws"])
-    module = build.build_module(config, build.build_data(config))
+        posthoc.tau_norm(built("loss=ldam"))
     with pytest.raises(CarltError, match=r"needs a linear classifier, not ScaledClassifier"):
-        posthoc.tau_norm(module)
+        posthoc.tau_norm(built("stage=lws"))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import carlt
 from carlt.data import DigitsLT
 from carlt.errors import CarltError
 from carlt.evaluation.evaluate import evaluate_posthoc
+from carlt.evaluation.predict import _grey
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -114,3 +115,8 @@ def test_the_adjustment_is_the_one_that_the_run_has_a_record_of(
     record.write_text(json.dumps(whole | {"posthoc": whole["posthoc"] | {"tau": "much"}}))
     with pytest.raises(CarltError, match="tau='much': expected a finite number"):
         carlt.load_run(folder)
+
+
+def test_the_grey_of_a_grey_picture_is_the_picture() -> None:
+    image = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    assert torch.equal(_grey(image.expand(1, 3, 16, 16)), image)

@@ -34,6 +34,11 @@ def test_mean_of_worst_takes_at_least_one_seen_class() -> None:
     assert mean_of_worst(torch.tensor([torch.nan]), 0.1).isnan()
 
 
+def test_the_worst_tenth_is_rounded_to_the_nearest_number_of_classes() -> None:
+    accuracy = torch.arange(16) / 16
+    assert mean_of_worst(accuracy, 0.1) == pytest.approx(1 / 32)  # 1.6 classes are two
+
+
 def test_calibration_error_by_hand() -> None:
     # 4 images at confidence 0.9 of which 3 are right, 1 image at 0.5 that is right: (|3 - 3.6| + |1 - 0.5|) / 5.
     error = expected_calibration_error(torch.tensor([4.0, 1.0]), torch.tensor([3.6, 0.5]), torch.tensor([3.0, 1.0]))

@@ -65,7 +65,8 @@ def test_shape_and_precision_stay(shape, dtype):
 
 
 def test_mistakes():
-    with pytest.raises(CarltError, match="tau=-1"):
-        tau_normalized(torch.ones(2, 2), -1)
+    for tau in (-1, math.nan):
+        with pytest.raises(CarltError, match=f"tau={tau}"):
+            tau_normalized(torch.ones(2, 2), tau)
     with pytest.raises(CarltError, match="4 classes do not fit class_counts of 3"):
         without_prior(torch.zeros(2, 4), [6, 3, 1])

@@ -125,6 +125,13 @@ def test_accumulation_over_batches_is_one_large_batch(batch, soft):
     torch.testing.assert_close(cf.mean_confusion(sums, mass), cf.batch_confusion(logits, targets)[0])
 
 
+def test_accumulation_is_in_the_precision_of_the_sums(batch):
+    logits, targets = batch[0].bfloat16(), batch[1]
+    sums, mass = torch.zeros(5, 5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)
+    cf.accumulate_confusion_(sums, mass, logits, targets)
+    torch.testing.assert_close(cf.mean_confusion(sums, mass), cf.batch_confusion(logits.double(), targets)[0])
+
+
 @pytest.mark.parametrize("live", [3, 150])
 def test_scaling_live_rows_is_scaling_all(live):
     matrix, keep = torch.zeros(200, 7), torch.tensor(0.5)
@@ -135,6 +142,7 @@ def test_scaling_live_rows_is_scaling_all(live):
     expected[0] = 0  # faded below what float32 can tell beside the others
     cf.scale_rows_(matrix, keep, norm)
     torch.testing.assert_close(matrix, expected)
+    assert not matrix[0].any()
     torch.testing.assert_close(norm, torch.linalg.vector_norm(expected, dim=1))
 
 
@@ -150,6 +158,8 @@ def test_mistakes_are_named():
         cf.check_batch(torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64), 3)
     with pytest.raises(CarltError, match="targets"):
         cf.check_batch(torch.zeros(2, 3), torch.zeros(3, dtype=torch.int64), 3)
+    with pytest.raises(CarltError, match=r"targets: expected whole numbers .* got torch\.bool"):
+        cf.check_batch(torch.zeros(2, 3), torch.zeros(2, dtype=torch.bool), 3)
     with pytest.raises(CarltError, match="empty"):
         cf.check_batch(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), 3)
     with pytest.raises(CarltError, match="all zero"):

@@ -59,6 +59,12 @@ def test_semantic_labels_by_hand():
     torch.testing.assert_close(semantic_labels(features, centres, area, counts, 0.5, 2), expected)
 
 
+def test_semantic_labels_replace_no_more_than_the_whole_label():
+    features, centres = torch.zeros(1, 1), torch.tensor([[1.0], [4.0], [-2.0]])
+    labels = semantic_labels(features, centres, torch.tensor([[0.5, 0.5, 0.0]]), torch.tensor([100, 20, 5]), 50.0, 2)
+    torch.testing.assert_close(labels, torch.tensor([[2 / 3, 0, 1 / 3]]))  # rho is 1
+
+
 def test_semantic_labels_keep_their_mass_and_follow_the_classes():
     generator = torch.Generator().manual_seed(0)
     features, centres = torch.randn(7, 4, generator=generator), torch.randn(5, 4, generator=generator)

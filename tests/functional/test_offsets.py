@@ -117,6 +117,24 @@ def test_margin_lifts_the_classes_with_few_images() -> None:
     assert flat == pytest.approx(torch.zeros(3), abs=1e-2)
 
 
+def test_margins_are_of_the_given_counts_whatever_the_sample() -> None:
+    labels = torch.arange(3).repeat(20)
+    logits = 5.0 * torch.nn.functional.one_hot(labels).float()
+    found = class_offsets(logits, labels, [400, 100, 25], class_margin=8.0, r0=1e6).offset
+    assert found[2] > found[1] > found[0]
+
+
+def test_labels_may_be_of_any_integer_type() -> None:
+    logits, labels = long_tailed()
+    found = class_offsets(logits, labels.to(torch.uint8)).offset
+    torch.testing.assert_close(found, class_offsets(logits, labels).offset)
+
+
+def test_the_defaults_are_those_of_the_experiments() -> None:
+    found = class_offsets(torch.eye(3), torch.arange(3))
+    assert (found.class_margin, offsets.LOGIT_STD) == (12.0, 3.3)
+
+
 @pytest.mark.parametrize("gap", [20.0, 300.0, 1e5])
 def test_separated_classes_are_balanced_too(gap: float) -> None:
     labels = torch.arange(10).repeat(20)

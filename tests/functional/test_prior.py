@@ -12,8 +12,9 @@ from carlt.functional import effective_number_weights, frequency_weights, logit_
 def test_values():
     counts = [6, 3, 1]
     torch.testing.assert_close(relative_frequency(counts), torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64))
-    expected = torch.tensor([1 / math.sqrt(m + 0.2) for m in (0.6, 0.3, 0.1)], dtype=torch.float64)
-    torch.testing.assert_close(frequency_weights(counts, 0.2), expected)
+    for r0 in (0.2, 0.0):
+        expected = torch.tensor([1 / math.sqrt(m + r0) for m in (0.6, 0.3, 0.1)], dtype=torch.float64)
+        torch.testing.assert_close(frequency_weights(counts, r0), expected)
     expected = torch.tensor([2 * math.log(m) for m in (0.6, 0.3, 0.1)], dtype=torch.float64)
     torch.testing.assert_close(logit_adjustment(counts, 2.0), expected)
 

@@ -42,6 +42,11 @@ def test_pareto_profile_falls_as_a_power_of_six() -> None:
     assert ((1280 * (1 + x) ** -6 - counts).abs() <= 1).all()
 
 
+def test_the_last_class_of_a_pareto_profile_keeps_its_whole_share() -> None:
+    for factor in range(1, 301):
+        assert pareto_profile(6 * factor, 10, factor)[-1] == 6
+
+
 @pytest.mark.parametrize("name", PROFILES)
 @pytest.mark.parametrize("factor", [0.5, 0, -1, float("nan")])
 def test_a_factor_below_one_is_refused(name: str, factor: float) -> None:

@@ -117,11 +117,14 @@ def test_rows_in_small_pieces_are_all_rows(monkeypatch):
         torch.testing.assert_close(other[:3], whole[:3])
 
 
-def test_chosen_rows_are_a_matrix_with_the_others_zero():
+@pytest.mark.parametrize("most", [64, 2])  # with so few steps Lanczos does not converge
+def test_chosen_rows_are_a_matrix_with_the_others_zero(most, monkeypatch):
+    monkeypatch.setattr(spectral, "MAX_STEPS", most)
     matrix, weight = randn(300, 300), torch.ones(300, dtype=torch.float64)
     rows = torch.arange(0, 300, 3)
-    sigma, u, _, _ = leading_triplet(matrix, weight, torch.ones(300, dtype=torch.float64), rows)
+    sigma, u, _, error = leading_triplet(matrix, weight, torch.ones(300, dtype=torch.float64), rows)
     torch.testing.assert_close(sigma, torch.linalg.matrix_norm(matrix[rows], 2))
+    assert error <= 1e-3
     assert not u[1::3].any()
 
 
@@ -136,6 +139,30 @@ def test_active_rows_keep_the_value():
         assert 0 <= 1 - torch.linalg.matrix_norm(matrix[rows], 2) / exact <= 0.5e-5
     assert len(spectral.active_rows(torch.zeros(400), torch.zeros(()))) == 0
     assert spectral.active_rows(torch.ones(400), torch.zeros(())) is None  # all of them
+
+
+def test_active_rows_are_the_same_in_every_unit():
+    norms = 0.7 ** torch.arange(60, dtype=torch.float64)
+    rows = spectral.active_rows(norms, 1.2 * norms[0])
+    assert 0 < len(rows) < 30
+    for scale in (1e-3, 1e3):
+        assert torch.equal(spectral.active_rows(scale * norms, 1.2 * scale * norms[0]), rows)
+
+
+@pytest.mark.parametrize("value", [0.99, 0.999, 0.9995])
+def test_the_error_of_squaring_is_a_bound(value):
+    matrix = torch.diag(torch.tensor([1.0, value], dtype=torch.float64))
+    v, error = spectral.squaring(matrix, torch.ones(2, dtype=torch.float64), None)
+    assert v[1] / torch.linalg.vector_norm(v) <= error
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (6, 4)])
+def test_an_exact_decomposition_points_where_its_start_does(shape):
+    matrix, ones = randn(*shape), torch.ones(shape[0], dtype=torch.float64)
+    start = torch.linspace(-1, 2, shape[1], dtype=torch.float64)
+    v = spectral.exact(matrix, ones, start)
+    assert v.dot(start) > 0
+    torch.testing.assert_close(spectral.exact(matrix, ones, -start), -v)
 
 
 @pytest.mark.parametrize("size", [20, 300])

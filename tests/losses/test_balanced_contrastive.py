@@ -57,6 +57,11 @@ def test_soft_targets_touch_the_cross_entropy_alone(loss, parts):
     torch.testing.assert_close(change, expected)
 
 
+def test_the_hidden_width_is_that_of_the_features_unless_given():
+    loss = BalancedContrastive(COUNTS, feature_dim=5, hidden=None, dim=4)
+    assert loss.projector[0].out_features == loss.centre_projector[0].out_features == 5
+
+
 @pytest.mark.parametrize(("name", "value"), [("temperature", 0), ("ce_weight", -1), ("hidden", 0)])
 def test_mistakes(name, value):
     with pytest.raises(CarltError, match=f"{name}"):

@@ -242,6 +242,14 @@ def test_seesaw_s_gradient_takes_compensation_for_a_constant(logits: Tensor, lab
     )
 
 
+def test_seesaw_without_a_bound_compensates_as_far_as_in_the_paper() -> None:
+    z = [0.0, 8.0, 5.0]  # p_y is about 0.0003
+    loss = losses.Seesaw([5, 5, 5], eps=0.0)(torch.tensor([z], dtype=torch.float64), torch.tensor([0]))
+    p = softmax(z)
+    total = sum(max(1, p[j] / p[0]) ** 2 * math.exp(z[j]) for j in range(3))
+    assert loss.item() == pytest.approx(math.log(total))
+
+
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
 def test_focal_has_a_gradient_at_certainty(gamma: float) -> None:
     logits = torch.tensor([[200.0, 0.0], [0.0, 200.0]], requires_grad=True)

@@ -130,6 +130,17 @@ def test_one_share_mixes_images_boxes_and_labels(loss: GLMC, network: SmallCNN) 
     assert torch.equal(loss.compute_loss(network, given).loss, learnt.loss)
 
 
+def test_boxes_have_the_shape_of_the_pictures(loss: GLMC, network: SmallCNN) -> None:
+    seen: list[Tensor] = []
+    network.features.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
+    torch.manual_seed(0)
+    images, views, others = torch.full((N, 1, 8, 32), 1.0), torch.full((1, N, 1, 8, 32), 2.0), torch.zeros(N, 1, 8, 32)
+    for _ in range(10):
+        loss.compute_loss(network, StepInput(images, LABELS, LABELS, views, second=(others, OTHERS)))
+    boxes = torch.stack([cut[0, 0] == 0 for cut in seen[1::2]])
+    assert boxes.any(1).sum(1).max() > 8  # columns: more than a picture is high
+
+
 def test_each_mixture_has_its_own_batch_statistics_unless_joint(network: SmallCNN) -> None:
     torch.manual_seed(0)
     apart, joint = GLMC(COUNTS, 6, dim=D), GLMC(COUNTS, 6, dim=D, joint=True)

@@ -118,7 +118,8 @@ def test_everything_but_the_momentum_encoder_learns(network: SmallCNN) -> None:
     learnt = loss.compute_loss(network, step())
     learnt.loss.backward()
     assert all(p.grad.any() for p in (*network.parameters(), *loss.projector.parameters()))
-    assert all(p.grad is None for p in (*loss.encoder.parameters(), *loss.key_projector.parameters()))
+    kept = (*loss.encoder.parameters(), *loss.key_projector.parameters())
+    assert all(p.grad is None and not p.requires_grad for p in kept)
     assert all(torch.equal(p, before[key]) for key, p in loss.encoder.named_parameters())  # of equal networks
     with torch.no_grad():
         for parameter in network.parameters():

@@ -72,6 +72,12 @@ def test_calibration_by_hand() -> None:
     assert counts.evaluation().summary(torch.tensor([5, 5]))["ece"] == pytest.approx(0.25)
 
 
+def test_a_confidence_at_an_edge_is_in_the_bin_below() -> None:
+    counts = ConfusionCounts(3)
+    counts.update(torch.zeros(1, 3), torch.tensor([0]))
+    assert counts.evaluation().calibration()["images"].index(1) == 4  # (4 / 15, 5 / 15]
+
+
 def test_an_unseen_class_counts_nowhere(batch: tuple[Tensor, Tensor]) -> None:
     # Only the unseen class is few-shot.
     summary = evaluate(batch).summary(torch.tensor([50, 50, 50, 50, 1]))
@@ -104,6 +110,12 @@ def test_half_precision_logits_are_counted_alike(batch: tuple[Tensor, Tensor]) -
     assert torch.equal(half.count, single.count)
     assert torch.equal(half.bins, single.bins)
     assert torch.equal(half.margin_count, single.margin_count)
+
+
+def test_the_margin_of_half_precision_logits_is_not_rounded() -> None:
+    counts = ConfusionCounts(2)
+    counts.update(torch.tensor([[8.125, 8.0]]).bfloat16(), torch.tensor([0]))  # where 8 + 0.1 is 8.125
+    assert counts.evaluation().margin_count.tolist() == []
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])

@@ -300,6 +300,32 @@ def test_resumed_is_uninterrupted(options, tmp_path):
         assert torch.equal(value, after.state_dict()[name]), name
 
 
+def test_resumed_with_many_classes_is_uninterrupted(monkeypatch):
+    """Above LARGE classes the norms of the rows are part of the state."""
+    monkeypatch.setattr(spectral, "LARGE", 100)
+    data = list(batches(140, 6, dtype=torch.float32))
+    through, before, after = (CAR([1] * 140) for _ in range(3))
+    expected = [through(*batch).item() for batch in data]
+    for batch in data[:3]:
+        before(*batch)
+    after.load_state_dict(before.state_dict())
+    assert [after(*batch).item() for batch in data[3:]] == expected[3:]
+
+
+def test_a_checkpoint_knows_of_skipped_steps_and_of_the_norm():
+    """A training that has diverged is stopped after ``max_skipped`` steps, however often it is resumed."""
+    car, other = CAR(COUNTS, max_skipped=3), CAR(COUNTS, max_skipped=3)
+    ((logits, targets),) = batches(5, 1, dtype=torch.float32)
+    penalty = car(logits, targets)
+    for _ in range(2):
+        car(logits * torch.nan, targets)
+    other.load_state_dict(car.state_dict())
+    assert other.skipped_steps == 2
+    assert other.eval()(logits, targets) == penalty
+    with pytest.raises(CarltError, match="3 steps in a row"):
+        other.train()(logits * torch.nan, targets)
+
+
 def test_offsets_descend_along_the_gradient_of_the_norm():
     """Where a contribution grows as exp(z_i - z_y), d || Lambda C ||_2 / d b_c = sigma (v_c^2 - u_c^2)."""
     generator = torch.Generator().manual_seed(0)
@@ -358,11 +384,12 @@ def test_a_class_margin_is_the_same_as_a_smaller_true_logit():
     torch.testing.assert_close(*truth)
 
 
-def test_true_confusion_is_that_of_the_whole_set():
-    car = CAR(COUNTS, margin=0.3)
+@pytest.mark.parametrize("surrogate", ["paper", "released"])
+def test_true_confusion_is_that_of_the_whole_set(surrogate):
+    car = CAR(COUNTS, margin=0.3, surrogate=surrogate)
     data = list(batches(5, 4))
     truth = car.true_confusion(data)
-    whole = batch_confusion(torch.cat([x for x, _ in data]), torch.cat([y for _, y in data]), 0.3)[0]
+    whole = batch_confusion(torch.cat([x for x, _ in data]), torch.cat([y for _, y in data]), 0.3, surrogate)[0]
     torch.testing.assert_close(truth, whole.float())
     car(*data[0])
     assert 0 < relative_gap(car.confusion, truth) < 2

@@ -123,6 +123,16 @@ def test_a_half_precision_module_leaves_it_in_float32(dtype):
     assert torch.equal(car.double().frequency, torch.tensor(COUNTS).double() / sum(COUNTS))
 
 
+def test_its_state_is_float32_whatever_the_default_is():
+    """Lightning's bf16-true makes bfloat16 the default while a network is built."""
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        car = CAR(COUNTS, offset_rate=0.01, gradient="class", class_margin=1.0)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {buffer.dtype for buffer in car.buffers()} == {torch.float32, torch.int64}
+
+
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_a_compiled_network_is_regularized_alike(backend):
     torch.manual_seed(0)

@@ -32,12 +32,13 @@ def test_state_is_saved_by_name() -> None:
 
 
 def test_the_loss_sees_the_offsets_of_each() -> None:
-    car = CAR(COUNTS, offset_rate=0.01)
-    several = SumOfRegularizers(car=car, confidence_penalty=ConfidencePenalty())
+    one, other = CAR(COUNTS, offset_rate=0.01), CAR(COUNTS, offset_rate=0.02)
+    several = SumOfRegularizers(one=one, confidence_penalty=ConfidencePenalty(), other=other)
     several(LOGITS, LABELS)
-    assert car.offset is not None
-    assert car.offset.any()
-    torch.testing.assert_close(several.adjust(LOGITS), LOGITS - car.offset)
+    assert one.offset is not None
+    assert other.offset is not None
+    assert one.offset.any()
+    torch.testing.assert_close(several.adjust(LOGITS), LOGITS - one.offset - other.offset)
 
 
 def test_who_wants_to_know_is_told_how_far_training_is() -> None:

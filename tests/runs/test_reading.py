@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,7 @@ BOMB = "a: &a [x, x]\n" + "\n".join(f"{c}: &{c} [*{b}, *{b}]" for b, c in zip("a
         (paths.RESULT, "[" * 100_000, "result.json is damaged"),
         (paths.RESULT, "[]", "result.json lacks seed, num_classes, epochs, metrics, data"),
         (paths.RESULT, '{"seed": 1}', "result.json lacks num_classes, epochs, metrics, data"),
+        (paths.RESULT, '{"seed": true}', "result.json lacks seed, num_classes, epochs, metrics, data"),
         (paths.CONFIG, None, "no config.yaml"),
         (paths.CONFIG, "a: [", "is damaged"),
         (paths.CONFIG, "\0", "is damaged: not UTF-8 text"),
@@ -101,10 +103,12 @@ def test_what_is_broken_is_named_and_left_out(
         ("metrics", {"test/few": [1]}),
         ("class_counts", "many"),
         ("class_counts", [1, 2, "3"]),
+        ("class_counts", [1, 2]),
         ("best", "yes"),
         ("best", {"metrics": []}),
         ("calibration", []),
         ("calibration", {"test": {"images": [1], "confidence": [0.5], "accuracy": []}}),
+        ("calibration", {"test": {"images": [None], "confidence": [0.5], "accuracy": [0.5]}}),
         ("hardware", ["cpu"]),
         ("data", {"name": 3}),
         ("num_classes", -3),
@@ -150,11 +154,30 @@ def test_a_run_that_claims_more_classes_than_it_has_is_left_out(claimed: int, ma
     assert (len(runs), left_out) == (1, [(path.parent, f"per_class.csv is damaged: 3 rows for {claimed} classes")])
 
 
-def test_a_confusion_of_classes_that_do_not_exist_is_left_out(make_run, tmp_path: Path) -> None:
+def test_classes_in_another_order_are_left_out(make_run, tmp_path: Path) -> None:
+    make_run("whole")
+    path = make_run("liar", seed=1) / paths.PER_CLASS
+    header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([header, *rows[::-1]]) + "\n")
+    assert read_runs([tmp_path])[1] == [(path.parent, "per_class.csv is damaged: 3 rows for 3 classes")]
+
+
+@pytest.mark.parametrize(
+    ("true", "count", "reason"),
+    [
+        ([9999], [1], "classes outside 0 to 2"),
+        ([3], [1], "classes outside 0 to 2"),
+        ([0.5], [1], "its arrays are not three equally long lists of integers"),
+        ([0], [1, 2], "its arrays are not three equally long lists of integers"),
+    ],
+)
+def test_impossible_cells_of_a_confusion_are_left_out(
+    true: list[float], count: list[int], reason: str, make_run, tmp_path: Path
+) -> None:
     make_run("whole")
     liar = make_run("liar", seed=1)
-    write_confusion(liar, np.array([9999]), np.array([0]), np.array([1]), 3)
-    assert read_runs([tmp_path])[1] == [(liar, "confusion.npz is damaged: classes outside 0 to 2")]
+    write_confusion(liar, np.array(true), np.array([0]), np.array(count), 3)
+    assert read_runs([tmp_path])[1] == [(liar, f"confusion.npz is damaged: {reason}")]
 
 
 @pytest.mark.parametrize("count", [-1, 1 << 62])
@@ -167,6 +190,17 @@ def test_counts_that_no_data_set_has_are_left_out(count: int, make_run, tmp_path
         (cells, "confusion.npz is damaged: impossible counts"),
         (classes, "per_class.csv is damaged: impossible counts of class 0"),
     ]
+
+
+@pytest.mark.parametrize(
+    "row", ["0,a,100,medium,1,2,2.0", "0,a,100,huge,1,1,1.0", "0,a,100,medium,2,1,0.9", "0,a,100,medium,0,0,1.0"]
+)
+def test_a_class_that_contradicts_itself_is_left_out(row: str, make_run, tmp_path: Path) -> None:
+    make_run("whole")
+    path = make_run("liar", seed=1) / paths.PER_CLASS
+    header, _, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([header, row, *rest]) + "\n")
+    assert read_runs([tmp_path])[1] == [(path.parent, "per_class.csv is damaged: impossible counts of class 0")]
 
 
 def test_a_flipped_bit_in_an_archive_is_noticed(make_run, tmp_path: Path) -> None:
@@ -191,6 +225,12 @@ def test_all_records_of_a_run_are_read(make_run) -> None:
                              "car/ema_gap": 0.7}  # fmt: skip
     assert [row.class_name for row in run.classes] == ["class 0", "class 1", "class 2"]
     assert run.confusion.count.sum() == 30
+
+
+def test_a_metric_that_a_run_lacks_is_nan(make_run) -> None:
+    run = read_run(make_run("a", metrics={"test/few": None}))
+    assert math.isnan(run.metric("test/few"))
+    assert math.isnan(run.metric("test/unheard_of"))
 
 
 @pytest.mark.parametrize(("recorded", "shown"), [("c" * 64, "cccccccc"), (None, "None")])

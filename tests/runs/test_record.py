@@ -18,9 +18,13 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_what_is_not_finite_is_null_at_any_depth(tmp_path: Path) -> None:
-    write_result(tmp_path, {"a": math.nan, "b": {"c": [math.inf, 1.0]}})
+    write_result(tmp_path, {"a": math.nan, "b": {"c": [math.inf, 1.0]}, "d": (math.nan, 1.0)})
     text = (tmp_path / "result.json").read_text()
-    assert json.loads(text, parse_constant=pytest.fail) == {"a": None, "b": {"c": [None, 1.0]}}
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "a": None,
+        "b": {"c": [None, 1.0]},
+        "d": [None, 1.0],
+    }
 
 
 def test_a_link_in_the_place_of_the_file_beside_is_not_followed(tmp_path: Path) -> None:
@@ -37,9 +41,18 @@ def test_no_result_says_how_to_get_one(tmp_path: Path) -> None:
         read_result(tmp_path)
 
 
-def test_a_damaged_result(tmp_path: Path) -> None:
-    (tmp_path / "result.json").write_text("{")
-    with pytest.raises(CarltError, match="is not valid JSON"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not valid JSON"),
+        ("[" * 100_000, "is not valid JSON"),
+        ("[]", "no mapping of keys"),
+        ('{"data": 3}', "no mapping of keys"),
+    ],
+)
+def test_a_damaged_result(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(CarltError, match=message):
         read_result(tmp_path)
 
 

@@ -81,6 +81,14 @@ def test_class_aware_batches_are_shuffled_within():
     assert neighbours(shuffled) < 0.4  # three classes, alike
 
 
+def test_class_aware_batches_are_shuffled_in_different_ways():
+    targets = torch.arange(10).repeat(100)  # no image is in a batch twice
+    plain = BatchSchedule(targets, ClassAware(4, shuffle=False), 64, seed=3).batches(2)
+    shuffled = BatchSchedule(targets, ClassAware(4), 64, seed=3).batches(2)
+    places = [(next(plain)[:, None] == next(shuffled)).nonzero()[:, 1] for _ in range(2)]
+    assert not torch.equal(*places)
+
+
 def test_class_aware_groups_and_rounds():
     order = ClassAware(4).order(TARGETS, 0, torch.Generator().manual_seed(0))
     groups = TARGETS[order].view(-1, 4)
@@ -110,6 +118,23 @@ def test_ranks_share_the_global_batches(sampler, world_size):
     for batch, *parts in zip(whole, *ranks, strict=True):
         for rank, part in enumerate(parts):  # disjoint shards of the batch that one process would see
             assert torch.equal(part, batch[rank::world_size])
+
+
+@pytest.mark.parametrize(("world_size", "rest", "batches"), [(1, 1, 2), (1, 2, 3), (2, 3, 2), (2, 4, 3)])
+def test_no_rank_gets_a_batch_of_one_image(world_size, rest, batches):
+    targets = torch.zeros(2 * 32 * world_size + rest, dtype=torch.int64)
+    for rank in range(world_size):
+        schedule = BatchSchedule(targets, Instance(), 32, 0, rank, world_size)
+        sizes = [len(batch) for batch in schedule.batches(0)]
+        assert len(sizes) == len(schedule) == batches
+        assert min(sizes) >= 2
+
+
+def test_a_resampled_schedule_draws_other_images():
+    """Or patches would come from the very images that they are pasted into."""
+    schedule = BatchSchedule(TARGETS, ClassBalanced(), 64, seed=3)
+    pairs = zip(schedule.batches(0), schedule.resampled(ClassBalanced()).batches(0), strict=True)
+    assert not any(torch.equal(batch, other) for batch, other in pairs)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -5,7 +5,11 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
+from carlt.data.batch import Batch
+from carlt.losses.base import NetworkLoss
+from carlt.losses.step import StepInput, StepOutput
 from carlt.training.module import LongTailClassifier
 from carlt.training.optim import SGD
 
@@ -92,6 +96,48 @@ def test_mixing_comes_after_normalising_and_reaches_loss_and_regularizer(batch: 
     assert module.model.given[0].min() == 0
     assert module.loss.given[1] is soft
     assert module.reg.given[1] is soft
+
+
+def test_labels_of_a_pasted_batch_have_the_shares_of_its_pixels(batch: tuple[Tensor, Tensor]) -> None:
+    images, labels = batch
+    pasted, others = images.flip(1), labels.flip(0)
+    module = classifier(paste=lambda images, foreground: (foreground, 0.25))  # a quarter is left
+    seen, soft = module.mixed(Batch(images, labels, None, (pasted, others)))
+    torch.testing.assert_close(soft, 0.25 * one_hot(labels, C) + 0.75 * one_hot(others, C))
+    assert torch.equal(seen, module.normalise(pasted))
+
+
+def test_logits_that_a_step_returns_have_no_graph(batch: tuple[Tensor, Tensor]) -> None:
+    """Or each step of an epoch would stay in memory."""
+    weight = torch.ones(2, C, requires_grad=True)
+    module = classifier(
+        model=Recorder(lambda images: images.mean((2, 3)) @ weight),
+        loss=Recorder(lambda logits, targets: logits.mean()),
+    )
+    outputs = module.training_step(batch, 0)
+    assert outputs["loss"].requires_grad
+    assert not outputs["logits"].requires_grad
+
+
+def test_a_loss_that_runs_the_network_is_given_normalised_images_and_the_adjustment(
+    batch: tuple[Tensor, Tensor],
+) -> None:
+    class Kept(NetworkLoss):
+        def compute_loss(self, network: nn.Module, step: StepInput) -> StepOutput:
+            self.step = step
+            return StepOutput(torch.zeros(4, C), step.targets, torch.tensor(0.0))
+
+    images, labels = batch
+    other, others = images.flip(1), labels.flip(0)
+    module = classifier(loss=Kept())
+    module.reg.adjust = lambda logits: logits - 1
+    module.training_step(Batch(images, labels, torch.stack([images, other]), (other, others)), 0)
+    step = module.loss.step
+    assert torch.equal(step.images, module.normalise(images))
+    assert torch.equal(step.contrast, torch.stack([module.normalise(images), module.normalise(other)]))
+    assert torch.equal(step.second[0], module.normalise(other))
+    assert torch.equal(step.second[1], others)
+    assert torch.equal(step.adjust(torch.ones(C)), torch.zeros(C))
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def test_warmup_rises_linearly_to_the_peak_and_never_idles() -> None:
 
 
 def test_cosine_by_its_formula() -> None:
-    found = rates(AdamW(1.0, schedule="cosine", min_lr=0.1), epochs=5, steps=4)
-    assert found == pytest.approx([0.1 + 0.9 * (1 + math.cos(math.pi * k / 20)) / 2 for k in range(20)])
+    found = rates(AdamW(0.5, schedule="cosine", min_lr=0.1), epochs=5, steps=4)
+    assert found == pytest.approx([0.1 + 0.4 * (1 + math.cos(math.pi * k / 20)) / 2 for k in range(20)])
     assert lr_factor(5, 5, "cosine", floor=0.1) == pytest.approx(0.1)
 
 
@@ -45,6 +45,16 @@ def test_cosine_starts_after_warmup() -> None:
 def test_multistep_falls_at_160_and_180_of_200_epochs() -> None:
     found = rates(SGD(0.1, schedule="multistep"), epochs=200, steps=3)
     assert found == pytest.approx([0.1] * 480 + [0.01] * 60 + [0.001] * 60)
+
+
+def test_a_milestone_is_reached_in_spite_of_rounding() -> None:
+    assert 0.55 * 100 > 55
+    assert lr_factor(55, 100, "multistep", milestones=(0.55,)) == 0.1
+
+
+def test_a_schedule_does_not_end_above_its_peak() -> None:
+    with pytest.raises(CarltError, match=r"min_lr=0\.2 is more than lr=0\.1"):
+        SGD(0.1, min_lr=0.2)
 
 
 def test_the_decay_of_ldam_drw() -> None:
@@ -96,6 +106,13 @@ def test_sgd_decays_everything() -> None:
     assert (group["weight_decay"], group["momentum"], len(group["params"])) == (2e-4, 0.8, 5)
 
 
+def test_options_reach_the_optimizers_of_torch() -> None:
+    (group,) = SGD(0.1, momentum=0.8, nesterov=True).configure(nn.Linear(2, 2), 1, 1)["optimizer"].param_groups
+    assert (group["momentum"], group["nesterov"]) == (0.8, True)
+    groups = AdamW(0.1, betas=(0.7, 0.8)).configure(nn.Linear(2, 2), 1, 1)["optimizer"].param_groups
+    assert all(group["betas"] == (0.7, 0.8) for group in groups)
+
+
 @pytest.mark.parametrize("decay_all", [True, False])
 def test_every_trainable_parameter_is_in_one_group(decay_all: bool) -> None:
     net = network()
@@ -132,6 +149,20 @@ def test_our_networks_tell_their_layers() -> None:
         assert [group["lr"] for group in groups] == pytest.approx([0.1 * 0.5**below for below in range(layers)])
         assert sum(len(group["params"]) for group in groups) == len(list(net.parameters()))
         assert {id(p) for p in groups[0]["params"]} == {id(p) for p in net.classifier.parameters()}
+
+
+def test_a_rate_of_its_own_multiplies_that_of_the_layer() -> None:
+    net = SmallCNN(3)
+    own = {id(p) for p in net.features.parameters()}
+
+    def rate() -> dict[int, float]:
+        groups = SGD(0.1, layer_decay=0.5).configure(net, 1, 1)["optimizer"].param_groups
+        return {id(p): group["lr"] for group in groups for p in group["params"]}
+
+    plain = rate()
+    net.classifier.lr_factors = lambda: dict.fromkeys(net.features.parameters(), 0.3)
+    assert own
+    assert rate() == pytest.approx({p: (0.3 if p in own else 1) * value for p, value in plain.items()})
 
 
 def test_a_network_without_layers_is_named() -> None:

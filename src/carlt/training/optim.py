@@ -32,7 +32,7 @@ def lr_factor(
         progress = (epoch - warmup_epochs) / max(epochs - warmup_epochs, 1e-9)
         return floor + (1 - floor) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
     if schedule == "multistep":
-        # Fractions, so a shortened run keeps its steps; the epsilon because 0.8 * 200 rounds above 160.
+        # Fractions, so a shortened run keeps its steps; the epsilon because 0.55 * 100 rounds above 55.
         return gamma ** sum(epoch >= milestone * epochs - 1e-6 for milestone in milestones)
     return 1.0
 
