@@ -46,6 +46,12 @@ def test_modes_and_sizes_of_pictures(finished: Path, tmp_path: Path) -> None:
     assert all(each.error is None and len(each.classes) == 5 for each in found)
 
 
+@pytest.mark.parametrize("wrong", [torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2, 1, 8, 8)])
+def test_probabilities_are_of_images_like_the_run_s(finished: Path, wrong: torch.Tensor) -> None:
+    with pytest.raises(CarltError, match=r"images: expected uint8 \(N, 1, H, W\), got"):
+        carlt.load_run(finished).probabilities(wrong)
+
+
 @pytest.mark.parametrize("wrong", [{"top_k": 0}, {"batch_size": 0}, {"tau": -1.0}, {"tau": 1e308}])
 def test_numbers_out_of_range_are_refused(finished: Path, tmp_path: Path, wrong: dict[str, Any]) -> None:
     (tmp_path / "a.png").touch()

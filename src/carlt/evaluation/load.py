@@ -75,7 +75,14 @@ class TrainedRun:
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
-        """Class probabilities (N, C) of uint8 images (N, channels, H, W) of any size."""
+        """Class probabilities (N, C) of uint8 images (N, channels, H, W) of any size.
+
+        Raises:
+            CarltError: another type, or another number of channels than the network has.
+        """
+        channels = self.model.mean.numel()
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != channels:
+            raise CarltError(f"images: expected uint8 (N, {channels}, H, W), got {images.dtype} {tuple(images.shape)}")
         return self.model(self.transform(images, torch.Generator())).float().softmax(1)
 
     def predict(
