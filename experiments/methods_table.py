@@ -42,7 +42,7 @@ def combined(
         config.sampler = chosen.sampler
         OmegaConf.update(config, "stage", chosen.stage, force_add=True)
     if config.aug.paste:
-        OmegaConf.update(config, "aug.paste.probability", 1.0, force_add=True)
+        OmegaConf.update(config, "aug.paste.probability", 1 - 1e-9, force_add=True)  # 1 leaves no class means
         OmegaConf.update(config, "aug.paste.first", 0, force_add=True)
     return config
 

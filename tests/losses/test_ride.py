@@ -193,7 +193,7 @@ def test_mistakes() -> None:
             RIDE(COUNTS, **options)
     with pytest.raises(CarltError, match=r"^RIDE needs a network with experts: give model\.experts=3"):
         RIDE(COUNTS).compute_loss(SmallCNN(C), StepInput(torch.zeros(2, 3, 8, 8), LABELS[:2], LABELS[:2]))
-    with pytest.raises(CarltError, match=r"experts=2 needs a ResNet.*'test_vit' has none"):
+    with pytest.raises(CarltError, match=r"experts=2 needs a ResNet.*'test_vit' has no such layers"):
         timm_model("test_vit", C, image_size=160, experts=2)
     for network in NETWORKS.values():
         with pytest.raises(CarltError, match=r"^experts=0"):
