@@ -19,8 +19,8 @@ class Remix:
     Args:
         class_counts: training images of each class, (C,).
         alpha: of the Beta(alpha, alpha) that an image's share is drawn from, positive.
-        kappa: the rarer class gets the whole label if the ratio of counts is at least this, at least 1,
-        tau: up to this share of the frequent class's image, in [0, 1].
+        kappa: the rarer class gets the whole label if the ratio of counts is at least ``kappa``, 1 or more,
+        tau: and the share of the frequent class's image at most ``tau``, in [0, 1].
     """
 
     @checked

@@ -47,7 +47,8 @@ def decode_all(split: Split, side: int, threads: int = 0) -> Split:
 def scaled_side(eval_view: object, image_size: int) -> int:
     """The side that ``eval_view`` scales images to before it cuts out the centre. Held in this size, they are evaluated
     as from their files."""
-    return round(image_size * getattr(eval_view, "ratio", 1.0))
+    ratio = getattr(eval_view, "ratio", 1.0)  # of carlt.aug.Resize; another view's may be something else
+    return round(image_size * ratio) if isinstance(ratio, int | float) else image_size
 
 
 def fit(image: Tensor, side: int) -> Tensor:
