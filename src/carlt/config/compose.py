@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -127,6 +129,15 @@ def option_file(group: str, option: str) -> Path:
         if (path := folder / f"{option}.yaml").is_file():
             return path
     raise CarltError(f"{group}={option}: no such {group}; choose from {', '.join(options(group))}")
+
+
+def read_option(group: str, option: str) -> dict[str, Any]:
+    """The content of an option's file; CarltError if there is none, or it is no YAML."""
+    path = option_file(group, option)
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CarltError(f"{path} is no YAML file ({' '.join(str(error).split())[:200]}); correct it") from None
 
 
 def search_path_override() -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from carlt.config import given
-from carlt.config.compose import config_dir, option_file, options
+from carlt.config.compose import config_dir, options, read_option
 from carlt.config.schema import INJECTED
 from carlt.config.stored import TARGETS
 from carlt.errors import CarltError
@@ -184,7 +184,7 @@ def _option(part: str, target: str, values: dict[str, Any]) -> tuple[str | None,
 
 def _node(part: str, option: str) -> dict[str, Any]:
     """The plain values of an option's node; those that refer to other values are left out."""
-    content = yaml.safe_load(option_file(part, option).read_text(encoding="utf-8")) or {}
+    content = read_option(part, option)
     node = content if "_target_" in content else content.get(part) or {}
     return {
         key: value for key, value in node.items() if key != "defaults" and "${" not in str(value) and value != "???"

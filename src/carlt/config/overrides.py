@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from carlt.config import plain_keys
-from carlt.config.compose import compose_config, group_names, is_group, option_file, options, quoted
+from carlt.config.compose import compose_config, group_names, is_group, options, quoted, read_option
 from carlt.config.recipes import family_problems, implied_recipe, optimizer_problems
 from carlt.config.schema import (
     INJECTED,
@@ -395,9 +395,8 @@ def _compose(config_name: str, overrides: list[str], problems: list[str]) -> Dic
     try:
         return compose_config(config_name, overrides, with_hydra=True)
     except (yaml.YAMLError, UnicodeDecodeError) as error:  # an option file of the user's own
-        problems.append(
-            f"{_damaged_option(overrides)} is no YAML file ({' '.join(str(error).split())[:200]}); correct it"
-        )
+        reason = " ".join(str(error).split())[:300]
+        problems.append(_damaged_option(overrides) or f"an option file is no YAML file ({reason}); correct it")
         return None
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         group, _, name = str(getattr(error, "missing_cfg_file", None) or "").partition("/")
@@ -409,18 +408,16 @@ def _compose(config_name: str, overrides: list[str], problems: list[str]) -> Dic
         return None
 
 
-def _damaged_option(overrides: Sequence[str]) -> str:
-    """The first file of the chosen options that is no YAML."""
+def _damaged_option(overrides: Sequence[str]) -> str | None:
+    """What is wrong with the first file of the chosen options that is no YAML."""
     for text in overrides:
-        group, _, name = text.partition("=")
-        for option in name.strip("[]").split(",") if is_group(group) else ():
+        group, _, names = text.partition("=")
+        for name in names.strip("[]").split(",") if is_group(group) else ():
             try:
-                yaml.safe_load((path := option_file(group, option)).read_text(encoding="utf-8"))
-            except (yaml.YAMLError, UnicodeDecodeError):
-                return str(path)
-            except CarltError:
-                continue
-    return "an option file"
+                read_option(group, name)
+            except CarltError as error:
+                return str(error)
+    return None
 
 
 def _quoting_hint(text: str) -> str:

@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-import yaml
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from carlt.config.compose import option_file, options
+from carlt.config.compose import options, read_option
 from carlt.ranges import Count, Seed, value_problem
 
 KINDS: dict[str, Any] = {
@@ -61,7 +60,7 @@ def conflicts(overrides: Sequence[Override]) -> Iterator[str]:
         setters: dict[str, list[str]] = {}
         for name in names if isinstance(names, list) else ():
             if str(name) in options("aug"):
-                content = yaml.safe_load(option_file("aug", str(name)).read_text(encoding="utf-8")) or {}
+                content = read_option("aug", str(name))
                 for part in SINGLE:
                     if content.get(part):
                         setters.setdefault(part, []).append(str(name))
