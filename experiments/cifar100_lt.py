@@ -24,7 +24,7 @@ from csv_lines import append_line, read_lines
 
 from carlt.errors import CarltError
 from carlt.evaluation.evaluate import evaluate_posthoc
-from carlt.reporting.statistics import mean_and_std, paired_difference
+from carlt.reporting.statistics import mean_and_std, paired_difference, signed
 from carlt.runs import paths
 from carlt.runs.record import read_result
 
@@ -154,7 +154,7 @@ def tables(rows: list[dict[str, str]]) -> str:
         if penalty == other or (loss, penalty) not in values or (loss, other) not in values:
             return []
         gaps = [paired_difference(values[loss, penalty][shown], values[loss, other][shown]) for shown in COLUMNS]
-        cells = [f"{gap.mean:+.1f} ± {gap.half:.1f}" for gap in gaps]
+        cells = [f"{signed(gap.mean)} ± {gap.half:.1f}" for gap in gaps]
         return [f"| {loss} | {penalty} | {gaps[0].n} | {' | '.join(cells)} |"] if gaps[0].n > 1 else []
 
     lines = [*head, *(absolute(*name) for name in order)]

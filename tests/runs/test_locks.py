@@ -89,9 +89,11 @@ def test_a_new_run_takes_no_folder_of_another(name: str, tmp_path: Path) -> None
 
 def test_a_config_of_another_program_is_not_overwritten(tmp_path: Path) -> None:
     config = tmp_path / paths.CONFIG
-    config.write_text("mine: 1\n")
-    with pytest.raises(CarltError, match=r"config\.yaml is not of carlt"), claim_folder(tmp_path, new=True):
-        pass
+    for content in (b"mine: 1\n", b"name: \xe9\n"):
+        config.write_bytes(content)
+        with pytest.raises(CarltError, match=r"config\.yaml is not of carlt"), claim_folder(tmp_path, new=True):
+            pass
+        assert config.read_bytes() == content
     config.write_text("seed: 1\nrun_hash: abc\n")  # of a run that did not begin
     with claim_folder(tmp_path, new=True):
         pass

@@ -75,15 +75,15 @@ def export(folder: Path, form: str, out: Path, which: str = "last", *, trust: bo
 
     run = load_run(folder, which, trust=trust)
     facts, finished = facts_of(run), read_run(folder)
-    before = _earlier_facts(out, facts)
+    digest = _earlier_facts(out, facts).get(CARD_DIGEST)
     path, difference = write(run, form, out)
     files = sorted({each.name for each in out.glob("network.*") if not each.name.endswith(".part")} | {FACTS})
     card = model_card(finished, facts, which, files)
-    edited = (out / CARD).exists() and before.get(CARD_DIGEST) != file_digest(out / CARD)
+    edited = (out / CARD).exists() and digest != file_digest(out / CARD)
     if not edited:
         write_text_atomic(out / CARD, card)
-        before[CARD_DIGEST] = file_digest(out / CARD)
-    write_text_atomic(out / FACTS, json.dumps(facts | {CARD_DIGEST: before.get(CARD_DIGEST)}, indent=2) + "\n")
+        digest = file_digest(out / CARD)
+    write_text_atomic(out / FACTS, json.dumps(facts | {CARD_DIGEST: digest}, indent=2) + "\n")
     print(printable(f"{path}: logits within {difference:.1g} of the network's"))
     kept = f" (kept as it is, because {NAME} did not write it; remove it for a new one)" if edited else ""
     print(printable(f"beside it: {FACTS}, {CARD}{kept} in {out}"))

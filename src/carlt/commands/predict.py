@@ -7,11 +7,12 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from carlt.commands.arguments import Parser, command, strength
+from carlt.commands.arguments import INTERRUPTED, Parser, command, strength
 from carlt.errors import CarltError
 from carlt.runs.faults import write_errors
 from carlt.runs.heartbeat import heartbeat
 from carlt.runs.locks import exclusive_lock
+from carlt.runs.paths import file_digest
 from carlt.runs.text import printable
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from carlt.evaluation.prediction_file import Rows
 
 NAME = "carlt.predict"
-SOME_FAILED, INTERRUPTED = 1, 128 + 2
+SOME_FAILED = 1
 
 
 def parser() -> Parser:
@@ -139,8 +140,6 @@ def _predict(run: "TrainedRun", files: list[Path], arguments: argparse.Namespace
 
 def _origin(run: "TrainedRun", top_k: int, tau: float | None) -> dict[str, Any]:
     """What the predictions depend on."""
-    from carlt.data.facts import file_digest
-
     adjustment = run.adjustment(tau)
     return {
         "checkpoint": file_digest(run.checkpoint),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from carlt.commands.arguments import INTERRUPTED
 from carlt.config import second_stage
 from carlt.config.choices import named_choices
 from carlt.config.compose import take_search_path
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from carlt.data import LongTailDataModule
     from carlt.training.callbacks.progress import SweepPosition
 
-TERMINATED, INTERRUPTED = 128 + 15, 128 + 2
+TERMINATED = 128 + 15
 CHILD = "CARLT_RUN_DIR"
 """The environment variable that gives the further processes of a run its folder."""
 
@@ -84,12 +85,21 @@ def resume(folder: str, overrides: Sequence[str], *, trust: bool = False) -> dic
     Raises:
         CarltError: no run that can go on, or an override that a running training cannot take.
     """
+    return run(*compose_resumed(folder, overrides, trust=trust))
+
+
+def compose_resumed(folder: str, overrides: Sequence[str], *, trust: bool = False) -> tuple[DictConfig, Path]:
+    """The config and the folder of the run that :func:`resume` goes on with.
+
+    Raises:
+        CarltError: as :func:`resume`.
+    """
     values = [text for text in overrides if not text.startswith(("resume=", "hydra."))]
     check_single(values)
     if moved := [text for text in overrides if text.startswith("hydra.run.dir=")]:
         raise CarltError(f"{moved[0]}: a resumed run stays in its folder; leave this out")
     place = Path(folder.strip("'\"")).absolute()
-    return run(resumed_config(place, values, trust=trust), place)
+    return resumed_config(place, values, trust=trust), place
 
 
 def run(

@@ -13,11 +13,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from carlt.commands.arguments import command, reword_argparse_error
 from carlt.commands.completion import answer_shell, complete_override, shell_script
-from carlt.commands.run import CHILD, compose_run, config_of_run, is_first_process, resume, run
+from carlt.commands.run import CHILD, compose_resumed, compose_run, config_of_run, is_first_process, resume, run
 from carlt.config import overrides, second_stage
 from carlt.config.choices import named_choices
 from carlt.config.compose import SEARCH_PATH, add_config_dir, conf_dir, search_path_override, take_search_path
-from carlt.config.stored import load_config, resumed_config
+from carlt.config.stored import load_config
 from carlt.errors import CarltError, exit_with
 from carlt.runs.faults import check_place, write_errors
 from carlt.runs.heartbeat import heartbeat
@@ -112,19 +112,16 @@ def _show(arguments: argparse.Namespace) -> None:
         stage = second_stage.is_second_stage(arguments.overrides)
         overrides.check_single(arguments.overrides)
         if arguments.cfg == "job" and (stage or arguments.resume):  # Hydra does not know what they keep of a run
-            print(OmegaConf.to_yaml(_composed(arguments), resolve=arguments.resolve), end="")
+            if arguments.resume:
+                config, _ = compose_resumed(arguments.resume, arguments.overrides, trust=arguments.trust)
+            else:
+                config, *_ = compose_run(arguments.overrides, trust=arguments.trust)
+            print(OmegaConf.to_yaml(config, resolve=arguments.resolve), end="")
             return
         checked = (second_stage if stage else overrides).sweep_overrides("train", arguments.overrides)
     else:
         checked = [*arguments.overrides, f"hydra.help.footer='{overrides.list_options()}'"]
     _hydra_command([*words, *checked, search_path_override()], lambda config: None)
-
-
-def _composed(arguments: argparse.Namespace) -> DictConfig:
-    if not arguments.resume:
-        return compose_run(arguments.overrides, trust=arguments.trust)[0]
-    values = [text for text in arguments.overrides if not text.startswith("resume=")]
-    return resumed_config(Path(arguments.resume.strip("'\"")), values, trust=arguments.trust)
 
 
 def _resume(arguments: argparse.Namespace) -> None:

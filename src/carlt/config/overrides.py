@@ -212,7 +212,7 @@ def _checked(config_name: str, overrides: Sequence[str]) -> tuple[DictConfig, li
             raise joined_error(problems or broken)
         own: Any = OmegaConf.masked_copy(config, _names(config))
         plain: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=False)
-        if misshapen := list(shape_problems(plain)):
+        if misshapen := [f"{problem}; give one" for problem in shape_problems(plain)]:
             raise joined_error(problems or misshapen)
         problems += _adapter_problems(config)
         # With a mistake found already, only what the command line touches: other nodes may be wrong because of it.

@@ -28,11 +28,11 @@ def shape_problems(plain: Mapping[str, Any]) -> Iterator[str]:
     for place in PARTS + PARTS_OR_NULL:
         node = _at(plain, place)
         if not _is_part(node) and not (place in PARTS_OR_NULL and node is None):
-            yield f"{place} is no part of a run (a mapping with a _target_); give one"
+            yield f"{place} is no part of a run (a mapping with a _target_)"
     for place in NAMED_PARTS:
         node = _at(plain, place)
         if node is not None and not (isinstance(node, dict) and all(x is None or _is_part(x) for x in node.values())):
-            yield f"{place} is no mapping of names to parts of a run; give one"
+            yield f"{place} is no mapping of names to parts of a run"
     for place in VALUES:
         if _at(plain, place) is None:
             yield f"{place} is missing"

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from carlt.config.instantiate import part_class, plain_values
-from carlt.data.facts import file_digest
 from carlt.errors import CarltError
 from carlt.evaluation.load import TrainedRun
-from carlt.runs.paths import written_whole
+from carlt.runs.paths import file_digest, written_whole
 from carlt.runs.text import printable
 
 KEY = "carlt"

@@ -56,7 +56,12 @@ def _open_locked(path: Path) -> int:
 
 def _is_ours(config: Path) -> bool:
     """Whether a new run may write its config there: there is none, or that of a run which did not begin."""
-    return not config.exists() or any(line.startswith("run_hash:") for line in paths.read_text(config).splitlines())
+    if not config.exists():
+        return True
+    try:
+        return any(line.startswith("run_hash:") for line in paths.read_text(config).splitlines())
+    except UnicodeDecodeError:
+        return False
 
 
 @contextmanager

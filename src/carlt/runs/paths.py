@@ -34,13 +34,18 @@ def read_text(path: Path) -> str:
         FileNotFoundError: there is none.
         CarltError: a pipe, which would be waited for, or a file of more than ``MAX_BYTES``.
     """
-    facts = os.stat(path)
-    if not stat.S_ISREG(facts.st_mode):
-        raise CarltError(f"{path} is no regular file")
-    if facts.st_size > MAX_BYTES:
-        raise CarltError(f"{path} is larger than {MAX_BYTES >> 20} MiB")
+    check_file(path, str(path))
     with open(path, newline="", encoding="utf-8") as file:
         return file.read()
+
+
+def check_file(path: Path, name: str) -> None:
+    """CarltError, which says ``name``, for a pipe or a file of more than ``MAX_BYTES``; FileNotFoundError for none."""
+    facts = os.stat(path)
+    if not stat.S_ISREG(facts.st_mode):
+        raise CarltError(f"{name} is no regular file")
+    if facts.st_size > MAX_BYTES:
+        raise CarltError(f"{name} is larger than {MAX_BYTES >> 20} MiB")
 
 
 def write_text_atomic(path: Path, text: str) -> None:

@@ -127,11 +127,8 @@ def read_run(folder: Path) -> Run:
         CarltError: a file is missing or damaged; the message names it in a few words.
     """
     for name in RECORDS:
-        path = folder / name
-        if path.exists() and not path.is_file():
-            raise CarltError(f"{name} is no regular file")
-        if path.is_file() and path.stat().st_size > paths.MAX_BYTES:
-            raise CarltError(f"{name} is larger than {paths.MAX_BYTES >> 20} MiB")
+        if (folder / name).exists():
+            paths.check_file(folder / name, name)
     result = _read_result(folder)
     config = with_old_defaults(read_config(folder))
     changed = changes(config)

@@ -9,6 +9,7 @@ from carlt.reporting.figures.classes import FEW_CLASSES, binned, count_axis_of_c
 from carlt.reporting.figures.confusion import heat_map_ticks, shares
 from carlt.reporting.figures.style import INK, Figure, LineStyle, Listing, canvas, hover, svg, wrapped
 from carlt.reporting.pairs import METRICS, Pair, in_words, verdicts
+from carlt.reporting.statistics import signed
 
 PAIRS = 12
 """The forest plot and the bars show at most so many pairs, those with the largest gain of the worst class."""
@@ -76,7 +77,7 @@ def class_gains(pairs: Sequence[Pair], look: LineStyle, name: str) -> Figure:
             axis.plot(x, y, ".", ms=3 if many else 7, alpha=0.35 if many else 1, color=colour, rasterized=many)
             if len(known) <= HOVERED:
                 texts = [
-                    f"{rows[i].class_name}: {gains[i]:+.1f} points, {counts[i]:,.0f} training images" for i in known
+                    f"{rows[i].class_name}: {signed(gains[i])} points, {counts[i]:,.0f} training images" for i in known
                 ]
                 hover(axis, x, y, texts)
             if many:
