@@ -61,6 +61,7 @@ def test_most_parts_have_ranges() -> None:
         (Annotated[float, Range(0, 1, "low")], [1], [0], " in (0, 1]"),
         (Annotated[float, Range(0, 1, "both")], [0.5], [0, 1], " in (0, 1)"),
         (Annotated[float, Range(0, without="low")], [1e30], [0, float("inf")], ", more than 0"),
+        (Annotated[float, Range(high=1)], [-1e30, 1], [2], ", at most 1"),
         (Annotated[float, Range()], [-1e30], [float("inf"), float("nan")], ""),
     ],
 )

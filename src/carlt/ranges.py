@@ -44,7 +44,7 @@ class Range:
     def __str__(self) -> str:
         """Words that follow "a number"."""
         if self.low == -math.inf:
-            return ""
+            return "" if self.high == math.inf else f", {'less than' if self.without else 'at most'} {self.high:g}"
         if self.high == math.inf:
             return f", {'more than' if self.without else 'at least'} {self.low:g}"
         ends = "(" if self.without in ("low", "both") else "[", ")" if self.without in ("high", "both") else "]"
@@ -176,7 +176,7 @@ def describe_type(kind: Any) -> str:
         return " or ".join(map(describe_type, arguments))
     if origin in (list, tuple, Sequence):
         return "a list of " + ", ".join(describe_type(argument) for argument in arguments if argument is not Ellipsis)
-    names = {int: "an integer", float: "a finite number", bool: "true or false", str: "a text", type(None): "null"}
+    names = {int: "an integer", float: "a finite number", bool: "true or false", str: "a string", type(None): "null"}
     return names.get(kind, getattr(kind, "__name__", str(kind)))
 
 

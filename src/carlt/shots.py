@@ -18,6 +18,15 @@ def group_of(train_count: int, many_above: int = MANY_ABOVE, few_below: int = FE
     return "many" if train_count > many_above else "few" if train_count < few_below else "medium"
 
 
+def evenly_spaced(classes: int, most: int) -> list[int]:
+    """Indices of at most ``most`` (at least 2) of ``classes`` ranked classes, the first and the last included.
+
+    >>> evenly_spaced(9, 3), evenly_spaced(2, 3)
+    ([0, 4, 8], [0, 1])
+    """
+    return sorted({round(k * (classes - 1) / (most - 1)) for k in range(most)})
+
+
 def describe_thresholds() -> str:
     """The groups in words, for tables."""
     return f"many / medium / few-shot classes (> {MANY_ABOVE}, {FEW_BELOW} to {MANY_ABOVE}, < {FEW_BELOW})"

@@ -81,12 +81,21 @@ def test_jitter_draws_factors_as_torchvision() -> None:
     assert jitter.high.flatten().tolist() == pytest.approx([1.4, 1.4, 2.5, 0.1])
 
 
-def test_some_are_grey_some_are_blurred() -> None:
+def test_some_are_grey() -> None:
     image = (torch.rand(3, 16, 16) * 255).to(torch.uint8)
     torch.manual_seed(0)
     views = torch.stack([SimCLR(16, jitter_probability=0).image(image) for _ in range(300)]).float()
     grey = (views[:, 0] == views[:, 1]).all((1, 2)).float().mean()
     assert 0.13 < grey < 0.27
+
+
+def test_some_are_blurred() -> None:
+    stripes = torch.tensor([0, 255], dtype=torch.uint8).repeat(8).expand(3, 16, 16)
+    view = SimCLR(16, scale=(1.0, 1.0), jitter_probability=0, grey_probability=0)
+    torch.manual_seed(0)
+    seen = torch.stack([view.image(stripes) for _ in range(300)])
+    blurred = ((seen > 0) & (seen < 255)).flatten(1).any(1).double().mean()
+    assert 0.36 < blurred < 0.55  # half of them, but for the blurs that are too narrow to change a byte
 
 
 def test_cutout_blackens_one_square() -> None:

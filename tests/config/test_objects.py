@@ -11,7 +11,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from carlt import CAR
 from carlt.config.objects import from_python
 from carlt.data import CIFAR100LT
+from carlt.losses import GMLNOLB
 from carlt.models import CifarResNet, timm_model
+from carlt.reg import NoRegularizer
+from carlt.samplers import ClassBalanced, Instance, SquareRoot
 
 
 @pytest.mark.parametrize(
@@ -40,6 +43,11 @@ def test_dictionaries_and_paths() -> None:
         ("model", functools.partial(timm_model, name="resnet50"), ["model=resnet50"]),
         ("reg", CAR, ["reg=car"]),
         ("reg", CAR([9, 3], absent="hold", beta=0.9, debias=True, gradient="class"), ["reg=car_held"]),
+        ("loss", GMLNOLB([9, 3]), ["loss=gml_nolb"]),
+        ("reg", NoRegularizer(), ["reg=none"]),
+        ("sampler", Instance(), ["sampler=instance"]),
+        ("sampler", ClassBalanced(), ["sampler=class_balanced"]),
+        ("sampler", SquareRoot(), ["sampler=square_root"]),
         ("data", CIFAR100LT(root=Path("x"), imbalance_factor=10),
          ["data=cifar100_lt", "data.imbalance_factor=10", "data.root=x"]),
     ],
@@ -47,4 +55,4 @@ def test_dictionaries_and_paths() -> None:
 def test_an_object_finds_its_option(part: str, made: Any, words: list[str]) -> None:
     with from_python({part: made}) as found:
         assert found.words == words
-    assert found.class_counts == ({"reg": [9, 3]} if isinstance(made, CAR) else {})
+    assert found.class_counts == ({part: [9, 3]} if isinstance(made, CAR | GMLNOLB) else {})

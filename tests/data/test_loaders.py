@@ -131,7 +131,7 @@ def test_views_are_finished_on_the_device(data, monkeypatch):
     for batch, expected in zip(batches(data.train_dataloader(), 1), whole, strict=True):
         assert {part.device.type for part in batch} == {"meta"}
         assert [part.shape for part in batch] == [part.shape for part in expected]
-    monkeypatch.setattr(loaders, "_moved", lambda batch, device: batch)  # numbers after all
+    monkeypatch.setattr(loaders, "move_data_to_device", lambda batch, device: batch)  # numbers after all
     loader = data.train_dataloader()
     if isinstance(loader, loaders.FileTrainLoader):
         assert same(batches(loader, 1), whole)
@@ -142,7 +142,7 @@ def test_workers_decode_and_crop_and_no_more(make_folder, tmp_path, loading, mon
     view = Compose(ResizedCropFlip(32, jitter=0.4), [RandAugment(), RandomErasing()])
     data = ImageFolder(root=tmp_path, **loading | {"view": view})
     monkeypatch.setattr(data, "_device", lambda: torch.device("meta"))
-    monkeypatch.setattr(loaders, "_moved", lambda batch, device: batch)
+    monkeypatch.setattr(loaders, "move_data_to_device", lambda batch, device: batch)
     finished, crops = view.finish, []
     monkeypatch.setattr(view, "finish", lambda images, generator: crops.append(images) or finished(images, generator))
     (batch, *_) = data.train_dataloader()

@@ -1,5 +1,6 @@
 """``python -m carlt.prepare``: fetches from a local server, checks, prints the profile and draws it."""
 
+import dataclasses
 import hashlib
 import sys
 import threading
@@ -64,6 +65,13 @@ def test_summary_and_profile_of_digits(loading):
     bars = overview.profile_bars(splits).splitlines()
     assert len(bars) == 10
     assert bars[0].endswith(f"{counts.max()} " + "█" * 50)
+
+
+def test_the_profile_has_no_control_characters(loading):
+    splits = DigitsLT(**loading).splits
+    bars = overview.profile_bars(dataclasses.replace(splits, class_names=["\x1b[31m"] * 10))
+    assert "\x1b" not in bars
+    assert "[31m" in bars
 
 
 def test_the_profile_names_its_groups_and_thresholds(loading, tmp_path, monkeypatch):

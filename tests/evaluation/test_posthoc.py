@@ -189,11 +189,11 @@ def built(*words: str) -> LongTailClassifier:
 
 def test_a_normalised_classifier_has_no_bias_and_that_of_tau_0_has() -> None:
     module = built()
-    head = get_classifier(module.tested)
+    head = get_classifier(module.evaluated)
     torch.nn.init.normal_(head.bias)
     method = posthoc.tau_norm(module)
     with torch.no_grad():
-        features = extract_features(module.tested, torch.randn(4, 1, 8, 8))
+        features = extract_features(module.evaluated, torch.randn(4, 1, 8, 8))
         torch.testing.assert_close(method.logits(features, 0.0), head(features))
         expected = features @ tau_normalized(head.weight, 2.0).T
         torch.testing.assert_close(method.logits(features, 2.0), expected)

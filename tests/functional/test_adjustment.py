@@ -1,4 +1,4 @@
-"""functional.posthoc: a trained classifier, changed without training."""
+"""functional.adjustment: a trained classifier, changed without training."""
 
 import math
 
@@ -41,7 +41,7 @@ def test_the_prior_by_loops():
 
 
 def test_a_posterior_becomes_that_of_equal_classes():
-    given = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]]).double()  # p(x | c), a row a class
+    given = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]]).double()  # p(x | c), one row per class
     counts = torch.tensor([90, 10])
     posterior = (counts[:, None] * given).T
     equal = given.T

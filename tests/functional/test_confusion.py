@@ -78,6 +78,18 @@ def test_autocast_does_not_round_a_confusion(batch):
     assert torch.equal(found, cf.batch_confusion(logits, targets)[0])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_counts_every_image(dtype):
+    """bfloat16 ends counting at 256, float16 at 2,048."""
+    logits = torch.randn(3000, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
+    targets = torch.zeros(3000, dtype=torch.int64)
+    found, mass = cf.batch_confusion(logits, targets)
+    expected, _ = cf.batch_confusion(logits.float(), targets)
+    assert found.dtype == torch.float32
+    assert mass.tolist() == [3000, 0, 0]
+    torch.testing.assert_close(found, expected)
+
+
 def test_contributions_have_the_gradient_of_the_formula(batch):
     logits, targets = batch
     assert torch.autograd.gradcheck(lambda z: cf.contributions(z, targets), logits.requires_grad_())
@@ -100,7 +112,7 @@ def test_released_differs_from_the_paper_as_stated(batch):
     torch.testing.assert_close(z.grad, w.grad)
 
 
-def test_two_classes_leave_one_rival(batch):
+def test_two_classes_leave_one_rival():
     logits = torch.tensor([[2.0, -1.0]])
     torch.testing.assert_close(
         cf.contributions(logits, torch.tensor([0])), torch.tensor([[0.0, 1 / (1 + math.exp(2.9))]])

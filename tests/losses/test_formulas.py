@@ -42,9 +42,10 @@ def ldam(z: Row, y: int, scale: float = 30, largest: float = 0.5) -> float:
     return cross_entropy([value - scale * margin * (c == y) for c, value in enumerate(z)], y)
 
 
-def smoothed(z: Row, y: int) -> float:
+def smoothed(z: Row, y: int, over: str = "all") -> float:
     amount = 0.1 + (0.4 - 0.1) * math.sin((COUNTS[y] - 2) * math.pi / (2 * (500 - 2)))
-    share = [1 - amount if c == y else amount / (C - 1) for c in range(C)]
+    of_label, of_other = (amount / C, amount / C) if over == "all" else (0, amount / (C - 1))
+    share = [1 - amount + of_label if c == y else of_other for c in range(C)]
     return -sum(q * math.log(p) for q, p in zip(share, softmax(z), strict=True))
 
 
@@ -88,6 +89,7 @@ CASES: list[tuple[Loss, Callable[[Row, int], float]]] = [
     (losses.LDAM(COUNTS), ldam),
     (losses.LDAM(COUNTS, scale=5, max_margin=0.2), lambda z, y: ldam(z, y, 5, 0.2)),
     (losses.LabelAwareSmoothing(COUNTS), smoothed),
+    (losses.LabelAwareSmoothing(COUNTS, over="others"), lambda z, y: smoothed(z, y, "others")),
     (
         losses.LabelSmoothing(COUNTS, smoothing=0.98),
         lambda z, y: -sum((0.02 * (c == y) + 0.98 / C) * math.log(p) for c, p in enumerate(softmax(z))),
@@ -288,7 +290,7 @@ def test_ends_of_the_options(loss: Loss, same: Loss, logits: Tensor, labels: Ten
 
 
 def test_smoothing_of_equal_classes_is_that_of_the_largest(logits: Tensor, labels: Tensor) -> None:
-    expected = F.cross_entropy(logits, labels, label_smoothing=0.4 * C / (C - 1))
+    expected = F.cross_entropy(logits, labels, label_smoothing=0.4)
     torch.testing.assert_close(losses.LabelAwareSmoothing(EQUAL)(logits, labels), expected, rtol=1e-6, atol=0)
 
 

@@ -25,3 +25,10 @@ def test_means_follow_a_naive_loop() -> None:
 def test_a_momentum_out_of_range_is_named() -> None:
     with pytest.raises(CarltError, match="momentum=1"):
         RunningClassMeans(2, 2, momentum=1)
+
+
+def test_autocast_does_not_round_the_means() -> None:
+    means = RunningClassMeans(1, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        means.update(torch.tensor([[1.2345678]]), torch.tensor([0]))
+    assert means.means.item() == pytest.approx(1.2345678, abs=1e-6)

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from carlt.errors import CarltError
 from carlt.models import CifarResNet, CosineClassifier, SmallCNN, timm_model
-from carlt.models.classifier import detach_classifier, extract_features, feature_dim, get_classifier
+from carlt.models.classifier import extract_features, feature_dim, get_classifier, set_classifier
 
 NETWORKS = {
     "SmallCNN": lambda **options: SmallCNN(5, width=4, **options),
@@ -52,6 +52,6 @@ def test_a_network_without_features_says_so() -> None:
 
 def test_a_network_with_two_classifiers_says_so() -> None:
     network = timm_model("deit_tiny_distilled_patch16_224", 5, image_size=32)
-    for ask in (get_classifier, feature_dim, detach_classifier):
+    for ask in (get_classifier, feature_dim, lambda network: set_classifier(network, nn.Identity())):
         with pytest.raises(CarltError, match=r"has several classifiers: .* choose the model without distillation"):
             ask(network)

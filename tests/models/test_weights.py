@@ -75,6 +75,13 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         load_weights(network(5, seed=0), str(path))
 
 
+def test_old_files_have_no_count_of_batches(tmp_path: Path) -> None:
+    given, wanted = network(5, seed=0), network(5, seed=1)
+    state = {name: value for name, value in given.state_dict().items() if not name.endswith("num_batches_tracked")}
+    load_weights(wanted, str(save(state, tmp_path, "pt")))
+    assert same(given, wanted)
+
+
 def test_missing_weights_are_named(tmp_path: Path) -> None:
     state = network(5, seed=0).state_dict()
     del state["features.0.0.weight"]

@@ -39,6 +39,15 @@ def test_gradient(logits: Tensor) -> None:
     assert gradient.abs().min() > 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype: torch.dtype, logits: Tensor) -> None:
+    half = logits.to(dtype)
+    assert torch.equal(ConfidencePenalty()(half, TARGETS), ConfidencePenalty()(half.float(), TARGETS))
+    extreme = torch.tensor([[6e4, -6e4, 0.0]]).to(dtype).requires_grad_()  # log p is below float16's range
+    (gradient,) = torch.autograd.grad(ConfidencePenalty()(extreme, TARGETS[:1]), extreme)
+    assert gradient.isfinite().all()
+
+
 def test_classes_may_be_renamed(logits: Tensor) -> None:
     order = torch.randperm(C)
     torch.testing.assert_close(ConfidencePenalty()(logits[:, order], TARGETS), ConfidencePenalty()(logits, TARGETS))

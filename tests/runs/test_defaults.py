@@ -8,7 +8,12 @@ from carlt.config.stored import RENAMED_CLASSES, TARGETS
 from carlt.config.targets import parameters_of
 from carlt.runs.defaults import KEY, OLD, VERSION, with_old_defaults
 
-CASES = [(place, name, values) for place, classes in OLD.items() for name, values in classes.items()]
+CASES = [
+    (place, name, values)
+    for places in OLD.values()
+    for place, classes in places.items()
+    for name, values in classes.items()
+]
 
 
 @pytest.mark.parametrize(("place", "name", "values"), CASES)
@@ -35,3 +40,13 @@ def test_an_old_config_gets_them_and_what_it_chose_stays() -> None:
     assert with_old_defaults(new) == new
     focal = with_old_defaults({"loss": {"_target_": "carlt.losses.ClassBalancedFocal", "gamma": 1.0}})["loss"]
     assert focal == {"_target_": "carlt.losses.Focal", "gamma": 1.0, "effective_number_beta": 0.9999}
+
+
+@pytest.mark.parametrize(
+    ("version", "over"), [({}, "others"), ({KEY: 2}, "others"), ({KEY: [2]}, "others"), ({KEY: 3}, None)]
+)
+def test_a_config_gets_the_defaults_of_its_version(version: dict[str, Any], over: str | None) -> None:
+    smoothing = {"_target_": "carlt.losses.LabelAwareSmoothing"}
+    seesaw = {"_target_": "carlt.losses.Seesaw"}
+    assert with_old_defaults({**version, "loss": smoothing})["loss"].get("over") == over
+    assert ("eps" in with_old_defaults({**version, "loss": seesaw})["loss"]) == (version.get(KEY) not in (2, 3))

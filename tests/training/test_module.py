@@ -202,17 +202,17 @@ def test_the_running_mean_follows_the_weights_and_is_what_is_evaluated() -> None
         mean = decay * mean + (1 - decay) * weight.detach()
         mean_statistic = decay * mean_statistic + (1 - decay) * statistic
     assert decay == 0.7
-    torch.testing.assert_close(module.tested[1].weight, mean)
-    torch.testing.assert_close(module.tested[2].running_mean, mean_statistic)
+    torch.testing.assert_close(module.evaluated[1].weight, mean)
+    torch.testing.assert_close(module.evaluated[2].running_mean, mean_statistic)
     images = torch.randint(0, 256, (4, 2, 2, 2), dtype=torch.uint8)
     normalised = module.normalise(images)
     torch.testing.assert_close(module.train()(images), network.train()(normalised))
     torch.testing.assert_close(module.eval()(images), module.average.module.eval()(normalised))
     assert not any(parameter.requires_grad for parameter in module.average.parameters())
     assert "average.module.1.weight" in module.state_dict()
-    tested = module.tested
+    tested = module.evaluated
     module.drop_last_weights()
-    assert module.model is module.tested is tested
+    assert module.model is module.evaluated is tested
     assert not any(name.startswith("average") for name in module.state_dict())
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 Change = Callable[[Tensor, Tensor], Tensor]
-"""Some images of a batch (n, C, H, W), and their places in it (n,) on the host, to as many changed ones."""
+"""Selected images of a batch (n, C, H, W), and their indices in it (n,) on the CPU, to the changed images."""
 
 
 class BatchTransform(ABC):
@@ -33,9 +33,9 @@ def global_generator() -> torch.Generator:
     return torch.Generator().manual_seed(int(torch.randint(2**62, ())))
 
 
-def uniform(images: Tensor, each: int, generator: torch.Generator) -> Tensor:
-    """Numbers in [0, 1) on the host, (``each``, N): image after image takes ``each`` of the generator's numbers."""
-    return torch.rand(len(images), each, generator=generator).T
+def uniform(images: Tensor, per_image: int, generator: torch.Generator) -> Tensor:
+    """Uniform numbers in [0, 1) on the CPU, (``per_image``, N): ``per_image`` successive draws for each image."""
+    return torch.rand(len(images), per_image, generator=generator).T
 
 
 def to_device_of(tensor: Tensor, like: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def change_groups(images: Tensor, group: Tensor, changes: Sequence[Change | None
     sizes = group.bincount(minlength=len(changes)).tolist()
     parts = images[to_device_of(order, images)].split(sizes)
     changed = [
-        part if change is None or not len(own) else change(part, own)
-        for change, part, own in zip(changes, parts, order.split(sizes), strict=True)
+        part if change is None or not len(indices) else change(part, indices)
+        for change, part, indices in zip(changes, parts, order.split(sizes), strict=True)
     ]
     return torch.cat(changed)[to_device_of(order.argsort(), images)]

@@ -102,8 +102,8 @@ class Jitter:
 CHANGES = (brightness, contrast, saturation, hue)
 
 
-def _changed(change: Callable[[Tensor, Tensor], Tensor], factors: Tensor, images: Tensor, own: Tensor) -> Tensor:
-    return change(images, to_device_of(factors[own], images))
+def _changed(change: Callable[[Tensor, Tensor], Tensor], factors: Tensor, images: Tensor, indices: Tensor) -> Tensor:
+    return change(images, to_device_of(factors[indices], images))
 
 
 def _blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:

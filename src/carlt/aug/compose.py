@@ -21,7 +21,7 @@ class Compose:
         self.view, self.transforms = view, transforms
         single = [step for step, each in enumerate(transforms, 1) if not isinstance(each, BatchTransform)]
         self.single = max(single, default=0)
-        """So many transforms need single images."""
+        """How many of the first transforms run on single images."""
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         images = self.view(images, generator)

@@ -17,9 +17,9 @@ OPERATIONS = (
     "Identity", "Brightness", "Posterize", "Solarize", "SolarizeAdd", "Invert", "Contrast", "AutoContrast", "Equalize",
     "Color", "Sharpness", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate",
 )  # fmt: skip
-"""By their place here. Levels: Brightness, Contrast, Color, Sharpness: a factor, 1 leaves the image; Posterize: bits
-that are kept; Solarize: inverts from this value on; SolarizeAdd: added below 128; shears: slope; translations: pixels
-to the right and down; Rotate: degrees counter-clockwise."""
+"""An operation's ``kind`` is its index here. Unit of ``level``: Brightness, Contrast, Color, Sharpness: factor, 1
+changes nothing; Posterize: bits kept; Solarize: pixels from this value on are inverted; SolarizeAdd: added to values
+below 128; ShearX, ShearY: slope; TranslateX, TranslateY: pixels right, down; Rotate: degrees counter-clockwise."""
 
 NEAREST, BILINEAR, BICUBIC = 1, 2, 4
 """Pixels that are read along each side for one of the result."""
@@ -34,7 +34,7 @@ class Operations(NamedTuple):
     """One operation of each image of a batch, on the host."""
 
     kind: Tensor
-    """Place in ``OPERATIONS``, int64 (N,)."""
+    """Index in ``OPERATIONS``, int64 (N,)."""
     level: Tensor
     """In the operation's unit, (N,)."""
     taps: Tensor
@@ -42,20 +42,20 @@ class Operations(NamedTuple):
 
 
 def kinds(*names: str) -> Tensor:
-    """Places in ``OPERATIONS``."""
+    """Indices in ``OPERATIONS``."""
     return torch.tensor([OPERATIONS.index(name) for name in names])
 
 
 def apply(images: Tensor, operations: Operations, fill: tuple[int, ...] = (0, 0, 0)) -> Tensor:
     """Change each image, uint8 (N, C, H, W) to the same; ``fill`` is the colour of what comes in at the border."""
     kind, level, taps = operations
-    turned = [partial(_turn, operations=operations, taps=count, fill=fill) for count in (NEAREST, BILINEAR, BICUBIC)]
+    affine = [partial(_affine, operations=operations, taps=count, fill=fill) for count in (NEAREST, BILINEAR, BICUBIC)]
     group = torch.where(kind < SHEAR_X, kind, SHEAR_X + taps // 2)
     pixelwise = partial(_by_value, kind=kind, level=level)
     changes = [
         None, partial(_brightness, level=level), *[pixelwise] * 4, partial(_contrast, level=level), _autocontrast,
         _equalize,
-        partial(_colour, level=level), partial(_sharpness, level=level), *turned,
+        partial(_colour, level=level), partial(_sharpness, level=level), *affine,
     ]  # fmt: skip
     return change_groups(images, group, changes)
 
@@ -80,8 +80,8 @@ def _blend(values: Tensor, start: Tensor, factor: Tensor) -> Tensor:
     return (values.float() - start).mul_(factor).add_(start).clamp_(0, 255).to(torch.uint8)
 
 
-def _by_value(images: Tensor, own: Tensor, kind: Tensor, level: Tensor) -> Tensor:
-    values, level, which = torch.arange(256), level[own][:, None], int(kind[own[0]])
+def _by_value(images: Tensor, indices: Tensor, kind: Tensor, level: Tensor) -> Tensor:
+    values, level, which = torch.arange(256), level[indices][:, None], int(kind[indices[0]])
     if which == POSTERIZE:
         table = values & (256 - 2 ** (8 - level.long()))
     elif which == SOLARIZE:
@@ -89,28 +89,28 @@ def _by_value(images: Tensor, own: Tensor, kind: Tensor, level: Tensor) -> Tenso
     elif which == SOLARIZE_ADD:
         table = torch.where(values < 128, (values + level.long()).clamp(0, 255), values)
     else:
-        table = (255 - values).expand(len(own), -1)
+        table = (255 - values).expand(len(indices), -1)
     return _look_up(images, to_device_of(table.to(torch.uint8), images)[:, None])
 
 
-def _brightness(images: Tensor, own: Tensor, level: Tensor) -> Tensor:
-    return images.float().mul_(to_device_of(level[own], images)[:, None, None, None]).clamp_(0, 255).to(torch.uint8)
+def _brightness(images: Tensor, indices: Tensor, level: Tensor) -> Tensor:
+    return images.float().mul_(to_device_of(level[indices], images)[:, None, None, None]).clamp_(0, 255).to(torch.uint8)
 
 
-def _contrast(images: Tensor, own: Tensor, level: Tensor) -> Tensor:
+def _contrast(images: Tensor, indices: Tensor, level: Tensor) -> Tensor:
     brightness, pixels = grey(images).flatten(1).sum(1), images.shape[2] * images.shape[3]
     mean = ((2 * brightness + pixels) // (2 * pixels))[:, None, None, None]
-    return _blend(images, mean, to_device_of(level[own], images)[:, None, None, None])
+    return _blend(images, mean, to_device_of(level[indices], images)[:, None, None, None])
 
 
-def _autocontrast(images: Tensor, own: Tensor) -> Tensor:
+def _autocontrast(images: Tensor, indices: Tensor) -> Tensor:
     low, high = (bound[:, :, None].int() for bound in images.flatten(2).aminmax(dim=2))
     values = torch.arange(256, device=images.device)
     table = (values - low).clamp_min(0) * 255 // (high - low).clamp_min(1)
     return _look_up(images, torch.where(high > low, table.clamp_max(255), values).to(torch.uint8))
 
 
-def _equalize(images: Tensor, own: Tensor) -> Tensor:
+def _equalize(images: Tensor, indices: Tensor) -> Tensor:
     flat = images.flatten(2).long()
     histogram = flat.new_zeros(*flat.shape[:2], 256).scatter_add_(2, flat, flat.new_ones(()).expand_as(flat))
     darker = histogram.cumsum(2) - histogram
@@ -119,11 +119,11 @@ def _equalize(images: Tensor, own: Tensor) -> Tensor:
     return _look_up(images, torch.where(step > 0, table, torch.arange(256, device=images.device)).to(torch.uint8))
 
 
-def _colour(images: Tensor, own: Tensor, level: Tensor) -> Tensor:
-    return _blend(images, grey(images), to_device_of(level[own], images)[:, None, None, None])
+def _colour(images: Tensor, indices: Tensor, level: Tensor) -> Tensor:
+    return _blend(images, grey(images), to_device_of(level[indices], images)[:, None, None, None])
 
 
-def _sharpness(images: Tensor, own: Tensor, level: Tensor) -> Tensor:
+def _sharpness(images: Tensor, indices: Tensor, level: Tensor) -> Tensor:
     if min(images.shape[2:]) < 3:
         return images
     whole = images.int()
@@ -132,14 +132,14 @@ def _sharpness(images: Tensor, own: Tensor, level: Tensor) -> Tensor:
     inner = whole[..., 1:-1, 1:-1]
     blurred = (2 * (around + 4 * inner) + 13) // 26  # the middle counts 5 of 13
     sharp = images.clone()
-    sharp[..., 1:-1, 1:-1] = _blend(inner, blurred, to_device_of(level[own], images)[:, None, None, None])
+    sharp[..., 1:-1, 1:-1] = _blend(inner, blurred, to_device_of(level[indices], images)[:, None, None, None])
     return sharp
 
 
-def _turn(images: Tensor, own: Tensor, operations: Operations, taps: int, fill: tuple[int, ...]) -> Tensor:
-    """Shear, move or turn: read each pixel where an affine map puts its centre."""
+def _affine(images: Tensor, indices: Tensor, operations: Operations, taps: int, fill: tuple[int, ...]) -> Tensor:
+    """Shear, translate or rotate: read each output pixel where the inverse affine map puts its centre."""
     height, width = images.shape[2:]
-    fixed = (_inverse(operations.kind[own], operations.level[own], height, width) * 2**BITS).round().long()
+    fixed = (_inverse(operations.kind[indices], operations.level[indices], height, width) * 2**BITS).round().long()
     a, b, c, d, e, f = to_device_of(fixed, images).T[:, :, None, None]
     across = 2 * torch.arange(width, device=images.device) + 1
     down = (2 * torch.arange(height, device=images.device) + 1)[:, None]
@@ -162,8 +162,8 @@ def _inverse(kind: Tensor, level: Tensor, height: int, width: int) -> Tensor:
     angle = of(ROTATE) * (math.pi / 180)
     cosine, sine = angle.cos(), angle.sin()
     a, b, d, e = cosine, of(SHEAR_X) - sine, of(SHEAR_Y) + sine, cosine
-    turned = kind == ROTATE
-    x, y = width / 2 * turned, height / 2 * turned  # the fixed point of a rotation; that of a shear is a corner
+    rotated = kind == ROTATE
+    x, y = width / 2 * rotated, height / 2 * rotated  # the fixed point of a rotation; that of a shear is a corner
     return torch.stack([a, b, x - a * x - b * y - of(TRANSLATE_X), d, e, y - d * x - e * y - of(TRANSLATE_Y)], 1)
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from carlt.aug import colour
 from carlt.aug.batch import change_groups, to_device_of, uniform
 from carlt.aug.views import ResizedCropFlip, View
-from carlt.ranges import NonNegative, PositiveShare, Share, checked
+from carlt.ranges import Count, NonNegative, PositiveShare, Share, checked
 
 SIGMA = (0.1, 2.0)  # pixels
 
@@ -24,7 +24,7 @@ class SimCLR(View):
     @checked
     def __init__(
         self,
-        image_size: int,
+        image_size: Count,
         scale: tuple[PositiveShare, PositiveShare] = (0.2, 1.0),
         jitter: tuple[NonNegative, NonNegative, NonNegative, NonNegative] = (0.4, 0.4, 0.4, 0.1),
         jitter_probability: Share = 0.8,
@@ -48,7 +48,7 @@ class SimCLR(View):
         images = torch.where(is_grey, colour.grey(images), images)
         sigma = SIGMA[0] + (SIGMA[1] - SIGMA[0]) * width
 
-        def blur(part: Tensor, own: Tensor) -> Tensor:
-            return colour.blur(part, to_device_of(sigma[own], part), self.radius)
+        def blur(part: Tensor, indices: Tensor) -> Tensor:
+            return colour.blur(part, to_device_of(sigma[indices], part), self.radius)
 
         return colour.to_bytes(change_groups(images, (blurred < self.blur_probability).long(), [None, blur]))

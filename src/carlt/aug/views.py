@@ -14,7 +14,7 @@ from torchvision.transforms import RandomResizedCrop, v2
 from carlt.aug.batch import global_generator, to_device_of, uniform
 from carlt.aug.erasing import draw_sizes
 from carlt.aug.operations import NEAREST, Operations, apply, kinds
-from carlt.ranges import CountOrZero, NonNegative, Positive, PositiveShare, checked
+from carlt.ranges import Count, CountOrZero, NonNegative, Positive, PositiveShare, checked
 
 JITTERED = kinds("Brightness", "Contrast", "Color")
 
@@ -58,7 +58,7 @@ class Resize(View):
     """The whole image at ``image_size``: scale the shorter side to ``image_size * ratio``, then cut out the centre."""
 
     @checked
-    def __init__(self, image_size: int, ratio: Positive = 1.0):
+    def __init__(self, image_size: Count, ratio: Positive = 1.0):
         self.transform = v2.Compose([v2.Resize(round(image_size * ratio), antialias=True), v2.CenterCrop(image_size)])
         self.ratio = ratio
 
@@ -72,10 +72,16 @@ class Resize(View):
 
 
 class CropFlip(View):
-    """Pad with zeros, crop back at a random place, mirror half of them: the CIFAR standard (He et al., 2016, 4.2)."""
+    """Pad with zeros, crop back at a random place, mirror half of them: the CIFAR standard (He et al., 2016, 4.2).
+
+    Args:
+        image_size: side of the view in pixels; images of another size are resized first.
+        padding: pixels on each side, at least 0.
+        flip: whether half of the images are mirrored, left to right.
+    """
 
     @checked
-    def __init__(self, image_size: int, padding: CountOrZero = 4, flip: bool = True):
+    def __init__(self, image_size: Count, padding: CountOrZero = 4, flip: bool = True):
         self.resize, self.padding, self.flip = Resize(image_size), padding, flip
 
     def crop(self, image: Tensor) -> Tensor:
@@ -109,7 +115,7 @@ class ResizedCropFlip(View):
     @checked
     def __init__(
         self,
-        image_size: int,
+        image_size: Count,
         scale: tuple[PositiveShare, PositiveShare] = (0.08, 1.0),
         ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3),
         flip: bool = True,

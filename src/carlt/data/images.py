@@ -13,8 +13,8 @@ from torch import Tensor
 from carlt.data.io.decode import decode
 
 OnError = Literal["raise", "skip"]
-UNTESTED = 5
-"""So many classes without test images are named."""
+MAX_NAMED = 5
+"""Classes without test images that a message names at most."""
 
 
 class ArrayImages:
@@ -99,7 +99,7 @@ class Splits:
         missing = [int(c) for c in counts.argsort(descending=True, stable=True) if not tested[c]]
         if not missing:
             return ""
-        names = ", ".join(f"{self.class_names[c]} ({counts[c]:,} training images)" for c in missing[:UNTESTED])
-        more = f" and {len(missing) - UNTESTED:,} more" if len(missing) > UNTESTED else ""
+        names = ", ".join(f"{self.class_names[c]} ({counts[c]:,} training images)" for c in missing[:MAX_NAMED])
+        more = f" and {len(missing) - MAX_NAMED:,} more" if len(missing) > MAX_NAMED else ""
         classes = "1 class has" if len(missing) == 1 else f"{len(missing):,} classes have"
         return f"{classes} no test images, so that no test result is about them: {names}{more}"

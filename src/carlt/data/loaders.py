@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
@@ -30,7 +31,7 @@ class TrainLoader:
     """The resumable part of a training loader: its epoch and position, and the images of each batch."""
 
     def __init__(self, split: Split, schedule: BatchSchedule, views: Views):
-        self.split, self.schedule, self.views = split, schedule, views
+        self.schedule, self.views = schedule, views
         self.epoch = self.position = 0
         self.plan = BatchPlan(schedule, views.foreground)
 
@@ -177,7 +178,7 @@ Item = tuple[int, int, bool]
 
 
 class BatchPlan:
-    """Of each batch of an epoch the images to show, and those to paste from (none where the batch is not mixed)."""
+    """The indices of each batch of an epoch: images to show, and images to paste from (none where it is not mixed)."""
 
     def __init__(self, schedule: BatchSchedule, foreground: Foreground | None):
         self.schedule, self.foreground = schedule, foreground
@@ -221,10 +222,8 @@ class _EpochItems:
 
 
 class _SeededFiles(Dataset):
-    """What a batch needs of an item's file.
-
-    For an image that cannot be decoded the item is the error message, because an exception would bring a traceback.
-    """
+    """Loads an item: its file, decoded and cropped; for a file that cannot be decoded, the error message (an exception
+    would bring a traceback)."""
 
     def __init__(self, split: Split, views: Views):
         assert isinstance(split.images, FileImages)
@@ -303,7 +302,11 @@ class _Workers:
                 log.warning("left out: %s", complaint)
             if batch is None:
                 raise CarltError(f"no image of a whole batch can be decoded; the first: {complaints[0]}")
-            yield batch if self.device.type == "cpu" else _finish(_moved(batch, self.device), seed, self.views)
+            yield (
+                batch
+                if self.device.type == "cpu"
+                else _finish(move_data_to_device(batch, self.device), seed, self.views)
+            )
 
 
 def _collate(items: list[_LoadedItem | str], views: Views | None) -> _Collated:
@@ -323,14 +326,6 @@ def _collate(items: list[_LoadedItem | str], views: Views | None) -> _Collated:
 
 def _stacked(items: list[_LoadedItem]) -> Pair:
     return default_collate([item.view for item in items]), default_collate([item.label for item in items])
-
-
-def _moved(batch: Batch, device: torch.device) -> Batch:
-    images, labels, contrast, foreground = batch
-    images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-    contrast = None if contrast is None else contrast.to(device, non_blocking=True)
-    others = [part.to(device, non_blocking=True) for part in foreground or ()]
-    return Batch(images, labels, contrast, (others[0], others[1]) if others else None)
 
 
 def _finish(batch: Batch, seed: int, views: Views) -> Batch:

@@ -43,8 +43,8 @@ class LongTailDataModule(L.LightningDataModule):
         validation: ``split`` takes the held-out split, ``test`` the test split (best-epoch numbers are then labelled as
             chosen on test), ``none`` neither.
         on_error: ``raise`` stops at bad input with one error that names it, ``skip`` counts, logs and leaves it out.
-        normalisation: ``imagenet`` takes the mean and deviation of ImageNet's channels for every set and network;
-            ``own`` those of the pretrained network, if it is one, else the data set's.
+        normalisation: ``imagenet`` takes the mean and standard deviation of ImageNet's channels for every set and
+            network; ``own`` those of the pretrained network, if it is one, else the data set's.
 
     A data set extends it with ``name``, ``mean``, ``std``, ``channels`` and ``load()``.
     """
@@ -104,6 +104,7 @@ class LongTailDataModule(L.LightningDataModule):
 
     @property
     def splits(self) -> Splits:
+        """The splits, read at the first use; CarltError for fewer than two classes or an empty split."""
         if self._splits is None:
             found = self.load()
             if found.num_classes < 2:
@@ -147,7 +148,10 @@ class LongTailDataModule(L.LightningDataModule):
         targets, (rank, world_size) = self.splits.train.targets, self._rank()
         schedule = BatchSchedule(targets, self.sampler, self.batch_size, self.seed, rank, world_size)
         if len(schedule) == 0:
-            raise CarltError(f"{self.name} has {len(targets)} training images: too few for {world_size} device(s)")
+            raise CarltError(
+                f"{self.name} has {len(targets)} training images, too few for a batch on each of {world_size} "
+                "device(s); give more images, or fewer trainer.devices"
+            )
         return schedule
 
     def train_dataloader(self) -> ArrayTrainLoader | FileTrainLoader:

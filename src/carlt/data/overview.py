@@ -9,7 +9,15 @@ from matplotlib.ticker import MaxNLocator
 from carlt.data.images import Splits
 from carlt.functional.accuracy import class_groups
 from carlt.runs.text import printable
-from carlt.shots import FEW_BELOW, GROUP_COLOURS, GROUPS, MANY_ABOVE, describe_thresholds, group_of
+from carlt.shots import (
+    FEW_BELOW,
+    GROUP_COLOURS,
+    GROUPS,
+    MANY_ABOVE,
+    describe_thresholds,
+    evenly_spaced,
+    group_of,
+)
 
 BARS = 25
 
@@ -35,11 +43,11 @@ def summary(name: str, splits: Splits) -> str:
 def profile_bars(splits: Splits, width: int = 50) -> str:
     """The training images of up to ``BARS`` evenly spaced classes, most frequent first, as bars of text."""
     counts, classes = splits.class_counts.sort(descending=True)
-    shown = sorted({round(i * (len(counts) - 1) / max(BARS - 1, 1)) for i in range(BARS)})
-    longest = max(len(splits.class_names[classes[i]][:24]) for i in shown)
+    shown = evenly_spaced(len(counts), BARS)
+    names = {i: printable(splits.class_names[classes[i]])[:24] for i in shown}
+    longest = max(map(len, names.values()))
     return "\n".join(
-        f"{splits.class_names[classes[i]][:24]:{longest}} {counts[i]:6,} "
-        + "█" * max(1, round(width * int(counts[i]) / max(int(counts[0]), 1)))
+        f"{names[i]:{longest}} {counts[i]:6,} " + "█" * max(1, round(width * int(counts[i]) / max(int(counts[0]), 1)))
         for i in shown
     )
 

@@ -129,7 +129,7 @@ def thin(
 
 @checked
 def hold_out(unused: list[Tensor], val_per_class: CountOrZero) -> Tensor:
-    """The first ``per_class`` unused images of every class, for validation; CarltError if a class has too few."""
+    """The first ``val_per_class`` unused images of every class, for validation; CarltError if a class has too few."""
     for label, indices in enumerate(unused):
         if len(indices) < val_per_class:
             raise CarltError(

@@ -18,11 +18,11 @@ from carlt.runs.examples import Examples
 from carlt.training.module import LongTailClassifier
 
 ROWS = 6
-"""So many worst classes, and so many confused pairs."""
+"""Number of worst classes, and of confused pairs."""
 COLUMNS = 3
 """Test images per row."""
 PER_CLASS = 60
-"""At most so many images of a class are searched, in their order."""
+"""Images of a class that are searched at most, in their order."""
 PIXELS = 96
 """Larger pictures are reduced to this size."""
 Outputs = tuple[Tensor, Tensor, Tensor]
@@ -109,7 +109,7 @@ def _outputs(module: LongTailClassifier, data: LongTailDataModule, name: str, la
         images = images.to(device)
         logits = module(images)
         try:
-            features = extract_features(module.tested, module.normalise(images))
+            features = extract_features(module.evaluated, module.normalise(images))
         except CarltError:  # a network without features of its own
             features = logits
         parts.append((images.cpu(), logits.float().cpu(), features.float().flatten(1).cpu()))

@@ -51,7 +51,7 @@ def tau_norm(module: LongTailClassifier) -> Method:
 
     tau = 0 is the trained classifier as it is, with its bias.
     """
-    head = get_classifier(module.tested)
+    head = get_classifier(module.evaluated)
     if isinstance(head, CosineClassifier):
         raise CarltError("posthoc=tau_norm has no effect here: a cosine classifier normalises its weights")
     if not isinstance(head, nn.Linear):
@@ -59,21 +59,21 @@ def tau_norm(module: LongTailClassifier) -> Method:
     weight = head.weight.detach().float().cpu()
     bias = None if head.bias is None else head.bias.detach().float().cpu()
     return Method(
-        lambda images: extract_features(module.tested, images),
+        lambda images: extract_features(module.evaluated, images),
         lambda outputs, tau: F.linear(outputs, tau_normalized(weight, tau), None if tau else bias),
     )
 
 
 def logit_adjusted(module: LongTailClassifier) -> Method:
     """z - tau log pi (Menon et al., ICLR 2021, eq. 9)."""
-    return Method(module.tested, lambda outputs, tau: without_prior(outputs, module.class_counts.cpu(), tau))
+    return Method(module.evaluated, lambda outputs, tau: without_prior(outputs, module.class_counts.cpu(), tau))
 
 
 def car(module: LongTailClassifier) -> Method:
     """z + b, b balances the confusion of the training split (``carlt.functional.class_offsets``)."""
     counts = module.class_counts.cpu()
     return Method(
-        module.tested, lambda outputs, tau: outputs, lambda logits, labels: class_offsets(logits, labels, counts)
+        module.evaluated, lambda outputs, tau: outputs, lambda logits, labels: class_offsets(logits, labels, counts)
     )
 
 

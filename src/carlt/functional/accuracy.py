@@ -39,7 +39,11 @@ def worst_first(accuracy: Tensor, train_counts: Tensor) -> list[int]:
 
 
 def mean_of_worst(accuracy: Tensor, fraction: float) -> Tensor:
-    """Mean over the worst ``fraction`` of the classes with test images, at least one; NaN if there is none.
+    """Mean over the worst ``fraction`` of the classes with test images; NaN if there is none.
+
+    Args:
+        accuracy: of each class, NaN for one without test images, (C,).
+        fraction: in [0, 1], rounded to whole classes, at least one.
 
     >>> mean_of_worst(torch.tensor([0.9, 0.2, float("nan"), 0.4]), 0.5).item()
     0.30000001192092896
@@ -51,7 +55,10 @@ def mean_of_worst(accuracy: Tensor, fraction: float) -> Tensor:
 def expected_calibration_error(count: Tensor, confidence: Tensor, correct: Tensor) -> Tensor:
     """ECE in [0, 1] from bins: sum_b n_b / n * |accuracy_b - confidence_b| (Naeini et al., AAAI 2015, eq. 3).
 
-    Args: ``count``, summed ``confidence`` and number ``correct`` of each confidence bin, each (B,).
+    Args:
+        count: n_b, images of each confidence bin, (B,).
+        confidence: sum of the largest probabilities of these images, (B,).
+        correct: the number of them that are predicted correctly, (B,).
     """
     return (correct - confidence).abs().sum() / count.sum()
 

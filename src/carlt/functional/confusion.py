@@ -8,8 +8,10 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from carlt.errors import CarltError
+from carlt.functional.precision import at_least_float32
 from carlt.functional.spectral import pieces
 
 Surrogate = Literal["paper", "released"]
@@ -138,6 +140,13 @@ def expand_soft_labels(targets: Tensor, dtype: torch.dtype) -> LabelledRows:
     return LabelledRows(slice(None), targets.long(), torch.ones(len(targets), dtype=dtype, device=targets.device))
 
 
+def soft_labels_of(targets: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
+    """Soft labels (N, C) of a ``dtype``: ``targets`` itself if floating (N, C), else one-hot for classes (N,)."""
+    if not targets.is_floating_point():
+        targets = F.one_hot(targets.long(), num_classes)
+    return targets.to(dtype)
+
+
 def add_rows_(sums: Tensor, index: Tensor, rows: Tensor) -> Tensor:
     """sums[index[p]] += rows[p] for all p, in place, in an order that is the same on every run and rank."""
     if rows.is_cuda:  # there index_add_ adds in any order, and index_put_ sorts first
@@ -162,6 +171,7 @@ def batch_confusion(
     Returns:
         C~ (C, C), rows true classes, and the weight of each class (C,).
     """
+    logits = at_least_float32(logits)  # bfloat16 cannot count beyond 256
     num_classes = logits.shape[1]
     sample, label, weight = expand_soft_labels(targets, logits.dtype)
     rows = contributions(logits[sample], label, margin, surrogate) * weight[:, None]

@@ -4,6 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from carlt.functional.confusion import soft_labels_of
+from carlt.functional.precision import at_least_float32
+
 
 def balanced_contrastive(projections: Tensor, labels: Tensor, centres: Tensor, temperature: float) -> Tensor:
     """Supervised contrast in which every class has the same weight and is present (Zhu et al., CVPR 2022, section 4).
@@ -26,10 +29,9 @@ def balanced_contrastive(projections: Tensor, labels: Tensor, centres: Tensor, t
         A scalar in float32 (float64 for such input), also under autocast.
     """
     with torch.autocast(projections.device.type, enabled=False):
-        dtype = torch.promote_types(projections.dtype, torch.float32)
         views = len(projections)
-        anchors = F.normalize(projections.flatten(0, 1).to(dtype), dim=1)
-        keys = torch.cat([anchors, F.normalize(centres.to(dtype), dim=1)])
+        anchors = F.normalize(at_least_float32(projections).flatten(0, 1), dim=1)
+        keys = torch.cat([anchors, F.normalize(centres.to(anchors), dim=1)])
         own = labels.repeat(views)
         classes = torch.cat([own, torch.arange(len(centres), device=labels.device)])
         similarity = anchors @ keys.T / temperature
@@ -37,7 +39,7 @@ def balanced_contrastive(projections: Tensor, labels: Tensor, centres: Tensor, t
         positive = (own[:, None] == classes) & ~itself
         ones = torch.ones_like(keys[:, 0])
         count = ones.new_zeros(len(centres)).index_add_(0, classes, ones)[classes]
-        weighted = (similarity - (count - positive.to(dtype)).log()).masked_fill(itself, -torch.inf)
+        weighted = (similarity - (count - positive.to(keys.dtype)).log()).masked_fill(itself, -torch.inf)
         log_share = similarity - weighted.logsumexp(1, keepdim=True)
         return -((log_share * positive).sum(1) / positive.sum(1)).mean()
 
@@ -73,15 +75,15 @@ def parametric_contrastive(
         A scalar, the mean over queries, in float32 (float64 for such input), also under autocast.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        share = targets.to(dtype) if targets.is_floating_point() else F.one_hot(targets, logits.shape[1]).to(dtype)
-        anchors, others = F.normalize(queries.to(dtype), dim=1), F.normalize(keys.to(dtype), dim=1)
+        logits = at_least_float32(logits)
+        share = soft_labels_of(targets, logits.shape[1], logits.dtype)
+        anchors, others = (F.normalize(x.to(logits.dtype), dim=1) for x in (queries, keys))
         present = key_labels >= 0
         alike = torch.cat([share @ share.T, share[:, key_labels.clamp_min(0)]], 1)
         itself = torch.eye(len(anchors), alike.shape[1], dtype=torch.bool, device=logits.device)
         left_out = itself | torch.cat([itself.new_zeros(len(anchors)), ~present])
         similarity = anchors @ torch.cat([anchors, others]).T / temperature
-        scores = torch.cat([logits.to(dtype), similarity.masked_fill(left_out, -torch.inf)], 1)
+        scores = torch.cat([logits, similarity.masked_fill(left_out, -torch.inf)], 1)
         weights = torch.cat([share, alpha * alike.masked_fill(left_out, 0)], 1)
         log_share = scores.log_softmax(1).masked_fill(weights == 0, 0)  # 0 * -inf is not 0
         return -((weights * log_share).sum(1) / weights.sum(1)).mean()

@@ -43,7 +43,7 @@ def class_offsets(
     r0: float = 0.2,
     tol: float = 1e-3,
 ) -> ClassOffsets:
-    """Offsets b that balance the training set's confusion: add them to the logits of new images.
+    """Offsets b that balance the training set's confusion: add them to the logits of new images. carlt's own method.
 
     M = Lambda C(z + b), with C the class means of the surrogate (arXiv 2603.16732, eq. 7) over all images. Its Perron
     vectors, M r = rho r and M^T l = rho l, give

@@ -89,6 +89,23 @@ def effective_number_weights(counts: Sequence[int] | Tensor, beta: float = 0.999
     return weights / weights.mean()
 
 
+def power_weights(counts: Sequence[int] | Tensor, power: float) -> Tensor:
+    """Weights w_j ~ n_j^-power, scaled to mean 1 (generalized re-weighting; Zhang et al., CVPR 2021, section 3).
+
+    Args:
+        counts: n, training images of each class, each at least 1, (C,).
+        power: 0 weighs all classes alike, 1 is inverse frequency.
+
+    Returns:
+        w in float64, (C,), positive, mean 1.
+
+    Raises:
+        CarltError: see :func:`check_class_counts`.
+    """
+    weights = check_class_counts(counts).double() ** -power
+    return weights / weights.mean()
+
+
 def logit_adjustment(counts: Sequence[int] | Tensor, tau: float = 1.0) -> Tensor:
     """The offset tau * log m_j to add to logits in training (Menon et al., ICLR 2021, eq. 10).
 
@@ -106,8 +123,10 @@ def logit_adjustment(counts: Sequence[int] | Tensor, tau: float = 1.0) -> Tensor
 
 
 def class_margins(counts: Sequence[int] | Tensor, largest: float) -> Tensor:
-    """Margins by class, ``largest`` sqrt(n_min / n_j): the error of a class on new images exceeds that on its n_j
-    training images by about 1 / sqrt(n_j), so a rare class must be right by more.
+    """The margin of each class, ``largest`` sqrt(n_min / n_j). carlt's own, not in the paper of CAR.
+
+    The error of a class on new images exceeds that on its n_j training images by about 1 / sqrt(n_j), so the margin of
+    a rare class is larger.
 
     Args:
         counts: n, training images of each class, each at least 1, (C,).

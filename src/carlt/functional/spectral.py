@@ -6,14 +6,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-SMALL = 128  # at most this many rows and columns: squaring the Gram matrix is quickest
-FIXED = 1024  # up to this many, squaring is what needs no look at the numbers
-LARGE = 2048  # up to this many rows, reading all of them costs less than choosing some
-FALLBACK = 1024  # at most this many rows or columns: an exact decomposition where nothing quick converges
-ROUNDS = 3  # of three squarings
-MAX_STEPS = 64
-STEPS_UNSEEN = 24  # of Lanczos on a GPU, which is waited for once
-CHUNK_BYTES = {"cpu": 1 << 20, "cuda": 32 << 20}  # fits the cache: read from memory once, used twice
+SMALL = 128  # up to this many rows and columns, repeated squaring of the Gram matrix is the fastest method
+FIXED = 1024  # the same limit with wait=False: squaring needs no number on the host
+LARGE = 2048  # up to this many rows, using all of them is faster than selecting the active ones
+FALLBACK = 1024  # up to this many rows or columns, an exact decomposition where Lanczos does not converge
+ROUNDS = 3  # at most, of three squarings each
+MAX_STEPS = 64  # of Lanczos with wait=True
+STEPS_UNSEEN = 24  # of Lanczos with wait=False, a fixed number: the host waits for the GPU once, at the end
+CHUNK_BYTES = {"cpu": 1 << 20, "cuda": 32 << 20}  # rows at a time: few enough to stay in the cache for a second use
 
 
 class Triplet(NamedTuple):
@@ -49,9 +49,9 @@ def leading_triplet(
         rows: indices of the rows to use, int64; the others count as zero; None for all.
         tol: bound on the sine of v's angle to the exact one, and so on the relative error of u v^T; sigma's is of
             second order in it. Default eps^(2/3): 2e-5 in float32, 4e-11 in float64.
-        wait: False to read no number of a matrix of at most ``FIXED`` rows and columns, and one set of numbers of a
-            larger one: the number of iterations is then fixed, and ``error`` may exceed ``tol``. That suits a GPU and,
-            for up to ``FIXED``, CUDA graphs and ``torch.compile``.
+        wait: True iterates until the error, which is read on the host, is at most ``tol``. False takes a fixed number
+            of iterations, for a GPU, and ``error`` may exceed ``tol``: up to ``FIXED`` rows and columns the host reads
+            nothing, so that CUDA graphs and ``torch.compile`` work; above, it reads once.
 
     Returns:
         The triplet, u in all R rows; for an all-zero matrix sigma = 0 and u = 0.
@@ -155,7 +155,7 @@ def perron_vector(matrix: Tensor, start: Tensor, tol: float | None = None, most:
         matrix: M, at least 0, (C, C).
         start: a guess of x, positive, of length 1, (C,).
         tol: of the residual ||M x - rho x|| / rho. Default eps^(2/3).
-        most: products at most.
+        most: products at most. After them the last estimate is returned, though it misses ``tol``.
 
     Returns:
         rho, a scalar, and x (C,); ``start`` for a matrix of zeros.

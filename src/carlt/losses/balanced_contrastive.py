@@ -6,6 +6,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from carlt.errors import CarltError
 from carlt.functional.contrastive import balanced_contrastive
 from carlt.losses.base import NetworkLoss
 from carlt.losses.logit_adjusted import LogitAdjusted
@@ -62,12 +63,13 @@ class BalancedContrastive(NetworkLoss):
         hidden = feature_dim if hidden is None else hidden
         self.cross_entropy = LogitAdjusted(class_counts, tau)
         self.ce_weight, self.contrast_weight, self.temperature = ce_weight, contrast_weight, temperature
-        self.projector = _projector(feature_dim, hidden, dim)
-        self.centre_projector = _projector(feature_dim, hidden, dim)
+        self.projector = projector(feature_dim, hidden, dim)
+        self.centre_projector = projector(feature_dim, hidden, dim)
 
     def compute_loss(self, network: nn.Module, step: StepInput) -> StepOutput:
         """All views in one pass through the network."""
-        assert step.contrast is not None
+        if step.contrast is None:
+            raise CarltError("BalancedContrastive needs two further views of each image: give StepInput.contrast")
         head = get_classifier(network)
         seen = extract_features(network, torch.cat([step.images, step.contrast.flatten(0, 1)]))
         seen = seen.unflatten(0, (-1, len(step.images)))
@@ -86,7 +88,8 @@ class BalancedContrastive(NetworkLoss):
         return self.ce_weight * self.cross_entropy(logits, targets) + self.contrast_weight * contrast
 
 
-def _projector(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+def projector(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """A small network from features (N, inputs) to projections (N, outputs): linear, batch norm, ReLU, linear."""
     return nn.Sequential(
         nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs)
     )

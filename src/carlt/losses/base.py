@@ -4,10 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from carlt.functional.confusion import check_batch, expand_soft_labels
+from carlt.functional.precision import at_least_float32
 from carlt.functional.prior import effective_number_weights
 from carlt.losses.step import StepInput, StepOutput
 from carlt.ranges import Share, checked
@@ -24,11 +24,24 @@ class Augmentation(NamedTuple):
     """Patches of images drawn by class."""
 
 
-class LogitsLoss(nn.Module, ABC):
-    """A loss of logits and labels. Any module with this ``forward`` works; the base class documents it."""
+class BaseLoss(nn.Module, ABC):
+    """What losses of logits and losses that run the network have in common."""
 
     paper: ClassVar[str]
     """The method and where it is from, for tables."""
+
+    @classmethod
+    def check_augmentation(cls, augmentation: Augmentation) -> None:
+        """CarltError if training images must not be mixed in this way for this loss."""
+
+    def register_constant(self, name: str, value: Tensor | None) -> None:
+        """Register a constant of the data: it moves with the module, and no checkpoint needs it."""
+        self.register_buffer(name, None if value is None else value.float(), persistent=False)
+
+
+class LogitsLoss(BaseLoss):
+    """A loss of logits and labels. Any module with this ``forward`` works; the base class documents it."""
+
     exact_gradient: ClassVar[bool] = True
     """False where a factor that depends on the logits is a constant to the gradient."""
 
@@ -36,16 +49,10 @@ class LogitsLoss(nn.Module, ABC):
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """A scalar: logits floating (N, C), targets int64 (N,) or soft labels floating (N, C)."""
 
-    @classmethod
-    def check_augmentation(cls, augmentation: Augmentation) -> None:
-        """CarltError if training images must not be mixed in this way for this loss."""
 
-
-class NetworkLoss(nn.Module, ABC):
+class NetworkLoss(BaseLoss):
     """A loss that runs the network itself: it needs experts, further views or a second batch."""
 
-    paper: ClassVar[str]
-    """The method and where it is from, for tables."""
     contrast_views: ClassVar[int] = 0
     """Further views of each image in a step, besides the one to classify."""
     contrast_is_view: ClassVar[bool] = False
@@ -63,10 +70,6 @@ class NetworkLoss(nn.Module, ABC):
     def compute_loss(self, network: nn.Module, step: StepInput) -> StepOutput:
         """Run ``network`` on a step's images. The regularizer and the metrics take logits and targets of the result."""
 
-    @classmethod
-    def check_augmentation(cls, augmentation: Augmentation) -> None:
-        """CarltError if training images must not be mixed in this way for this loss."""
-
 
 class Loss(LogitsLoss):
     """The mean loss of a batch, weighted by class: sum_q w[y_q] l(z_q, y_q) / sum_q w[y_q].
@@ -78,6 +81,7 @@ class Loss(LogitsLoss):
     torch and LDAM-DRW's code do, keeps the loss's size beside a regularizer when the weights set in; the paper of the
     weights divides by N, which is ``divide_by="samples"``.
 
+    >>> import torch
     >>> from carlt.losses import CrossEntropy
     >>> loss = CrossEntropy(class_counts=[90, 10], effective_number_beta=1.0)  # inverse frequency
     >>> logits, targets = torch.tensor([[2.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1])
@@ -114,10 +118,6 @@ class Loss(LogitsLoss):
             effective_number_weights(class_counts, effective_number_beta) if effective_number_beta else None,
         )
 
-    def register_constant(self, name: str, value: Tensor | None) -> None:
-        """Register a constant of the data: it moves with the module, and no checkpoint needs it."""
-        self.register_buffer(name, None if value is None else value.float(), persistent=False)
-
     def set_progress(self, progress: float) -> None:
         """Set the share of the training that is done, in [0, 1)."""
         self.progress = progress
@@ -134,7 +134,7 @@ class Loss(LogitsLoss):
         """
         check_batch(logits, targets, self.num_classes)
         targets = targets if targets.is_floating_point() else targets.long()
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = at_least_float32(logits)
         if self.class_weight is None or self.progress < self.drw_start:
             return self.per_sample(logits, targets).mean()
         if targets.is_floating_point():

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from carlt.losses.base import DivideBy, Loss
+from carlt.losses.base import DivideBy, Loss, gather_labels
 from carlt.losses.cross_entropy import CrossEntropy
 from carlt.losses.focal import focus
 from carlt.ranges import NonNegative, Share, checked
@@ -69,7 +69,7 @@ class ClassBalancedFocal(Loss):
         return label_against_others(own, other, targets)
 
 
-class SoftmaxBCE(Loss):
+class SoftmaxBCE(ClassBalanced):
     """sum_q w[y_q] sum_c BCE(p_qc, [c = y_q]) / (C N), p = softmax(z): the loss of weight balancing's second stage.
 
     Binary cross-entropy of softmax probabilities, -log p at the label and -log(1 - p) at each other class, averaged
@@ -84,16 +84,6 @@ class SoftmaxBCE(Loss):
 
     paper: ClassVar[str] = "Class-balanced BCE of softmax, of weight balancing (Alshammari et al., CVPR 2022)"
 
-    @checked
-    def __init__(
-        self,
-        class_counts: Sequence[int] | Tensor,
-        effective_number_beta: Share = 0.9999,
-        drw_start: Share = 0.0,
-        divide_by: DivideBy = "samples",
-    ):
-        super().__init__(class_counts, effective_number_beta, drw_start, divide_by)
-
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The mean over the classes' binary cross-entropies."""
         own, other = -logits.log_softmax(1), -log_one_minus_softmax(logits)
@@ -102,9 +92,8 @@ class SoftmaxBCE(Loss):
 
 def label_against_others(own: Tensor, other: Tensor, targets: Tensor) -> Tensor:
     """own_qy + sum_{c != y} other_qc, (N,), of values (N, C); linear in soft labels, which may sum to anything."""
-    if targets.is_floating_point():
-        return (targets * (own - other)).sum(1) + targets.sum(1) * other.sum(1)
-    return (own - other).gather(1, targets[:, None]).squeeze(1) + other.sum(1)
+    total = targets.sum(1) if targets.is_floating_point() else 1
+    return gather_labels(own - other, targets) + total * other.sum(1)
 
 
 def log_one_minus_softmax(logits: Tensor) -> Tensor:

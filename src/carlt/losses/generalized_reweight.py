@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from carlt.functional.prior import check_class_counts
+from carlt.functional.prior import power_weights
 from carlt.losses.cross_entropy import CrossEntropy
 from carlt.ranges import NonNegative, Share, checked
 
@@ -24,5 +24,4 @@ class GeneralizedReweight(CrossEntropy):
     @checked
     def __init__(self, class_counts: Sequence[int] | Tensor, power: NonNegative = 1.2, drw_start: Share = 0.0):
         super().__init__(class_counts, drw_start=drw_start)
-        weights = check_class_counts(class_counts).double() ** -power
-        self.register_constant("class_weight", weights / weights.mean())
+        self.register_constant("class_weight", power_weights(class_counts, power))

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from carlt.errors import CarltError
 from carlt.functional.mixing import random_box, soft_labels
-from carlt.functional.prior import check_class_counts
+from carlt.functional.precision import at_least_float32
+from carlt.functional.prior import power_weights
 from carlt.losses.base import Augmentation, NetworkLoss
 from carlt.losses.step import StepInput, StepOutput
 from carlt.models.classifier import extract_features, get_classifier
@@ -58,9 +59,8 @@ class GLMC(NetworkLoss):
     ):
         super().__init__()
         self.consistency, self.joint, self.progress = consistency, joint, 0.0
-        weight = check_class_counts(class_counts).double() ** -power
-        self.register_buffer("class_weight", (weight / weight.mean()).float(), persistent=False)
-        self.head = nn.Linear(feature_dim, len(weight))
+        self.register_constant("class_weight", power_weights(class_counts, power))
+        self.head = nn.Linear(feature_dim, len(class_counts))
         self.projector = nn.Linear(feature_dim, dim)
         self.predictor = nn.Linear(dim, dim)
 
@@ -94,10 +94,10 @@ class GLMC(NetworkLoss):
 
     def forward(self, instance: Tensor, balanced: Tensor, projections: Tensor, targets: Tensor) -> Tensor:
         """Scalar: h's and the network's logits (2, N, C), projections (2, N, dim) of the views, soft labels (N, C)."""
-        dtype = torch.promote_types(balanced.dtype, torch.float32)
-        plain = -(targets * instance.to(dtype).log_softmax(2)).sum(2).mean(1).sum()
-        weighted = -(targets * self.class_weight * balanced.to(dtype).log_softmax(2)).sum(2).mean(1).sum()
-        predicted, seen = self.predictor(projections), projections.detach().flip(0)
-        similarity = F.cosine_similarity(predicted.to(dtype), seen.to(dtype), dim=2).mean(1).sum()
+        instance, balanced = at_least_float32(instance), at_least_float32(balanced)
+        plain = -(targets * instance.log_softmax(2)).sum(2).mean(1).sum()
+        weighted = -(targets * self.class_weight * balanced.log_softmax(2)).sum(2).mean(1).sum()
+        predicted, other = at_least_float32(self.predictor(projections)), at_least_float32(projections.detach().flip(0))
+        similarity = F.cosine_similarity(predicted, other, dim=2).mean(1).sum()
         early = 1 - self.progress**2
         return early * plain + (1 - early) * weighted - self.consistency * similarity

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from carlt.functional.confusion import check_batch
+from carlt.functional.confusion import check_batch, soft_labels_of
+from carlt.functional.precision import at_least_float32
 from carlt.functional.prior import check_class_counts
 from carlt.losses.base import LogitsLoss
+from carlt.ranges import checked
 
 
 class GMLNOLB(LogitsLoss):
@@ -27,17 +27,16 @@ class GMLNOLB(LogitsLoss):
 
     log_counts: Tensor
 
+    @checked
     def __init__(self, class_counts: Sequence[int] | Tensor):
         super().__init__()
-        self.register_buffer("log_counts", check_class_counts(class_counts).float().log(), persistent=False)
+        self.register_constant("log_counts", check_class_counts(class_counts).double().log())
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """A scalar: logits floating (N, C), targets whole (N,) or soft labels floating (N, C); else CarltError."""
         check_batch(logits, targets, len(self.log_counts))
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        log_p = (logits + self.log_counts).log_softmax(1)
-        share = targets if targets.is_floating_point() else F.one_hot(targets.long(), logits.shape[1])
-        share = share.to(log_p.dtype)
+        log_p = (at_least_float32(logits) + self.log_counts).log_softmax(1)
+        share = soft_labels_of(targets, logits.shape[1], log_p.dtype)
         mass = share.sum(0)
         present = mass > 0
         # In logarithms: a mean of probabilities that are all tiny would be 0.

@@ -6,8 +6,9 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from carlt.functional.confusion import soft_labels_of
+from carlt.functional.precision import at_least_float32
 from carlt.functional.prior import relative_frequency
 from carlt.losses.logit_adjusted import BalancedSoftmax
 from carlt.ranges import NonNegative, checked
@@ -58,9 +59,9 @@ class LADE(BalancedSoftmax):
 
     def normaliser(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The second term, without alpha, a scalar."""
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = at_least_float32(logits)
         size, num_classes = logits.shape
-        share = targets if targets.is_floating_point() else F.one_hot(targets.long(), num_classes).to(logits.dtype)
+        share = soft_labels_of(targets, num_classes, logits.dtype)
         mass = share.sum(0)
         own = (share * logits).sum(0) / mass.clamp_min(torch.finfo(mass.dtype).tiny)
         inverse = 1 / (num_classes * self.prior)

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from carlt.distributed import gather_ragged
 from carlt.errors import CarltError
 from carlt.functional.contrastive import parametric_contrastive
+from carlt.functional.precision import at_least_float32
 from carlt.functional.prior import logit_adjustment
+from carlt.losses.balanced_contrastive import projector
 from carlt.losses.base import NetworkLoss
 from carlt.losses.step import StepInput, StepOutput
 from carlt.models.classifier import extract_features, get_classifier
@@ -65,15 +67,10 @@ class PaCo(NetworkLoss):
         super().__init__()
         (arguments_of(self) or {}).pop("network", None)  # it belongs to another module
         self.alpha, self.temperature, self.momentum = alpha, temperature, momentum
-        self.projector = nn.Sequential(
-            nn.Linear(feature_dim, feature_dim),
-            nn.BatchNorm1d(feature_dim),
-            nn.ReLU(inplace=True),
-            nn.Linear(feature_dim, dim),
-        )
+        self.projector = projector(feature_dim, feature_dim, dim)
         self.encoder = copy.deepcopy(network).requires_grad_(False)
         self.key_projector = copy.deepcopy(self.projector).requires_grad_(False)
-        self.register_buffer("adjustment", logit_adjustment(class_counts).float(), persistent=False)
+        self.register_constant("adjustment", logit_adjustment(class_counts))
         self.register_buffer("queue", torch.zeros(queue, dim))
         self.register_buffer("queue_labels", torch.full((queue,), -1))
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
@@ -85,7 +82,8 @@ class PaCo(NetworkLoss):
 
     def compute_loss(self, network: nn.Module, step: StepInput) -> StepOutput:
         """A pass through the network, and one without gradient through the momentum encoder."""
-        assert step.contrast is not None
+        if step.contrast is None:
+            raise CarltError("PaCo needs a further view of each image: give StepInput.contrast")
         seen = extract_features(network, step.images)
         logits = get_classifier(network)(seen)
         targets = step.relabelled(seen)
@@ -102,7 +100,7 @@ class PaCo(NetworkLoss):
 
     def forward(self, logits: Tensor, targets: Tensor, queries: Tensor, keys: Tensor, key_labels: Tensor) -> Tensor:
         """Scalar: logits (N, C) and their targets (N,) or (N, C), queries (N, dim), keys (M, dim) and labels (M,)."""
-        adjusted = logits.to(torch.promote_types(logits.dtype, torch.float32)) + self.adjustment
+        adjusted = at_least_float32(logits) + self.adjustment
         return parametric_contrastive(adjusted, targets, queries, keys, key_labels, self.alpha, self.temperature)
 
     @torch.no_grad()

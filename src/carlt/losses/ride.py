@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carlt.errors import CarltError
+from carlt.functional.precision import at_least_float32
 from carlt.functional.prior import relative_frequency
 from carlt.losses.base import NetworkLoss
 from carlt.losses.ldam import LDAM
@@ -58,7 +59,7 @@ class RIDE(NetworkLoss):
         )
         pi = relative_frequency(class_counts)
         temperature = 1 - spread + spread * len(pi) * pi
-        self.register_buffer("class_temperature", (temperature / temperature.max()).float(), persistent=False)
+        self.register_constant("class_temperature", temperature / temperature.max())
 
     def set_progress(self, progress: float) -> None:
         """Set the share of the training that is done, in [0, 1)."""
@@ -81,11 +82,11 @@ class RIDE(NetworkLoss):
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Scalar: experts' logits floating (N, E, C), targets int64 (N,) or soft labels floating (N, C)."""
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        taught = sum((self.margins(z, targets) for z in logits.unbind(1)), logits.new_zeros(()))
+        logits = at_least_float32(logits)
+        classification = sum((self.margins(z, targets) for z in logits.unbind(1)), logits.new_zeros(()))
         late = self.margins.progress >= self.margins.drw_start
         temperature = self.class_temperature if late else torch.ones_like(self.class_temperature)
         mean = (logits.detach().mean(1, keepdim=True) / temperature).log_softmax(2).expand_as(logits)
         own = (logits / temperature).log_softmax(2)
         divergence = F.kl_div(own, mean, reduction="sum", log_target=True) / len(logits)
-        return taught + self.diversity * temperature.mean() ** 2 * divergence
+        return classification + self.diversity * temperature.mean() ** 2 * divergence

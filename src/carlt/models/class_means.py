@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from carlt.distributed import gather_ragged
-from carlt.errors import CarltError
+from carlt.ranges import ShareBelowOne, checked
 
 
 class RunningClassMeans(nn.Module):
@@ -20,10 +20,9 @@ class RunningClassMeans(nn.Module):
 
     means: Tensor  # (C, D), NaN where a class has not been seen
 
-    def __init__(self, num_classes: int, dim: int, momentum: float = 0.9):
+    @checked
+    def __init__(self, num_classes: int, dim: int, momentum: ShareBelowOne = 0.9):
         super().__init__()
-        if not 0 <= momentum < 1:
-            raise CarltError(f"momentum={momentum} is out of range: it lies in [0, 1)")
         self.momentum = momentum
         self.register_buffer("means", torch.full((num_classes, dim), torch.nan))
 
@@ -33,6 +32,7 @@ class RunningClassMeans(nn.Module):
         (features, labels), _, _ = gather_ragged((features.to(self.means.dtype), labels))
         members = nn.functional.one_hot(labels, len(self.means)).to(features.dtype)
         count = members.sum(0)[:, None]
-        batch = members.T @ features / count.clamp_min(1)
+        with torch.autocast(features.device.type, enabled=False):  # else the product is rounded to 16 bits
+            batch = members.T @ features / count.clamp_min(1)
         moved = torch.where(self.means.isnan(), batch, torch.lerp(batch, self.means, self.momentum))
         self.means.copy_(torch.where(count > 0, moved, self.means))

@@ -1,4 +1,4 @@
-"""The border between a network's features and its classifier."""
+"""Access to a network's features and its classifier."""
 
 from typing import Any
 
@@ -61,13 +61,13 @@ def get_classifier(network: Any) -> Any:
     return found
 
 
-def detach_classifier(network: nn.Module) -> Any:
-    """Remove the network's classifier, put an identity in its place, and return it."""
-    found = get_classifier(network)
-    path = next(name for name, module in network.named_modules() if module is found)
+def set_classifier(network: nn.Module, new: nn.Module) -> Any:
+    """Put ``new`` in the place of the network's classifier, and return the old one."""
+    old = get_classifier(network)
+    path = next(name for name, module in network.named_modules() if module is old)
     parent, _, name = path.rpartition(".")
-    setattr(network.get_submodule(parent), name, nn.Identity())
-    return found
+    setattr(network.get_submodule(parent), name, new)
+    return old
 
 
 def feature_dim(network: Any) -> int:

@@ -13,8 +13,12 @@ from carlt.ranges import Count, Positive, PositiveShare, checked
 class SmallCNN(nn.Module):
     """Four convolutions and a linear classifier: images (N, in_channels, H, W), H and W >= 2, to logits (N, C).
 
-    With ``experts`` above 1 there are so many copies of the last two convolutions and the classifier, each with
-    the share ``expert_width``, in (0, 1], of their channels; the logits are their mean.
+    Args:
+        width: channels of the first two convolutions; the last two have twice as many.
+        weights: a local file to start from (``carlt.models.weights``).
+        cosine_scale: makes the classifier a cosine one with this scale.
+        experts: number of copies of the last two convolutions and the classifier; the logits are their mean.
+        expert_width: share of the channels that several experts' own convolutions keep, in (0, 1].
     """
 
     native_size: ClassVar[int] = 32

@@ -10,7 +10,7 @@ from torch import nn
 
 from carlt.errors import CarltError
 from carlt.models.adapters import Adapter, add_adapter
-from carlt.models.classifier import get_classifier, make_classifier
+from carlt.models.classifier import get_classifier, make_classifier, set_classifier
 from carlt.models.experts import Branches, expert_channels
 from carlt.models.weights import Weights, load_weights, set_normalisation
 from carlt.ranges import Count, Positive, PositiveShare, ShareBelowOne, checked
@@ -78,7 +78,10 @@ def timm_model(
     if others:
         _divide(network, [network, *others], name)
     if others or cosine_scale is not None:
-        _replace(network, get_classifier(network), cosine_scale, experts)
+        linear = get_classifier(network)
+        if not isinstance(linear, nn.Linear):
+            raise CarltError(f"model.cosine_scale needs a linear classifier to replace, not {type(linear).__name__}")
+        set_classifier(network, make_classifier(linear.in_features, linear.out_features, cosine_scale, experts))
     _check_size(network, name, in_channels, image_size)
     if pretrained or weights is not None:
         config: Any = network.pretrained_cfg
@@ -164,16 +167,6 @@ def _reduced_channels(name: str, experts: int, share: float, pretrained: bool) -
     width = {info["module"]: info["num_chs"] // expansion for info in whole.feature_info}
     late = (expert_channels(width[layer], experts, share) for layer in ("layer3", "layer4"))
     return {"channels": (width["layer1"], width["layer2"], *late)}
-
-
-def _replace(network: nn.Module, linear: nn.Module, scale: float | None, experts: int) -> None:
-    """Put another classifier where ``linear`` is."""
-    if not isinstance(linear, nn.Linear):
-        raise CarltError(f"model.cosine_scale needs a linear classifier to replace, not {type(linear).__name__}")
-    path = next(name for name, module in network.named_modules() if module is linear)
-    parent, _, name = path.rpartition(".")
-    head = make_classifier(linear.in_features, linear.out_features, scale, experts)
-    setattr(network.get_submodule(parent), name, head)
 
 
 @torch.no_grad()

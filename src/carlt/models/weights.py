@@ -13,9 +13,9 @@ log = logging.getLogger(__name__)
 
 Weights = dict[str, Tensor]
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
-"""Mean and deviation of each channel, for images in [0, 1]."""
+"""Mean and standard deviation of each channel, for images in [0, 1]."""
 AVERAGE = "average.module."
-"""The beginning of the names in a checkpoint of the running mean of the network's weights."""
+"""Prefix of the names of the EMA's weights in a checkpoint."""
 
 
 def load_weights(
@@ -54,6 +54,7 @@ def load_weights(
         raise CarltError(
             f"model.weights={path} does not fit {type(network).__name__}: "
             + "; ".join(shapes + [f"{key} is missing" for key in missing[:3]])
+            + ". Choose the model that the file is of, or another file"
         )
     if unused := [key for key in given if key not in wanted and not key.startswith(classifier)]:
         log.warning(
@@ -85,7 +86,9 @@ def _differences(
 ) -> tuple[list[str], list[str], list[str]]:
     """Names whose shapes differ, those of them that are not the classifier's, and names that ``given`` lacks."""
     misfit = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
-    missing = [key for key in wanted if key not in given and not key.startswith(classifier)]
+    # Files of PyTorch before 0.4.1 or converted from Caffe lack this counter, which nothing reads.
+    optional = [key for key in wanted if key.endswith("num_batches_tracked")]
+    missing = [key for key in wanted if key not in given and not key.startswith(classifier) and key not in optional]
     return misfit, [key for key in misfit if not key.startswith(classifier)], missing
 
 
@@ -98,18 +101,19 @@ def _read(path: Path) -> Weights:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # every reader has its own errors for a damaged or hostile file
         raise CarltError(
-            f"model.weights={path} holds no plain weights ({type(error).__name__}); nothing was run"
+            f"model.weights={path} holds no plain weights ({type(error).__name__}); nothing was run; save the "
+            "network's state_dict() with torch.save, or as .safetensors"
         ) from None
     for key in ("state_dict", "model"):
         content = content.get(key, content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CarltError(f"model.weights={path} holds no dictionary of tensors")
+        raise CarltError(f"model.weights={path} holds no dictionary of tensors; save the network's state_dict() in it")
     return content
 
 
 def _strip(state: Weights) -> Weights:
     """Names without the prefixes that wrappers add; of a carlt or Lightning checkpoint only the network's, and of a run
-    with a running mean of the weights (``optim.ema_decay``) that mean."""
+    with an EMA of the weights (``optim.ema_decay``) the EMA's."""
     if any(key.startswith(AVERAGE) for key in state):
         state = {"model." + key.removeprefix(AVERAGE): v for key, v in state.items() if key.startswith(AVERAGE)}
     if any(key.startswith("model.") for key in state):

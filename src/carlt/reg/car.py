@@ -29,11 +29,15 @@ class CAR(nn.Module):
     lambda_j = (m_j + r0)^(-1/2),  m_j = n_j / sum n           m: relative class frequency
 
     History is a constant: the gradient, u v^T of the leading singular pair, reaches the logits through C~_t alone.
-    In training mode each call updates ``confusion``; in eval mode no state changes and the result is the weighted norm
-    of the estimate as it stands. A batch with non-finite logits changes nothing but the counters and costs zero.
-    With torch.distributed, the batch is that of all ranks, and gradients are those that DDP's mean makes right.
-    A soft label counts for each of its classes with its share; a batch with less than one image of a class moves that
-    class's row only so far. Each share that is not 0 costs a row of work: N C of them under label smoothing.
+    In training mode each call updates ``confusion``. In eval mode no state changes, and the result is the weighted norm
+    of the current estimate. A batch with non-finite logits changes only the counters and has a zero penalty.
+    With torch.distributed, the batch is that of all ranks. Gradients are multiplied by the world size, because DDP
+    averages them over the ranks.
+    A soft label counts for each class with its share. If the shares of a class in the batch add up to less than 1, its
+    row has that sum as weight (the paper has hard labels only). Each share that is not 0 needs a row of C numbers: N C
+    rows under label smoothing.
+    Not in the paper, and off by default: ``class_margin``, ``debias``, ``absent="hold"``, ``gradient="class"`` and
+    ``offset_rate``.
     On a GPU a step with one process and class labels has no host synchronisation up to 1,024 classes, and one above. So
     it can be captured in a CUDA graph or compiled (``fullgraph``); then only :meth:`check` validates batches, and you
     call it regularly. Otherwise it is called every ``CHECK_EVERY`` steps.
@@ -183,12 +187,12 @@ class CAR(nn.Module):
 
     @torch.no_grad()
     def _step(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Take the batch into ``confusion``; returns its norm, and the penalty's gradient with respect to the logits.
+        """Add the batch to ``confusion``. Returns its norm, and the gradient of the penalty with respect to the logits.
 
-        A CPU tells at once whether the batch is usable. On a GPU, and in a compiled graph, it is masked without a
-        branch (``live`` is 0), so that nothing waits.
+        A batch with wrong labels or non-finite logits is left out. On a CPU a branch does that, and wrong labels raise.
+        On a GPU and in a compiled graph a branch would wait for the device: there its weights become 0 (``live`` is 0).
         """
-        tells = logits.device.type == "cpu" and not torch.compiler.is_compiling()
+        can_branch = logits.device.type == "cpu" and not torch.compiler.is_compiling()
         if logits.is_cuda and not (torch.compiler.is_compiling() or torch.cuda.is_current_stream_capturing()):
             self.calls += 1
             if self.calls % CHECK_EVERY == 0:
@@ -196,43 +200,44 @@ class CAR(nn.Module):
         sample, given, share = cf.expand_soft_labels(targets, logits.dtype)
         label = given.clamp(0, self.num_classes - 1)
         hard, own = isinstance(sample, slice), label[:, None]
-        trouble = torch.add(cf.wrong_targets(targets, label), logits.sum(), alpha=0)  # NaN where logits are not finite
-        if not tells:
+        # 0: the batch is usable; above 0: labels are wrong; NaN: logits are not finite.
+        fault = torch.add(cf.wrong_targets(targets, label), logits.sum(), alpha=0)
+        if not can_branch:
             logits, share = logits.nan_to_num(0, 0, 0), share.nan_to_num(0, 0, 0)
         gate, rival = cf.gate_and_rival(logits if hard else logits[sample], own, self._margin(), self.surrogate)
         mine_rows = gate * rival
-        (rows, label, share), trouble, mine = gather_ragged((mine_rows, label, share), trouble)
-        usable, live = trouble, cast("int | Tensor", 1)
-        if not tells:
-            usable = trouble == 0
+        (rows, label, share), fault, mine = gather_ragged((mine_rows, label, share), fault)
+        usable, live = fault, cast("int | Tensor", 1)
+        if not can_branch:
+            usable = fault == 0
             live = usable.long()
-        elif (found := float(trouble)) != 0:  # NaN, too
+        elif (found := float(fault)) != 0:  # NaN, too
             return self._skip(targets, found), torch.zeros_like(logits)
 
         alone = world_size() == 1
         column = own if alone else label[:, None]
         mass = cf.add_rows_(share.new_zeros(self.num_classes), label, share)
-        # Of a sample in its class's mean; a class of which the batch holds less than an image counts with that.
+        # A sample's weight in the mean of its class. They add up to 1, or to the class's mass where that is below 1.
         part = mass[column].reciprocal() if hard and alone else share[:, None] / mass.clamp(min=1)[column]
-        if not tells:
+        if not can_branch:
             part = torch.where(usable, part, 0)
         gain, slope, keep = self._gains(mass, live)
         kept = self._take(label, rows * (part * per_sample(gain, column)), keep)
         if self.gradient == "class":
             slope = (slope > 0) / self._chance(mass, live)
-        sigma, u, v = self._search(kept, tells)
+        sigma, u, v = self._search(kept, can_branch)
         if self.offset is not None:
             self.offset += live * (self.offset_rate * self.num_classes) * sigma * (u.square() - v.square())
-        if tells:
+        if can_branch:
             self.skipped_in_a_row.zero_()
         else:
             sigma, v = torch.where(usable, sigma, self.spectral_norm), torch.where(usable, v, self.direction)
-            self.skipped_steps += trouble.isnan()
-            self.skipped_in_a_row.copy_((self.skipped_in_a_row + trouble.isnan()) * (1 - live))
-            self.wrong_batches += trouble > 0
+            self.skipped_steps += fault.isnan()
+            self.skipped_in_a_row.copy_((self.skipped_in_a_row + fault.isnan()) * (1 - live))
+            self.wrong_batches += fault > 0
         self.spectral_norm.copy_(sigma)
         self.direction.copy_(v)
-        sigma = sigma if tells else sigma * live
+        sigma = sigma if can_branch else sigma * live
         # d sigma = u^T d(Lambda C^_t) v, and of C^_t only this rank's contributions are not constants. DDP divides
         # gradients by the world size.
         scale = (self.row_weight * u)[own] * (part if alone else part[mine])
@@ -241,8 +246,10 @@ class CAR(nn.Module):
         return sigma, gradient if hard else cf.add_rows_(torch.zeros_like(logits), cast(Tensor, sample), gradient)
 
     def _gains(self, mass: Tensor, live: int | Tensor) -> tuple[Number, Number, Number]:
-        """How far a class's mean moves its row, how much of that carries gradient, and what its old row keeps: numbers,
-        or tensors (1,), or (C,) where rows of absent classes are held. Counts the batch."""
+        """gain, slope and keep of C^_t = keep C^_{t-1} + gain C~_t; slope is the part of gain that has a gradient.
+
+        Each is a number or a tensor (1,), or (C,) with ``absent="hold"``. Counts the batch in ``updates``.
+        """
         hold = self.absent == "hold"
         gain: Number = 1 - self.beta
         slope = gain
@@ -302,9 +309,9 @@ class CAR(nn.Module):
                 "lower the learning rate or clip gradients (CAR's max_skipped sets how long to wait)"
             )
 
-    def _skip(self, targets: Tensor, trouble: float) -> Tensor:
+    def _skip(self, targets: Tensor, fault: float) -> Tensor:
         """Zero for a batch that was left out. Raises where silence would hide a mistake."""
-        if trouble > 0:
+        if fault > 0:
             low, high = (x.item() for x in targets.aminmax())
             raise CarltError(f"targets (of this process) run from {low} to {high}; {self._expected()}")
         self.skipped_steps += 1

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from carlt.functional.precision import at_least_float32
 from carlt.ranges import NonNegative, checked
 
 
@@ -24,5 +25,5 @@ class ConfidencePenalty(nn.Module):
         self.weight = weight
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        log_p = logits.log_softmax(1)
+        log_p = at_least_float32(logits).log_softmax(1)  # in float16 it may be -inf, and 0 * -inf is NaN
         return self.weight * (log_p.exp() * log_p).sum(1).mean()

@@ -8,7 +8,7 @@ from torch import Tensor
 from carlt.ranges import Count, Range, Share, checked
 
 Power = Annotated[float, Range(-1, 1)]
-"""-1 draws rare classes first, 0 classes alike, 1 images alike."""
+"""Exponent of the class counts: -1 draws rare classes more often, 0 all classes and 1 all images equally often."""
 
 
 class Sampler(Protocol):
@@ -29,6 +29,10 @@ class ShufflesBatches(Protocol):
 class Instance:
     """Every image once per epoch, shuffled: classes appear as often as they have images."""
 
+    @checked
+    def __init__(self) -> None:
+        pass
+
     def order(self, targets: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
         """A permutation of all images."""
         return torch.randperm(len(targets), generator=generator)
@@ -39,6 +43,9 @@ class PowerLaw:
 
     Kang et al., ICLR 2020, section 3.1, equation 1: power 1 draws images uniformly, 1/2 is square-root sampling and 0
     class-balanced sampling; -1 draws the rarer classes the more often (CMO's patches; Park et al., CVPR 2022).
+
+    Args:
+        power: in [-1, 1].
     """
 
     @checked
@@ -56,6 +63,7 @@ class ClassBalanced(PowerLaw):
 
     paper: ClassVar[str] = "Class-balanced sampling (Kang et al., ICLR 2020)"
 
+    @checked
     def __init__(self) -> None:
         super().__init__(0)
 
@@ -65,6 +73,7 @@ class SquareRoot(PowerLaw):
 
     paper: ClassVar[str] = "Square-root sampling (Kang et al., ICLR 2020)"
 
+    @checked
     def __init__(self) -> None:
         super().__init__(0.5)
 
@@ -73,6 +82,9 @@ class ProgressivelyBalanced:
     """From instance to class-balanced sampling in ``epochs``: p_c = (1 - t) n_c / N + t / C, t = epoch / (epochs - 1).
 
     Kang et al., ICLR 2020, section 3.1, equation 2, with the last epoch fully balanced; later epochs stay so.
+
+    Args:
+        epochs: of the training, at least 1.
     """
 
     paper: ClassVar[str] = "Progressively balanced sampling (Kang et al., ICLR 2020)"
@@ -89,10 +101,15 @@ class ProgressivelyBalanced:
 
 
 class Deferred:
-    """``Instance`` until ``start`` of ``epochs`` epochs are done, then ``PowerLaw(power)``.
+    """``Instance`` in the first ``start * epochs`` epochs, then ``PowerLaw(power)``.
 
-    Deferred re-sampling, DRS (Cao et al., NeurIPS 2019, section 4). Deferred re-weighting, DRW, is a loss's
+    Deferred re-sampling, DRS (Cao et al., NeurIPS 2019, section 4). For deferred re-weighting, DRW, losses have
     ``drw_start``.
+
+    Args:
+        epochs: of the training, at least 1.
+        start: fraction of the epochs before the change, in [0, 1].
+        power: in [-1, 1]; 0 is class-balanced sampling.
     """
 
     paper: ClassVar[str] = "Deferred re-sampling, DRS (Cao et al., NeurIPS 2019)"
@@ -108,13 +125,13 @@ class Deferred:
 
 
 class ClassAware:
-    """Classes in shuffled rounds, ``per_class`` images of a class in a row, each class's images in shuffled rounds too.
+    """N draws per epoch: all classes in random order, again and again, with ``per_class`` images each time.
 
-    So every class has equally many draws per epoch (up to one group), and an image comes again only after all others of
-    its class (Shen et al., ECCV 2016, section 2.2). N draws per epoch.
+    The images of a class are drawn in random order, without replacement until all of them were drawn. So every class
+    has equally many draws per epoch, up to one group (Shen et al., ECCV 2016, section 2.2).
 
     Args:
-        per_class: images of a class in a row.
+        per_class: images of one class in a row, at least 1.
         shuffle: the images within each batch, as the released code of cRT does. Without it neighbours are of one class,
             and mixing that pairs neighbours (torchvision's) mixes mostly within classes.
     """
@@ -139,8 +156,8 @@ class ClassAware:
         for own, place in zip(images, places, strict=True):
             if len(place):
                 turns = -(-len(place) // len(own))
-                reel = torch.cat([own[torch.randperm(len(own), generator=generator)] for _ in range(turns)])
-                result[place] = reel[: len(place)]
+                sequence = torch.cat([own[torch.randperm(len(own), generator=generator)] for _ in range(turns)])
+                result[place] = sequence[: len(place)]
         return result
 
 

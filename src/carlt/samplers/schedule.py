@@ -16,6 +16,14 @@ class BatchSchedule:
     Global batch b is a run of ``batch_size * world_size`` indices and rank r takes every world_size-th of it, so all
     ranks have equally many batches and sizes that differ by one at most. A remainder of fewer than two images per
     rank is left out, because batch normalisation cannot train on one image.
+
+    Args:
+        targets: labels of the training images, int64, (N,).
+        sampler: orders the images of an epoch.
+        batch_size: images per batch and rank.
+        seed: of all draws.
+        rank: in [0, ``world_size``).
+        world_size: number of ranks.
     """
 
     def __init__(

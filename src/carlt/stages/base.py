@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from carlt.errors import CarltError
-from carlt.models.classifier import CosineClassifier, detach_classifier, extract_features
+from carlt.models.classifier import CosineClassifier, extract_features, set_classifier
 from carlt.models.experts import ExpertHeads
 from carlt.protocols import ActsAfterStep
 
@@ -43,7 +43,7 @@ class Stage(ABC):
         Raises:
             CarltError: the network's classifier is not among ``classifiers``.
         """
-        trained = detach_classifier(network)
+        trained = set_classifier(network, nn.Identity())
         if not isinstance(trained, self.classifiers):
             kinds = " or ".join(kind.__name__ for kind in self.classifiers)
             raise CarltError(

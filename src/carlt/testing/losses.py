@@ -157,7 +157,7 @@ def one_image_and_two_classes(part: Part) -> None:
     for counts in ([5, 3], [5, 3, 1]):
         z = torch.randn(1, len(counts), requires_grad=True)
         build(part, counts)(z, torch.tensor([1])).backward()
-        require(z.grad is not None and z.grad.isfinite().all(), f"the gradient at {counts} images a class")
+        require(z.grad is not None and z.grad.isfinite().all(), f"the gradient at {counts} images per class")
 
 
 def a_checkpoint_needs_nothing_of_it(part: Part) -> None:

@@ -63,9 +63,9 @@ def build_module(
 ) -> LongTailClassifier:
     """The network with its loss and regularizer, for the classes that ``data`` has. Initial weights follow ``seed``.
 
-    ``init`` is the state of the run that a second stage begins with; a checkpoint of that stage holds everything by
-    itself. Images are normalised as
-    ``data.normalisation`` says: by default as the initial weights expect, or with the data set's mean and deviation.
+    ``init`` is the state of the run that a second stage begins with; a checkpoint of the stage itself needs none.
+    Images are normalised as ``data.normalisation`` says: by default as the initial weights expect, or with the data
+    set's mean and standard deviation.
     """
     L.seed_everything(config.seed, verbose=False)
     context: dict[str, Any] = {"num_classes": data.num_classes, "class_counts": data.class_counts}
@@ -84,7 +84,10 @@ def build_module(
     loss = _loss_class(config)
     if config.get("stage"):
         if issubclass(loss, NetworkLoss):
-            raise CarltError("loss: this one trains features, but a second stage freezes them; choose another loss")
+            raise CarltError(
+                f"loss: {loss.__name__} trains features, and a second stage freezes them; choose another loss, such as "
+                "loss=ce"
+            )
         stage: Stage = build(config, "stage")
         model = stage.build_network(model)
     if issubclass(loss, NetworkLoss) and loss.contrast_views:
@@ -181,7 +184,10 @@ def load_weights(module: LongTailClassifier, checkpoint: Mapping[str, Any], path
         module.load_state_dict(checkpoint["state_dict"])
     except (KeyError, RuntimeError, TypeError) as error:
         reason = next((line.strip() for line in str(error).splitlines()[1:]), str(error))
-        raise CarltError(f"{path} does not fit the network of {folder / paths.CONFIG}: {reason}") from None
+        raise CarltError(
+            f"{path} does not fit the network of {folder / paths.CONFIG}: {reason}; restore both files "
+            "from the same run"
+        ) from None
 
 
 def _load(model: nn.Module, given: Mapping[str, Tensor], folder: str) -> None:
@@ -194,7 +200,10 @@ def _load(model: nn.Module, given: Mapping[str, Tensor], folder: str) -> None:
         if _shape(weights, name) != _shape(wanted, name)
     ]
     if shapes:
-        raise CarltError(f"init_run={folder} has another network or number of classes: {shapes[0]}")
+        raise CarltError(
+            f"init_run={folder} has another network or number of classes: {shapes[0]}; give the model and the "
+            "data of that run"
+        )
     model.load_state_dict(weights)
     if "mean" in given and "std" in given:
         set_normalisation(model, given["mean"].flatten().tolist(), given["std"].flatten().tolist())

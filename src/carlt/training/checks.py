@@ -18,7 +18,7 @@ from carlt.training.module import LongTailClassifier
 log = logging.getLogger(__name__)
 
 SURELY_LARGE_ENOUGH = 8
-"""Images of so many pixels leave something for every layer of carlt's own networks."""
+"""From this side in pixels on, every layer of carlt's own networks has something left."""
 
 
 def check_run(config: DictConfig, module: LongTailClassifier, data: LongTailDataModule) -> None:
@@ -84,5 +84,5 @@ def check_devices(trainer: L.Trainer) -> None:
     cores = os.cpu_count() or 1
     if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cores:
         raise CarltError(
-            f"trainer.devices={trainer.num_devices}: this machine has {cores} CPU cores; give at most so many"
+            f"trainer.devices={trainer.num_devices}: this machine has {cores} CPU cores; give at most {cores}"
         )

@@ -18,6 +18,7 @@ from carlt.errors import CarltError
 from carlt.reporting.wandb_workspace import has_wandb_key
 from carlt.runs import paths
 from carlt.runs.record import ClassResult, read_per_class, read_result
+from carlt.shots import evenly_spaced
 from carlt.training.callbacks.metrics_csv import read_rows
 from carlt.training.callbacks.progress import SweepPosition
 
@@ -26,7 +27,7 @@ __all__ = ["tensorboard_logger", "wandb_logger"]
 HPARAM_METRICS = ("test/accuracy", "test/balanced_accuracy", "test/few", "test/worst_class")
 """The columns of TensorBoard's table of hyperparameters."""
 POINTS = 200
-"""At most so many classes are points of the curve over the classes."""
+"""Classes that are points of the curve over the classes, at most."""
 EXPERIMENT = ("data", "model", "aug", "loss", "reg", "sampler", "stage", "init")
 
 
@@ -164,8 +165,7 @@ def _results_to_wandb(logger: WandbLogger, run_dir: Path, final: Mapping[str, An
 def _ranked(run_dir: Path) -> list[tuple[int, ClassResult]]:
     """Up to ``POINTS`` classes, evenly spaced, with their rank by training images from 1."""
     ranked = sorted(read_per_class(run_dir), key=lambda row: -row.train_count)
-    ranks = sorted({round(k * (len(ranked) - 1) / max(POINTS - 1, 1)) for k in range(POINTS)})
-    return [(rank + 1, ranked[rank]) for rank in ranks]
+    return [(index + 1, ranked[index]) for index in evenly_spaced(len(ranked), POINTS)]
 
 
 def _results_to_tensorboard(

@@ -71,8 +71,8 @@ class LongTailClassifier(L.LightningModule):
     ):
         super().__init__()
         self.model, self.loss, self.reg, self.optim, self.seed = model, loss, reg, optim, seed
-        self.average = None if optim.ema_decay is None else running_mean(model, optim.ema_decay)
-        """The running mean of the network's weights, which is evaluated; saved with the checkpoint."""
+        self.average = None if optim.ema_decay is None else ema_of(model, optim.ema_decay)
+        """The exponential moving average (EMA) of the weights, which is evaluated; saved with the checkpoint."""
         self.mix, self.paste, self.relabel, self.class_means = mix, paste, relabel, class_means
         self.class_counts = class_counts
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -90,19 +90,19 @@ class LongTailClassifier(L.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 images (N, channels, H, W) to logits (N, C)."""
-        return (self.model if self.training else self.tested)(self.normalise(images))
+        return (self.model if self.training else self.evaluated)(self.normalise(images))
 
     @property
-    def tested(self) -> nn.Module:
-        """The network that is evaluated: with the running mean of the weights, if there is one."""
+    def evaluated(self) -> nn.Module:
+        """The network that is evaluated: with the EMA of the weights, if there is one."""
         return self.model if self.average is None else self.average.module
 
     def drop_last_weights(self) -> None:
         """Keep of a trained network only what is evaluated, as ``model``."""
-        self.model, self.average = self.tested, None
+        self.model, self.average = self.evaluated, None
 
     def normalise(self, images: Tensor) -> Tensor:
-        """uint8 images to float32 with mean 0 and deviation 1 per channel."""
+        """uint8 images to float32 with mean 0 and standard deviation 1 per channel."""
         # Changed in place: no further copies of a large batch.
         images = images.to(torch.float32, copy=True, memory_format=self.layout)
         return images.div_(255).sub_(self.mean).div_(self.std)
@@ -251,13 +251,13 @@ class LongTailClassifier(L.LightningModule):
             self.log(f"train/{name}", metric, on_step=False, on_epoch=True)
 
 
-def running_mean(network: nn.Module, decay: float) -> AveragedModel:
-    """A copy of ``network`` that follows its weights and statistics: mean <- d mean + (1 - d) weights after each step.
+def ema_of(network: nn.Module, decay: float) -> AveragedModel:
+    """A copy of ``network`` with the EMA of its weights and statistics: EMA <- d EMA + (1 - d) weights after each step.
 
     d = min(decay, 1 - (1 + t)^(-2/3)) at step t = 0, 1, ..., so that the initial weights do not stay in a short mean.
     """
-    mean = AveragedModel(network, multi_avg_fn=partial(_move_means, decay), use_buffers=True)
-    return mean.requires_grad_(False)
+    ema = AveragedModel(network, multi_avg_fn=partial(_move_means, decay), use_buffers=True)
+    return ema.requires_grad_(False)
 
 
 def _move_means(decay: float, means: Any, values: Any, steps: Any) -> None:

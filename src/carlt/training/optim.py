@@ -50,8 +50,8 @@ class Optim:
             LDAM-DRW, RIDE, VS and CMO have gamma 0.01 on CIFAR-LT; MiSLAS and ConCutMix have 0.1.
         layer_decay: factor on the learning rate for each layer below the classifier (BEiT, ICLR 2022); for
             fine-tuning, 0.65 to 0.85 is usual. Layers are those of timm's ``group_matcher``.
-        ema_decay: of the running mean of the weights that is evaluated in place of the last weights; 0.9999
-            is usual. It begins smaller: the decay of step t is min(ema_decay, 1 - (1 + t)^(-2/3)). None: no mean.
+        ema_decay: of the exponential moving average (EMA) of the weights, which is evaluated in place of the last
+            weights; 0.9999 is usual. The decay of step t is min(ema_decay, 1 - (1 + t)^(-2/3)). None: no EMA.
 
     A part of the network with its own rate is a ``carlt.protocols.ScalesLearningRate``.
     """

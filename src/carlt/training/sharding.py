@@ -13,7 +13,7 @@ from carlt.losses.base import NetworkLoss
 
 NAME = "fsdp"
 BLOCK = 10_000
-"""Parts of a sequence (a transformer's blocks) with so many weights are gathered one at a time."""
+"""Blocks of a sequence (a transformer's) with at least this many weights are gathered one at a time."""
 
 
 class FullySharded(ModelParallelStrategy):

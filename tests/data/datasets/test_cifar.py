@@ -164,6 +164,8 @@ def test_folders_that_are_not_cifar_are_refused(png_folders, loading):
     Image.new("RGB", (28, 28)).save(png_folders / "train/1/x.png")
     with pytest.raises(CarltError, match=r"train/1/x.png has 28 x 28 pixels, not 32 x 32: it is of another data set"):
         load(official=False)
+    (png_folders / "train/1/y.png").write_bytes(b"no image")
+    assert len(load(official=False, imbalance_factor=1, on_error="skip").train) == 600
     (png_folders / "train" / "frog").mkdir()
     Image.new("RGB", (32, 32)).save(png_folders / "train/frog/x.png")
     with pytest.raises(CarltError, match=r"the class folders of train/ and test/ differ, in frog"):

@@ -84,6 +84,10 @@ def test_inaturalist_json_gives_the_same_lists(loading, tmp_path):
     assert data.class_names[0] == "Corvus corax"
     with pytest.raises(CarltError, match=r"is not the official split .*images: expected 437513, found 6"):
         _ = INaturalist2018(lists=tmp_path, verify="lists", **loading).splits
+    for damaged in ("{", '[{"id": 0}]'):
+        (tmp_path / "categories.json").write_text(damaged)
+        with pytest.raises(CarltError, match="is not the competition's list of categories"):
+            _ = INaturalist2018(lists=tmp_path, verify="lists", official=False, **loading).splits
     (tmp_path / "train2018.json").write_text("{}")
     with pytest.raises(CarltError, match="is not the competition's JSON"):
         _ = INaturalist2018(lists=tmp_path, verify="lists", official=False, **loading).splits

@@ -1,6 +1,8 @@
 """Downloads from a server on this machine that misbehaves on demand, and archives that do."""
 
+import errno
 import hashlib
+import http.client
 import io
 import os
 import tarfile
@@ -119,6 +121,16 @@ def test_truncated_without_a_length_is_caught_by_the_digest(server, tmp_path):
         fetch(f"{server.url}/nolength", tmp_path / "file", (DIGEST,))
 
 
+def test_a_broken_network_is_no_broken_disk(server, tmp_path, monkeypatch):
+    def unreachable(answer, *_):
+        raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", unreachable)
+    with pytest.raises(CarltError, match=r"the connection failed 3 times \(Network is unreachable\)"):
+        fetch(f"{server.url}/file", tmp_path / "file", (DIGEST,))
+    assert len(server.asked) == download.ATTEMPTS
+
+
 def test_not_found(server, tmp_path):
     with pytest.raises(CarltError, match=rf"/absent: the server answers 404 .* put it at {tmp_path}/file"):
         fetch(f"{server.url}/absent", tmp_path / "file", (DIGEST,))
@@ -214,6 +226,16 @@ def test_damaged_archives(tmp_path, make):
     with pytest.raises(CarltError, match="is damaged"):
         unpack(path, tmp_path / "set")
     assert left(tmp_path) == ["archive"]
+
+
+def test_a_damaged_compressed_file(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("set/1", os.urandom(64) * 8)
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[40:60] = bytes(20)  # within the compressed stream
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(CarltError, match="is damaged"):
+        unpack(tmp_path / "a.zip", tmp_path / "set")
 
 
 def test_wrong_archive(tmp_path):

@@ -1,4 +1,3 @@
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +8,7 @@ from torch import nn
 
 from carlt.reg import CAR
 from carlt.runs import paths
-from carlt.training.callbacks import CarDiagnostics, read_rows
+from carlt.training.callbacks import CarDiagnostics, car_diagnostics, read_rows
 from carlt.training.callbacks.car_diagnostics import Stopwatch
 
 pytestmark = pytest.mark.usefixtures("no_plots")
@@ -71,11 +70,18 @@ def test_the_gap_is_measured_now_and_then_and_at_the_end(every: int, epochs: lis
     assert [row["epoch"] for row in read_rows(tmp_path / paths.METRICS) if "car/ema_gap" in row] == epochs
 
 
-def test_a_stopwatch_sums_what_lies_between_start_and_stop() -> None:
+def test_a_stopwatch_sums_what_lies_between_start_and_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([1.0, 3.0, 10.0, 10.5])
+    monkeypatch.setattr(car_diagnostics, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     watch = Stopwatch(torch.device("cpu"))
     for _ in range(2):
         watch.start()
-        time.sleep(0.01)
         watch.stop()
-        time.sleep(0.05)
-    assert 0.02 <= watch.total() < 0.07
+    assert watch.total() == 2.5
+
+
+def test_nothing_is_timed_without_car() -> None:
+    diagnostics = CarDiagnostics()
+    diagnostics.setup(None, SimpleNamespace(reg=torch.nn.Identity()), "fit")  # type: ignore[arg-type]
+    diagnostics.on_train_batch_start()  # there is no stopwatch, and no list of events that grows
+    diagnostics.on_train_batch_end()

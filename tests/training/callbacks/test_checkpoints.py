@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -51,6 +52,18 @@ def test_best_is_the_best_validation_epoch(finished: Path) -> None:
     best = read_checkpoint(paths.checkpoint(finished, "best"))
     assert best["epoch"] == values.index(max(values))
     assert read_checkpoint(paths.checkpoint(finished, "last"))["epoch"] == len(values) - 1
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_one_of_several_processes_saves_nothing_when_it_stops(world_size: int, tmp_path: Path) -> None:
+    saved: list[Path] = []
+    trainer = SimpleNamespace(
+        world_size=world_size, validating=False, is_last_batch=False, save_checkpoint=lambda path: saved.append(path)
+    )
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.begun = True
+    checkpoints.on_exception(trainer, None, CarltError("a damaged image"))  # type: ignore[arg-type]
+    assert [path.name for path in saved] == (["stopped.ckpt"] if world_size == 1 else [])
 
 
 def test_an_unknown_monitor_lists_the_known(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What is shown with and without a terminal, of a run and of a sweep."""
 
 import io
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -169,7 +170,7 @@ def test_what_runs_is_shown_before_it_starts(run, tmp_path: Path, capsys: pytest
                  "precision 32-true", str(tmp_path)):  # fmt: skip
         assert part in header, part
     assert f"Next: python -m carlt.report {tmp_path}" in shown
-    assert "Training took about 1 s, its evaluation about " in shown
+    assert re.search(r"Training took about \S+ (s|min), its evaluation about ", shown)
     assert " in all.\n" in shown
 
 

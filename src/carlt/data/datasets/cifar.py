@@ -102,7 +102,7 @@ class _CIFARLT(LongTailDataModule):
             "%s is read from folders of image files, in the order of their names: data.subset=%s keeps other images "
             "than from the archive", self.name, self.subset,
         )  # fmt: skip
-        return read_class_folders(self.root, 32, self.num_workers)
+        return read_class_folders(self.root, 32, self.num_workers, self.on_error)
 
     def _from_archive(self) -> tuple[Split, Split, list[str]]:
         files = self._read([*self.train_files, *self.test_files, self.names_file])
@@ -126,10 +126,15 @@ class _CIFARLT(LongTailDataModule):
         except (tarfile.TarError, EOFError, OSError, KeyError, AttributeError) as error:
             raise CarltError(f"{archive} cannot be read ({error}); remove it and {prepare}") from None
 
+    def _again(self) -> str:
+        return f"remove the data in {self.root} and run `python -m carlt.prepare data={self.name}`"
+
     def _entry(self, files: dict[str, bytes], file: str, key: bytes) -> Any:
         entries = read_pickle(files[file], f"{self.name}'s file {file}")
         if key not in entries:
-            raise CarltError(f"{self.name}'s file {file} has no entry {key.decode()}; it holds {sorted(entries)}")
+            raise CarltError(
+                f"{self.name}'s file {file} has no entry {key.decode()}; it holds {sorted(entries)}; {self._again()}"
+            )
         return entries[key]
 
     def _split(self, files: dict[str, bytes], batches: list[str], names: list[str]) -> Split:
@@ -137,9 +142,13 @@ class _CIFARLT(LongTailDataModule):
         labels = [self._entry(files, batch, self.labels_key) for batch in batches]
         for batch, images, classes in zip(batches, pixels, labels, strict=True):
             if images.shape != (len(classes), 3 * 32 * 32):
-                raise CarltError(f"{self.name}'s file {batch} has images {images.shape} and {len(classes)} labels")
+                raise CarltError(
+                    f"{self.name}'s file {batch} has images {images.shape} and {len(classes)} labels; {self._again()}"
+                )
             if not all(isinstance(label, int) and 0 <= label < len(names) for label in classes):
-                raise CarltError(f"{self.name}'s file {batch} has a label outside 0 to {len(names) - 1}")
+                raise CarltError(
+                    f"{self.name}'s file {batch} has a label outside 0 to {len(names) - 1}; {self._again()}"
+                )
         return Split(
             ArrayImages(torch.from_numpy(np.concatenate(pixels)).view(-1, 3, 32, 32)),
             torch.tensor([label for classes in labels for label in classes]),

@@ -13,11 +13,11 @@ from carlt.errors import CarltError
 log = logging.getLogger(__name__)
 
 
-def decode_all(split: Split, side: int, threads: int = 0) -> Split:
+def decode_all(split: Split, side: int, threads: int = 0, exact: bool = False) -> Split:
     """``split`` with its files decoded to uint8 (N, 3, side, side).
 
-    Pictures of another size are scaled by their shorter side, and the centre is cut out. A file
-    that cannot be decoded is an error; with ``on_error="skip"`` it is counted, logged and left out.
+    Pictures of another size are scaled by their shorter side, and the centre is cut out; with ``exact`` they are
+    errors. A file that cannot be decoded is an error; with ``on_error="skip"`` it is counted, logged and left out.
     """
     images = split.images
     assert isinstance(images, FileImages)
@@ -25,7 +25,14 @@ def decode_all(split: Split, side: int, threads: int = 0) -> Split:
 
     def fill(index: int) -> str | None:
         try:
-            pixels[index] = fit(images.load(index), side)
+            image = images.load(index)
+            if exact and image.shape[1:] != (side, side):
+                height, width = image.shape[1:]
+                raise CarltError(
+                    f"image {images.path(index)} has {width} x {height} pixels, not {side} x {side}: it is of another "
+                    "data set"
+                )
+            pixels[index] = fit(image, side)
         except CarltError as error:
             return str(error)
         return None
@@ -39,7 +46,7 @@ def decode_all(split: Split, side: int, threads: int = 0) -> Split:
     if images.on_error == "raise":
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         raise CarltError(f"{bad[0]}{more}, or leave such images out with data.on_error=skip")
-    log.warning("left out %d images that cannot be decoded, the first: %s", len(bad), bad[0])
+    log.warning("left out %d images that cannot be used, the first: %s", len(bad), bad[0])
     good = torch.tensor([complaint is None for complaint in complaints])
     return Split(ArrayImages(pixels[good]), split.targets[good])
 

@@ -65,7 +65,13 @@ class INaturalist2018(ListedLT):
         categories = self.lists / "categories.json"
         if not categories.exists():
             return [" ".join(folder.split("/")[-2:]) for folder in folders]
-        names = {entry["id"]: entry["name"] for entry in json.loads(categories.read_bytes())}
+        try:
+            names = {entry["id"]: entry["name"] for entry in json.loads(categories.read_bytes())}
+        except (ValueError, KeyError, TypeError) as error:
+            raise CarltError(
+                f"{categories} is not the competition's list of categories ({type(error).__name__}: {error}); get it "
+                "again, or remove it to name classes by their folders"
+            ) from None
         return [names.get(label, f"class {label}") for label in range(self.classes)]
 
 
@@ -81,6 +87,6 @@ def read_coco(path: Path, num_classes: int) -> Records:
         ) from None
     labels = np.array([label for _, label in pairs], dtype=np.int64)
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= num_classes:
-        raise CarltError(f"{path} has a category_id outside 0 to {num_classes - 1}, or no annotations")
+        raise CarltError(f"{path} has a category_id outside 0 to {num_classes - 1}, or no annotations; get it again")
     paths = np.array([name for name, _ in pairs], dtype=np.bytes_)
     return Records(str(path), paths, labels, np.arange(1, len(labels) + 1, dtype=np.int32))

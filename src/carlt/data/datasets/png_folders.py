@@ -1,14 +1,12 @@
 """A small data set as folders of image files: ``root/train/<class>/`` and ``root/test/<class>/``, read into arrays."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from carlt.data.images import ArrayImages, Split
-from carlt.data.io.decode import decode
+from carlt.data.datasets.in_memory import decode_all
+from carlt.data.images import FileImages, OnError, Split
 from carlt.data.io.walk import image_files
 from carlt.errors import CarltError
 
@@ -20,7 +18,7 @@ def has_class_folders(root: Path) -> bool:
     return all((root / part).is_dir() for part in PARTS)
 
 
-def read_class_folders(root: Path, side: int, threads: int) -> tuple[Split, Split, list[str]]:
+def read_class_folders(root: Path, side: int, threads: int, on_error: OnError) -> tuple[Split, Split, list[str]]:
     """Training and test split, and the class names.
 
     The class of an image is the folder that holds it, wherever that lies below ``train/`` or ``test/``: folders of
@@ -28,6 +26,7 @@ def read_class_folders(root: Path, side: int, threads: int) -> tuple[Split, Spli
 
     Args:
         side: of every image, in pixels.
+        on_error: ``"skip"`` leaves out images of another size and those that cannot be decoded.
 
     Raises:
         CarltError: an image of another size, one that cannot be decoded, or other classes in ``test/``.
@@ -35,36 +34,23 @@ def read_class_folders(root: Path, side: int, threads: int) -> tuple[Split, Spli
     files = {part: sorted(image_files(root / part)) for part in PARTS}
     names = {part: {_folder(path) for path in paths} for part, paths in files.items()}
     if odd := sorted(names["train"] ^ names["test"]):
-        raise CarltError(f"{root}: the class folders of train/ and test/ differ, in {', '.join(odd[:3])}")
+        raise CarltError(
+            f"{root}: the class folders of train/ and test/ differ, in {', '.join(odd[:3])}; give both the same folders"
+        )
     if not names["train"]:
-        raise CarltError(f"{root} has no images in train/<class>/ and test/<class>/")
+        raise CarltError(
+            f"{root} has no images in train/<class>/ and test/<class>/; point data.root at a folder that has them"
+        )
     ordered = sorted(names["train"], key=int if all(map(_is_number, names["train"])) else None)
     number = {name: label for label, name in enumerate(ordered)}
-    train, test = (_read(paths, number, side, threads) for paths in files.values())
+    train, test = (_read(root, paths, number, side, threads, on_error) for paths in files.values())
     return train, test, ordered
 
 
-def _read(paths: list[str], number: dict[str, int], side: int, threads: int) -> Split:
+def _read(root: Path, paths: list[str], number: dict[str, int], side: int, threads: int, on_error: OnError) -> Split:
     paths = sorted(paths, key=lambda path: (number[_folder(path)], path))
-    pixels = torch.empty(len(paths), 3, side, side, dtype=torch.uint8)
-
-    def fill(item: tuple[int, str]) -> None:
-        index, path = item
-        pixels[index] = _decoded(Path(path), side)
-
-    # Threads, not processes: decoders release Python's lock, and all write into one array.
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        for _ in pool.map(fill, enumerate(paths)):
-            pass
-    return Split(ArrayImages(pixels), torch.tensor([number[_folder(path)] for path in paths]))
-
-
-def _decoded(path: Path, side: int) -> Tensor:
-    image = decode(path)
-    if image.shape[1:] != (side, side):
-        height, width = image.shape[1:]
-        raise CarltError(f"image {path} has {width} x {height} pixels, not {side} x {side}: it is of another data set")
-    return image
+    files = FileImages(root, [os.path.relpath(path, root) for path in paths], on_error)
+    return decode_all(Split(files, torch.tensor([number[_folder(path)] for path in paths])), side, threads, exact=True)
 
 
 def _folder(path: str) -> str:

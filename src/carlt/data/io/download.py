@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,12 +110,20 @@ def _transfer(url: str, part: Path, progress: Progress) -> None:
         length = answer.headers.get("Content-Length")
         total = there + int(length) if length else None
         with part.open("ab" if there else "wb") as file:
-            while piece := answer.read(PIECE):
+            while piece := _read(answer):
                 file.write(piece)
                 there += len(piece)
                 progress(there, total)
     if total is not None and there < total:
         raise ConnectionError(f"{there} of {total} bytes")
+
+
+def _read(answer: http.client.HTTPResponse) -> bytes:
+    """The next piece; every failure of the connection, TLS included, is a ConnectionError, unlike one of the disk."""
+    try:
+        return answer.read(PIECE)
+    except OSError as error:
+        raise ConnectionError(error.strerror or str(error)) from None
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -136,7 +145,7 @@ def unpack(archive: Path, folder: Path) -> None:
             os.replace(Path(scratch) / folder.name, folder)
     except tarfile.FilterError as error:
         raise CarltError(f"{archive} is unsafe ({error}); nothing was unpacked; delete it") from None
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise CarltError(f"{archive} is damaged ({error}); remove it and prepare again") from None
     except OSError as error:
         _cannot_write(error, folder)

@@ -16,7 +16,7 @@ from carlt.errors import CarltError
 
 Verify = Literal["lists", "files", "full"]
 NAMED = 20
-"""So many unusable images beside the first are named."""
+"""Unusable images, beside the first, that a message names at most."""
 log = logging.getLogger(__name__)
 
 

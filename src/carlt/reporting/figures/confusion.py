@@ -13,7 +13,7 @@ BLOCKS = 100
 """Matrices with more classes are summed into this many blocks per side."""
 METHODS = 3
 NAMED = 15
-"""Up to so many classes the axes name them."""
+"""Up to this number of classes the axes name them."""
 PAIRS = 10
 
 

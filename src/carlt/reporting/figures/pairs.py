@@ -12,13 +12,13 @@ from carlt.reporting.pairs import METRICS, Pair, in_words, verdicts
 from carlt.reporting.statistics import signed
 
 PAIRS = 12
-"""The forest plot and the bars show at most so many pairs, those with the largest gain of the worst class."""
+"""Pairs that the forest plot and the bars show at most: those with the largest gain of the worst class."""
 PANELS = 4
-"""The plots with one panel per pair show at most so many."""
+"""Pairs that the plots with one panel per pair show at most."""
 HOVERED = 200
-"""Up to so many classes each have a text for the pointer."""
+"""Up to this number of classes each has a text for the pointer."""
 NAMED = 10
-"""So many most helped and most harmed classes are named."""
+"""Number of most helped and of most harmed classes that are named."""
 
 
 def forest(pairs: Sequence[Pair], look: LineStyle, name: str) -> Figure:

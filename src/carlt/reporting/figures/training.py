@@ -8,7 +8,7 @@ from carlt.reporting.figures.style import Figure, PlottedGroups, canvas, legend,
 from carlt.reporting.groups import Group
 
 POINTS = 150
-"""A line has at most so many epochs; of longer trainings every k-th is drawn."""
+"""Epochs that a line has at most; of longer trainings every k-th is drawn."""
 Panels = Mapping[str, tuple[str, float]]
 TRAINING: Panels = {
     "training loss": ("train/loss", 1),

@@ -33,7 +33,6 @@ class CarDiagnostics(Callback):
 
     def setup(self, trainer: L.Trainer, module: Any, stage: str) -> None:
         self.car = next((part for part in module.reg.modules() if isinstance(part, CAR)), None)
-        self.step, self.penalty = Stopwatch(module.device), Stopwatch(module.device)
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         self.hooks = []
@@ -50,10 +49,12 @@ class CarDiagnostics(Callback):
             hook.remove()
 
     def on_train_batch_start(self, *_: Any) -> None:
-        self.step.start()
+        if self.car is not None:
+            self.step.start()
 
     def on_train_batch_end(self, *_: Any) -> None:
-        self.step.stop()
+        if self.car is not None:
+            self.step.stop()
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
         if self.car is None:
@@ -80,7 +81,7 @@ class CarDiagnostics(Callback):
         assert self.car is not None
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         module.eval()
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             truth = self.car.true_confusion(_logits(trainer, module, data.evaluation_loader(data.splits.train)))
         module.train()
         return relative_gap(self.car.confusion, truth)
@@ -119,8 +120,8 @@ class Stopwatch:
 @torch.no_grad()
 def _logits(trainer: L.Trainer, module: Any, batches: Any) -> Iterator[tuple[Tensor, Tensor]]:
     for images, labels in batches:
-        # In the precision of training. Not module(images): a running mean of the weights is another network than the
-        # one CAR follows.
+        # In the precision of training. Not module(images): the EMA of the weights is another network than the one that
+        # CAR follows.
         with trainer.precision_plugin.forward_context():
             logits = module.model(module.normalise(images.to(module.device)))
         yield logits if logits.dtype == torch.float64 else logits.float(), labels.to(module.device)

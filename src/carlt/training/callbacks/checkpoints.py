@@ -23,7 +23,7 @@ class Checkpoints(Checkpoint):
     """Saves ``last`` every epoch, every ``every_n_steps`` steps and on SIGTERM, ``best`` when ``monitor`` improves.
 
     Nothing is saved between the batches whose gradients are accumulated: a checkpoint holds no gradients. A training
-    that carlt itself stops (CAR met too many non-finite steps) leaves ``stopped.ckpt`` for inspection.
+    of one process that carlt itself stops (CAR met too many non-finite steps) leaves ``stopped.ckpt`` for inspection.
 
     Args:
         monitor: a validation metric, larger is better. Without a validation split there is no ``best``.
@@ -54,7 +54,7 @@ class Checkpoints(Checkpoint):
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if trainer.sanity_checking:
             return
-        value = self._monitored(trainer)
+        value = float(trainer.callback_metrics[self.monitor])
         if value > self.best_value:
             self.best_value, self.best_epoch = value, trainer.current_epoch
             self._save(trainer, "best")
@@ -68,7 +68,8 @@ class Checkpoints(Checkpoint):
         whole = not (trainer.validating or trainer.is_last_batch or self.accumulates)
         if isinstance(exception, SIGTERMException) and whole:
             self._save(trainer, "last")
-        elif isinstance(exception, CarltError) and self.begun:
+        elif isinstance(exception, CarltError) and self.begun and trainer.world_size == 1:
+            # Of several processes one alone may meet a damaged image, and a save would wait for the others.
             self._save(trainer, "stopped")
 
     def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -84,9 +85,6 @@ class Checkpoints(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_value, self.best_epoch = float(state_dict["best_value"]), int(state_dict["best_epoch"])
-
-    def _monitored(self, trainer: L.Trainer) -> float:
-        return float(trainer.callback_metrics[self.monitor])
 
     def _save(self, trainer: L.Trainer, which: str) -> None:
         trainer.save_checkpoint(paths.checkpoint(self.run_dir, which))

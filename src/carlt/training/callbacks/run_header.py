@@ -32,7 +32,7 @@ def run_header(trainer: L.Trainer, module: Any, run_dir: Path | None = None) -> 
     weights = sum(parameter.numel() for parameter in module.parameters()) - mean
     trained = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
     part = "" if trained == weights else f", {_count(trained)} of them trained"
-    part += ", a running mean of them evaluated" if mean else ""
+    part += ", their EMA is evaluated" if mean else ""
     yield f"network  {type(module.model).__name__}, {_count(weights)} weights{part}"
     yield f"method   {type(module.loss).__name__}, {type(module.reg).__name__}"
     device = trainer.strategy.root_device
