@@ -11,6 +11,7 @@ from PIL import Image
 
 import carlt
 from carlt.commands import predict as command
+from carlt.evaluation.predict import predict as predict_files
 
 Predict = Callable[..., tuple[int, str, str]]
 
@@ -78,9 +79,9 @@ def test_a_stopped_command_goes_on(
     (images / "=3a\nü.png").unlink()
     Image.new("L", (9, 7)).save(images / "=3a\nü.png")  # mended
     seen = []
-    real = carlt.TrainedRun.predict
+    real = predict_files
     monkeypatch.setattr(
-        carlt.TrainedRun, "predict", lambda self, files, **more: seen.extend(files) or real(self, files, **more)
+        "carlt.evaluation.predict.predict", lambda net, files, **more: seen.extend(files) or real(net, files, **more)
     )
     code, said, _ = predict(f"images={images}", f"output={output}", "tau=1")
     assert (code, len(seen)) == (0, 4)
@@ -134,9 +135,9 @@ def test_a_terminal_shows_a_bar(
     [
         ([], "images=<file, folder, pattern or list.txt> is missing"),
         (["images=/nowhere"], "images=/nowhere does not exist"),
-        (["images={images}", "output=found.xlsx"], "output=found.xlsx: the name ends in .csv or .jsonl"),
-        (["images={images}", "topk=3"], "'topk=3' is none of run=, images=, output="),
-        (["images={images}", "top_k=none"], "top_k=none: expected a whole number, at least 1"),
+        (["images={images}", "output=found.xlsx"], "output=found.xlsx: choose a name that ends in .csv or .jsonl"),
+        (["images={images}", "topk=3"], "'topk=3' is none of run=, which=, trust=, images=, output="),
+        (["images={images}", "top_k=none"], "top_k=none: expected an integer, at least 1"),
         (["images={images}", "tau=-1"], "tau=-1: expected a finite number in [0, 100]"),
         (["images={images}", "device=tpu7"], "device=tpu7: "),
         (["images={images}", "which=worst"], "worst"),

@@ -173,7 +173,7 @@ def test_evaluate_prints_percent_in_a_terminal(
     [
         (["run=nowhere"], "run=nowhere is no run folder"),
         (["which=last"], "run=<run folder> is missing"),
-        (["rum=x"], "'rum=x' is none of run=, which=, posthoc=, tau="),
+        (["rum=x"], "'rum=x' is none of run=, which=, trust=, posthoc=, tau="),
         (
             ["run={finished}", "which=nowhere.ckpt"],
             "which=nowhere.ckpt: there is no checkpoint nowhere.ckpt; choose last, best or a file",

@@ -233,7 +233,7 @@ def test_a_stage_without_a_first_run_and_one_of_other_classes(first: Path, tmp_p
     torch.save(checkpoint, paths.checkpoint(folder, "last"))
     with pytest.raises(CarltError, match=r"of classes: classifier\.weight is \(7, 16\) there and \(10, 16\) here"):
         run_module.run(config_of(folder, "crt"), tmp_path / "second")
-    with pytest.raises(CarltError, match=r"this one trains features.*choose another loss"):
+    with pytest.raises(CarltError, match=r"BalancedContrastive trains features.*choose another loss"):
         run_module.run(config_of(first, "crt", "loss=bcl"), tmp_path / "third")
 
 

@@ -131,6 +131,11 @@ def test_a_run_gone_on_with_under_other_values_is_not_the_job(
     assert "was resumed with other values; move it away" in capsys.readouterr().out
 
 
+def test_jobs_without_a_logger_run(sweep: Command, tmp_path: Path) -> None:
+    assert sweep("seed=0", "logger=[]", "trainer.max_epochs=1") == 0
+    assert len(results(tmp_path)) == 1
+
+
 def test_another_commit_is_told(copied: Path, sweep: Command, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr(provenance, "commit", lambda: "abcdef0123")
     assert sweep("seed=0") == 0

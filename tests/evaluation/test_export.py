@@ -16,7 +16,7 @@ import carlt
 from carlt import stages
 from carlt.errors import CarltError
 from carlt.evaluation import export as module
-from carlt.evaluation.export import export, facts_of, network_of
+from carlt.evaluation.export import facts_of, network_of
 from carlt.models import CifarResNet, SmallCNN, timm_model
 from carlt.models.weights import normalisation
 
@@ -37,6 +37,10 @@ SLOW: dict[str, Callable[[], nn.Module]] = {
     if name != "Stage"
 }
 SIDES = {"a ViT": 160, "a ResNet of timm with experts": 32}
+
+
+def export(run: carlt.TrainedRun, form: str, folder: Path) -> tuple[Path, float]:
+    return module.export(run, form, folder, facts_of(run))
 
 
 @pytest.fixture

@@ -221,7 +221,7 @@ def test_what_a_method_cannot_change_is_said() -> None:
         (("posthoc=tau",), r"posthoc=tau: choose from none, tau_norm, logit_adjusted, car"),
         (("posthoc=tau_norm", "tau=-1"), r"tau=-1: expected a finite number in \[0, 100\]"),
         (("tau=1",), r"tau=1: only with posthoc="),
-        (("taus=1",), r"'taus=1' is none of run=, which=, posthoc=, tau="),
+        (("taus=1",), r"'taus=1' is none of run=, which=, trust=, posthoc=, tau="),
     ],
 )
 def test_mistakes_are_one_line(

@@ -52,10 +52,10 @@ def test_probabilities_are_of_images_like_the_run_s(finished: Path, wrong: torch
         carlt.load_run(finished).probabilities(wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"top_k": 0}, {"batch_size": 0}, {"tau": -1.0}, {"tau": 1e308}])
+@pytest.mark.parametrize("wrong", [{"top_k": 0}, {"top_k": 2.5}, {"batch_size": 0}, {"tau": -1.0}, {"tau": 1e308}])
 def test_numbers_out_of_range_are_refused(finished: Path, tmp_path: Path, wrong: dict[str, Any]) -> None:
     (tmp_path / "a.png").touch()
-    with pytest.raises(CarltError, match=r"expected at least|expected a finite number in \[0, 100\]"):
+    with pytest.raises(CarltError, match=r"expected an integer, at least 1|expected a finite number in \[0, 100\]"):
         carlt.load_run(finished).predict(tmp_path, **wrong)
 
 

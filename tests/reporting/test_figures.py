@@ -96,6 +96,7 @@ def test_of_many_groups_the_best_are_shown_and_the_rest_is_counted(make_run, tmp
         *(f"reg=car, reg.weight={k}" for k in (4, 5, 6, 7, 8)),
     ]
     assert "4 left out" in shown.note
+    assert all(shown.look(group)["color"] for group in data.groups)  # plots of pairs show the others, too
     drawn = [(look["color"], str(look["ls"])) for _, look in shown.styles()]
     assert len(set(drawn)) == len(drawn) == style.MOST
 

@@ -7,12 +7,12 @@ from rich.console import Console
 from carlt.reporting import formats
 from carlt.reporting.groups import group_by_data_set
 from carlt.reporting.summary import summarize
-from carlt.reporting.table import GROUPS, percent, print_result, summary
+from carlt.reporting.table import OF_A_RUN, percent, print_result, summary
 from carlt.runs.reading import read_runs
 
 
 def result(**changes: object) -> dict:
-    metrics = {f"{split}/{name}": 0.25 for split in ("test", "train") for name in GROUPS}
+    metrics = {f"{split}/{name}": 0.25 for split in ("test", "train") for name in OF_A_RUN}
     return {
         "metrics": metrics | {"test/few": None, "test/classes_at_zero": 3.0},
         "worst_class": {"name": "axolotl", "train_count": 2, "test_accuracy": 0.125, "train_accuracy": 0.5},

@@ -7,7 +7,7 @@ import pytest
 
 from carlt.errors import CarltError
 from carlt.runs import paths
-from carlt.runs.reading import read_run, read_runs
+from carlt.runs.reading import finished_run, read_run, read_runs
 from carlt.runs.record import write_confusion, write_per_class
 
 
@@ -61,7 +61,7 @@ BOMB = "a: &a [x, x]\n" + "\n".join(f"{c}: &{c} [*{b}, *{b}]" for b, c in zip("a
         (paths.RESULT, None, "not finished"),
         (paths.RESULT, "{", "result.json is damaged"),
         (paths.RESULT, "[" * 100_000, "result.json is damaged"),
-        (paths.RESULT, "[]", "result.json lacks seed, num_classes, epochs, metrics, data"),
+        (paths.RESULT, "[]", "result.json is damaged: no mapping of keys"),
         (paths.RESULT, '{"seed": 1}', "result.json lacks num_classes, epochs, metrics, data"),
         (paths.RESULT, '{"seed": true}', "result.json lacks seed, num_classes, epochs, metrics, data"),
         (paths.CONFIG, None, "no config.yaml"),
@@ -141,7 +141,7 @@ def test_a_deeply_nested_result_is_left_out(make_run, tmp_path: Path) -> None:
     path = make_run("broken", seed=1) / paths.RESULT
     path.write_text(path.read_text().rstrip()[:-1] + f', "note": {"[" * 900}{"]" * 900}' + "}")
     runs, left_out = read_runs([tmp_path])
-    assert (len(runs), left_out) == (1, [(path.parent, "result.json is damaged")])
+    assert (len(runs), left_out) == (1, [(path.parent, "result.json is damaged: nested too deeply")])
 
 
 @pytest.mark.parametrize("claimed", [10_000, 10**15])
@@ -211,6 +211,13 @@ def test_a_flipped_bit_in_an_archive_is_noticed(make_run, tmp_path: Path) -> Non
     path.write_bytes(content)
     runs, left_out = read_runs([tmp_path])
     assert (len(runs), [folder for folder, _ in left_out]) == (1, [path.parent])
+
+
+def test_a_run_that_is_not_finished_says_how_to_finish_it(make_run) -> None:
+    folder = make_run("my run")
+    (folder / paths.RESULT).unlink()
+    with pytest.raises(CarltError, match=f"not finished; python -m carlt.train 'resume={folder}' finishes it"):
+        finished_run(folder)
 
 
 def test_nothing_but_broken_runs_is_one_error_that_says_why(make_run, tmp_path: Path) -> None:

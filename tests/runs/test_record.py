@@ -36,16 +36,11 @@ def test_a_link_in_the_place_of_the_file_beside_is_not_followed(tmp_path: Path) 
     assert not (tmp_path / "result.json").is_symlink()
 
 
-def test_no_result_says_how_to_get_one(tmp_path: Path) -> None:
-    with pytest.raises(CarltError, match=f"no finished run; python -m carlt.train resume={tmp_path}"):
-        read_result(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is not valid JSON"),
-        ("[" * 100_000, "is not valid JSON"),
+        ("{", "no valid JSON"),
+        ("[" * 100_000, "no valid JSON"),
         ("[]", "no mapping of keys"),
         ('{"data": 3}', "no mapping of keys"),
     ],

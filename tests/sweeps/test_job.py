@@ -42,7 +42,7 @@ def data(validation: str = "split", val_split: Any = "some images") -> Any:
 
 def test_a_search_needs_the_validation_split() -> None:
     check_objectives(["val/worst_class", "val/balanced_accuracy"], data())
-    with pytest.raises(CarltError, match="objective=test/worst_class: a search needs metrics of the validation split"):
+    with pytest.raises(CarltError, match="objective=test/worst_class: a search maximises a metric of the validation"):
         check_objectives(["val/few", "test/worst_class"], data())
     with pytest.raises(CarltError, match=r"objective=val/few: digits_lt has no validation split.*validation=test"):
         check_objectives(["val/few"], data("test"))

@@ -5,13 +5,13 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from carlt.commands.completion import Completer, answer_shell
 from carlt.errors import CarltError, exit_with
-from carlt.ranges import Strength, describe_type, matches
+from carlt.ranges import Count, Strength, describe_type, matches
 
 INTERRUPTED = 128 + 2
 UNREAD = 128 + 13
@@ -55,12 +55,29 @@ def reword_argparse_error(message: str) -> str:
     return text
 
 
-def strength(text: str) -> float:
-    """The value of ``tau=``, for ``add_key(type=strength)``."""
-    with suppress(ValueError):
-        if matches(tau := float(text), Strength):
-            return tau
-    raise argparse.ArgumentTypeError(f"{text}: expected {describe_type(Strength)}")
+def _number(kind: Any) -> Callable[[str], Any]:
+    """What reads a number of a type of ``carlt.ranges``, for ``add_key(type=...)``."""
+    plain = get_args(kind)[0]  # int or float
+
+    def converted(text: str) -> Any:
+        with suppress(ValueError):
+            if matches(value := plain(text), kind):
+                return value
+        raise argparse.ArgumentTypeError(f"{text}: expected {describe_type(kind)}")
+
+    return converted
+
+
+strength, count = _number(Strength), _number(Count)
+
+
+def _not_empty(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    def converted(text: str) -> Any:
+        if not text:
+            raise argparse.ArgumentTypeError("has no value")
+        return convert(text)
+
+    return converted
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -91,13 +108,29 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self.keys: list[str] = []
+        self.flags: list[str] = []
         self.other_words: Completer | None = None
         """Completes words that are no option of this parser."""
 
     def add_key(self, name: str, metavar: str = "<value>", **options: Any) -> None:
-        """Add an option ``name=...``; ``options`` are those of ``argparse.ArgumentParser.add_argument``."""
+        """Add an option ``name=...``, whose value is not empty; ``options`` are those of
+        ``argparse.ArgumentParser.add_argument``."""
         self.keys.append(name)
+        options["type"] = _not_empty(options.get("type", str))
         self.add_argument(f"--{name}", metavar=None if options.get("choices") else metavar, **options)
+
+    def add_flag(self, name: str, help: str) -> None:
+        """Add an option ``name=true`` or ``name=false``, a bool after parsing; false by default."""
+        self.flags.append(name)
+        self.add_key(name, choices=("true", "false"), default="false", help=help)
+
+    def add_run(self, contents: str) -> None:
+        """Add ``run=``, ``which=`` and ``trust=``: the network of a run, whose folder holds ``contents``."""
+        self.add_key("run", "<folder>", help=f"the run folder: it holds {contents} and checkpoints/")
+        self.add_key("which", "last|best|<file>", default="last", help="the last epoch (default), the best epoch, or "
+                     "a checkpoint file")  # fmt: skip
+        self.add_flag("trust", "load classes that are not carlt's own. That runs their code: only for folders that "
+                      "you made")  # fmt: skip
 
     def parse_words(self, words: Sequence[str]) -> argparse.Namespace:
         """The options of ``words``, and under ``words`` those that are no option, in their order.
@@ -111,9 +144,12 @@ class Parser(argparse.ArgumentParser):
             raise SystemExit(0)
         given = [name for word in words if (name := word.partition("=")[0]) in self.keys and "=" in word]
         if twice := sorted({name for name in given if given.count(name) > 1}):
-            exit_with(self.prog, CarltError(f"{twice[0]}= is given {given.count(twice[0])} times; give it once"))
+            raise CarltError(f"{twice[0]}= is given {given.count(twice[0])} times; give it once")
         known = [f"--{word}" if word.partition("=")[0] in self.keys and "=" in word else word for word in words]
-        return self.parse_intermixed_args(known)
+        found = self.parse_intermixed_args(known)
+        for name in self.flags:
+            setattr(found, name, getattr(found, name) == "true")
+        return found
 
     def _complete(self, word: str, before: Sequence[str]) -> Iterator[str]:
         key, equals, _ = word.partition("=")
@@ -139,4 +175,4 @@ class Parser(argparse.ArgumentParser):
         text = reword_argparse_error(message)
         if found := re.fullmatch(rf"--({'|'.join(self.keys)}):? (.*)", text, re.DOTALL):
             text = f"{found[1]}={' ' * found[2].startswith('has ')}{found[2]}"
-        exit_with(self.prog, CarltError(f"{text}; --help shows the usage"))
+        raise CarltError(f"{text}; --help shows the usage")

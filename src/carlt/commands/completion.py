@@ -144,14 +144,14 @@ def _config(before: Sequence[str]) -> Any:
     """The config of the sound options in ``before``; their other values change no names."""
     from hydra.errors import HydraException
 
-    from carlt.config import overrides
+    from carlt.config import grammar
     from carlt.config.compose import compose_config, is_group, options
 
-    parsed = [found for text in before if (found := overrides.parse(text, [])) is not None]
+    parsed = [found for text in before if (found := grammar.parse(text, [])) is not None]
     groups = [o for o in parsed if is_group(o.key_or_group)]
-    sound = [o for o in groups if set(map(str, overrides.choices(o))) <= set(options(o.key_or_group))]
+    sound = [o for o in groups if set(map(str, grammar.choices(o))) <= set(options(o.key_or_group))]
     try:
-        return compose_config("train", [overrides.first(o) for o in sound])
+        return compose_config("train", [grammar.first(o) for o in sound])
     except (HydraException, CarltError):
         return compose_config("train")
 

@@ -25,17 +25,13 @@ def parser() -> Parser:
         "test images for a run on your own (data.test_root=<folder>, with one folder per class); with posthoc= the\n"
         "place of the images and the validation split alone, e.g. data.val_per_class=10.",
     )
-    found.add_key("run", "<folder>", help="the run folder: it holds config.yaml and checkpoints/")
-    found.add_key("which", "last|best|<file>", default="last", help="the last epoch (default), the best epoch on the "
-                  "validation split, or a checkpoint file")  # fmt: skip
+    found.add_run("config.yaml")
     found.add_key("posthoc", choices=POSTHOC, default="none", help="tau_norm: divide the weights of each class by "
                   "their length to the power tau; logit_adjusted: subtract tau log prior from the logits; car: add "
                   "class offsets that balance the confusion of the training images. For the last epoch a record is "
                   "written to <run folder>/posthoc/, which carlt.report reads")  # fmt: skip
     found.add_key("tau", "<number>", type=strength, help="strength of posthoc; by default the one of 0, 0.1, ... 2 "
                   "with the best balanced accuracy on the validation split; of car, 1 if there is none")  # fmt: skip
-    found.add_key("trust", choices=("true", "false"), default="false", help="load classes that are not carlt's own. "
-                  "That runs their code: only for folders that you made")  # fmt: skip
     return found
 
 
@@ -49,8 +45,7 @@ def main() -> None:
                 options.refuse(word)
         if not arguments.run:
             raise CarltError("run=<run folder> is missing; --help shows the usage")
-        folder, trust = Path(arguments.run), arguments.trust == "true"
-        tau = arguments.tau
+        folder, trust, tau = Path(arguments.run), arguments.trust, arguments.tau
         if tau is not None and arguments.posthoc == "none":
             raise CarltError(f"tau={tau:g}: only with posthoc=; add posthoc=tau_norm, logit_adjusted or car")
         from carlt.evaluation.evaluate import evaluate, evaluate_posthoc
@@ -83,14 +78,14 @@ def _print_metrics(metrics: dict[str, float]) -> None:
 
 def _print_posthoc(result: dict[str, Any], folder: Path | None, which: str) -> None:
     """The curve over tau with the chosen one marked, and the table of the result."""
-    from carlt.reporting import table
+    from carlt.reporting import formats, table
 
     posthoc = result["posthoc"]
     names = ("balanced_accuracy", "many", "medium", "few")
     if posthoc["curve"]:
         print("validation (%)\n  tau   balanced   many   medium    few")
     for row in posthoc["curve"]:
-        cells = [table.percent(row[name]).rjust(width) for name, width in zip(names, (11, 7, 9, 7), strict=True)]
+        cells = [formats.percent(row[name]).rjust(width) for name, width in zip(names, (11, 7, 9, 7), strict=True)]
         print(f"{row['tau']:5.2f}{''.join(cells)}{'  <- chosen' if row['tau'] == posthoc['tau'] else ''}")
     how = " (chosen on the validation split)" if posthoc["chosen_on"] else ""
     print(f"{posthoc['method']}, tau = {posthoc['tau']:g}{how}, of {posthoc['checkpoint']}")

@@ -32,14 +32,10 @@ itself. The output is logits. The number of images is free.""",
         epilog="onnx needs the packages onnx, onnxscript and onnxruntime, safetensors the package of that name:\n"
         "pip install 'carlt[export]'.",
     )
-    found.add_key("run", "<folder>", help="the run folder: it holds config.yaml, result.json and checkpoints/")
+    found.add_run("config.yaml, result.json")
     found.add_key("format", choices=FORMATS, help="onnx: for onnxruntime and others; torch_export: for "
                   "torch.export.load, without carlt; safetensors: the weights, for model.weights=")  # fmt: skip
-    found.add_key("which", "last|best|<file>", default="last", help="the last epoch (default), the best epoch, or a "
-                  "checkpoint file")  # fmt: skip
     found.add_key("out", "<folder>", help="default: export/ in the run folder")
-    found.add_key("trust", choices=("true", "false"), default="false", help="load classes that are not carlt's own. "
-                  "That runs their code: only for folders that you made")  # fmt: skip
     return found
 
 
@@ -57,7 +53,7 @@ def main() -> None:
         folder = Path(arguments.run)
         out = Path(arguments.out) if arguments.out else folder / "export"
         with write_errors(out, "choose another out=<folder>"):
-            export(folder, arguments.format, out, arguments.which, trust=arguments.trust == "true")
+            export(folder, arguments.format, out, arguments.which, trust=arguments.trust)
 
 
 def export(folder: Path, form: str, out: Path, which: str = "last", *, trust: bool = False) -> None:
@@ -76,7 +72,7 @@ def export(folder: Path, form: str, out: Path, which: str = "last", *, trust: bo
     run = load_run(folder, which, trust=trust)
     facts, finished = facts_of(run), read_run(folder)
     digest = _earlier_facts(out, facts).get(CARD_DIGEST)
-    path, difference = write(run, form, out)
+    path, difference = write(run, form, out, facts)
     files = sorted({each.name for each in out.glob("network.*") if not each.name.endswith(".part")} | {FACTS})
     card = model_card(finished, facts, which, files)
     edited = (out / CARD).exists() and digest != file_digest(out / CARD)

@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from carlt.commands.arguments import INTERRUPTED, Parser, command, strength
+from carlt.commands.arguments import INTERRUPTED, Parser, command, count, strength
 from carlt.errors import CarltError
 from carlt.runs.faults import write_errors
 from carlt.runs.heartbeat import heartbeat
@@ -17,6 +17,7 @@ from carlt.runs.text import printable
 
 if TYPE_CHECKING:
     from carlt.evaluation.load import TrainedRun
+    from carlt.evaluation.predict import Network
     from carlt.evaluation.prediction_file import Rows
 
 NAME = "carlt.predict"
@@ -40,20 +41,16 @@ again. Beside the output, <output>.json keeps the run, the checkpoint's sha256 a
   python -m carlt.predict run=runs/x images='photos/**/*.png' output=predictions.jsonl top_k=3
   python -m carlt.predict run=runs/x images=list.txt output=predictions.csv     (a path in each line)""",
     )
-    found.add_key("run", "<folder>", help="the run folder: it holds config.yaml, result.json and checkpoints/")
+    found.add_run("config.yaml, result.json")
     found.add_key("images", "<file|folder|pattern|list.txt>", help="what to predict; further words are more images, as "
                   "a shell's own patterns give them")  # fmt: skip
     found.add_key("output", "<file>", help="a file that ends in .csv or .jsonl; by default CSV is printed")
-    found.add_key("which", "last|best|<file>", default="last", help="the last epoch (default), the best epoch, or a "
-                  "checkpoint file")  # fmt: skip
-    found.add_key("top_k", "<number>", type=_count, default=5, help="classes per image; default: 5")
+    found.add_key("top_k", "<number>", type=count, default=5, help="classes per image; default: 5")
     found.add_key("tau", "<number>", type=strength, help="add the classes under equal frequencies, softmax(logits - "
                   "tau log prior); by default with the class offsets of carlt.evaluate posthoc=car, or with the tau of "
                   "posthoc=logit_adjusted, if one of them was done for this run without tau=")  # fmt: skip
-    found.add_key("batch_size", "<number>", type=_count, default=64, help="images per step; default: 64")
+    found.add_key("batch_size", "<number>", type=count, default=64, help="images per step; default: 64")
     found.add_key("device", "<cpu|cuda|cuda:1|...>", help="default: the GPU if there is one")
-    found.add_key("trust", choices=("true", "false"), default="false", help="load classes that are not carlt's own. "
-                  "That runs their code: only for folders that you made")  # fmt: skip
     return found
 
 
@@ -91,34 +88,36 @@ def predict(arguments: argparse.Namespace, images: Sequence[str]) -> int:
     if output is not None:
         check_output(output)
     files = find_images(images)
-    run = load_run(arguments.run, arguments.which, trust=arguments.trust == "true")
+    run = load_run(arguments.run, arguments.which, trust=arguments.trust)
     _move(run, arguments.device)
-    adjusted = run.adjustment(arguments.tau) is not None
-    top_k = min(arguments.top_k, len(run.class_names))
+    network = run.network(arguments.tau)
+    top_k, adjusted = min(arguments.top_k, len(run.class_names)), network.adjustment is not None
     if output is None:
         rows: Rows = CsvRows(top_k, adjusted)
         print(rows.header, end="")
-        return _predict(run, files, arguments, rows, sys.stdout)
+        return _predict(network, files, arguments, rows, sys.stdout)
     rows = FORMATS[output.suffix.lower()](top_k, adjusted)
     with (
         write_errors(output, "the same command goes on once that is mended, or choose another output="),
         _lock(output),
     ):
-        done = begin(output, rows, _origin(run, top_k, arguments.tau))
+        done = begin(output, rows, _origin(run, top_k, network))
         left = [path for path in files if rows.name(path) not in done]
         failed = 0
         if left:
             with open(output, "a", buffering=1, **ENCODING) as file:  # type: ignore[call-overload]
-                failed = _predict(run, left, arguments, rows, file)
+                failed = _predict(network, left, arguments, rows, file)
     before = f", {len(files) - len(left):,} of them from before" if len(left) < len(files) else ""
     print(f"{len(files) - failed:,} predictions in {printable(str(output))}{before}")
     return failed
 
 
-def _predict(run: "TrainedRun", files: list[Path], arguments: argparse.Namespace, rows: "Rows", file: TextIO) -> int:
+def _predict(network: "Network", files: list[Path], arguments: argparse.Namespace, rows: "Rows", file: TextIO) -> int:
     """Predict ``files`` into ``file`` with a progress bar on a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from carlt.evaluation.predict import predict as predict_files
 
     bad = 0
     console = Console(stderr=True)
@@ -126,7 +125,7 @@ def _predict(run: "TrainedRun", files: list[Path], arguments: argparse.Namespace
     shown = sys.stderr.isatty() and not (file is sys.stdout and sys.stdout.isatty())
     with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
         task = bar.add_task("", total=len(files))
-        found = run.predict(files, top_k=arguments.top_k, batch_size=arguments.batch_size, tau=arguments.tau)
+        found = predict_files(network, files, top_k=arguments.top_k, batch_size=arguments.batch_size)
         for prediction in found:
             file.write(rows.line(prediction))
             if prediction.error is not None:
@@ -138,14 +137,13 @@ def _predict(run: "TrainedRun", files: list[Path], arguments: argparse.Namespace
     return bad
 
 
-def _origin(run: "TrainedRun", top_k: int, tau: float | None) -> dict[str, Any]:
+def _origin(run: "TrainedRun", top_k: int, network: "Network") -> dict[str, Any]:
     """What the predictions depend on."""
-    adjustment = run.adjustment(tau)
     return {
         "checkpoint": file_digest(run.checkpoint),
         "run_hash": run.result.get("run_hash"),
         "top_k": top_k,
-        "adjustment": None if adjustment is None else adjustment.tolist(),
+        "adjustment": None if network.adjustment is None else network.adjustment.tolist(),
     }
 
 
@@ -167,12 +165,6 @@ def _lock(output: Path) -> Iterator[None]:
         raise CarltError(f"{output.parent} cannot be made ({error.strerror}); choose another output=") from None
     with exclusive_lock(output.with_name(output.name + ".lock"), output):
         yield
-
-
-def _count(text: str) -> int:
-    if not (text.isdecimal() and int(text) >= 1):
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number, at least 1")
-    return int(text)
 
 
 if __name__ == "__main__":

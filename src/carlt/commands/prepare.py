@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from carlt.commands.arguments import Parser, command
 from carlt.commands.completion import complete_override
-from carlt.errors import CarltError
 from carlt.runs.faults import check_place, write_errors
 from carlt.runs.heartbeat import heartbeat
+from carlt.runs.text import command_line
 
 if TYPE_CHECKING:
     from carlt.data import ImageFolder, LongTailDataModule
@@ -143,8 +142,6 @@ def main() -> None:
             add_config_dir(folder)
         words = take_search_path(arguments.words)
         check_single(words)
-        if not arguments.out:
-            raise CarltError("out= has no value: give a folder for the pictures")
         check_place("out", Path(arguments.out))
         config = compose_checked("prepare", words)
         from carlt.training.build import build_data, build_module
@@ -152,7 +149,8 @@ def main() -> None:
         data = build_data(config)
         if arguments.show == "profile":
             prepare(data, arguments.verify, Path(arguments.out))
-            print(f"Next: python -m carlt.train {shlex.join(arguments.words)}")
+            own = [f"--config-dir={folder}" for folder in arguments.config_dir]
+            print(f"Next: {command_line('carlt.train', *own, *arguments.words)}")
         else:
             aug = named_choices(config, config.hydra)["aug"]
             show_augmentations(data, build_module(config, data), Path(arguments.out), aug)

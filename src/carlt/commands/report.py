@@ -10,11 +10,11 @@ from carlt.commands.arguments import Parser, command
 from carlt.errors import CarltError
 from carlt.reporting import csv_files, formats, plots, table, wandb_workspace
 from carlt.reporting.figures import drawings
-from carlt.reporting.figures.style import line_styles
+from carlt.reporting.figures.style import choose
 from carlt.reporting.groups import DataSet, Group, drop_repeats, group_by_data_set
 from carlt.reporting.page import Section, page
 from carlt.reporting.published import published
-from carlt.reporting.summary import summarize
+from carlt.reporting.summary import Table, summarize
 from carlt.runs.faults import check_place, write_errors
 from carlt.runs.heartbeat import heartbeat
 from carlt.runs.paths import write_text_atomic
@@ -44,19 +44,18 @@ page is one file: it opens without a network and prints.""",
   python -m carlt.report runs/car
   python -m carlt.report runs/car runs/other out=paper baseline=reg=none published=true""",
     )
-    found.add_key("out", "<folder>", type=_path, default=Path("report"), help="where report.html, tables.md, "
+    found.add_key("out", "<folder>", type=Path, default=Path("report"), help="where report.html, tables.md, "
                   "tables.tex, and tables.csv, seeds.csv and classes.csv go; default: report")  # fmt: skip
-    found.add_key("baseline", "<label>", type=_text, help="the row that others are compared with, as the table names "
+    found.add_key("baseline", "<label>", help="the row that others are compared with, as the table names "
                   "it, or a part of its name that no other has; default: reg=none (with loss=ce, if there is one), "
                   "else the first row. A named "
                   "baseline is compared with rows of any number of epochs and any batch size")  # fmt: skip
-    found.add_key("published", choices=("true", "false"), default="false", help="also show the numbers that others "
-                  "published for the data set and imbalance factor of the runs, labelled as such")  # fmt: skip
+    found.add_flag("published", "also show the numbers that others published for the data set and imbalance factor of "
+                   "the runs, labelled as such")  # fmt: skip
     found.add_key("metrics", "<metric>,...", type=_names, default=formats.PAPER, help="the columns of tables.tex, of "
                   "the test split; default: " + ",".join(formats.PAPER))  # fmt: skip
-    found.add_key("differences", choices=("true", "false"), default="false", help="whether tables.tex also has the "
-                  "differences to the baseline")  # fmt: skip
-    found.add_key("figure", "<file.png>", type=_path, help="also draw the accuracy of each class under every "
+    found.add_flag("differences", "whether tables.tex also has the differences to the baseline")
+    found.add_key("figure", "<file.png>", type=Path, help="also draw the accuracy of each class under every "
                   "configuration, for one data set of few classes")  # fmt: skip
     return found
 
@@ -91,49 +90,60 @@ def check_figure(path: Path) -> None:
 
 
 def report(arguments: argparse.Namespace) -> None:
-    """Records, groups, tables, plots, page."""
-    folders, published_too = list(map(Path, arguments.words)), arguments.published == "true"
+    """Read and compare the runs, write tables and page, and print the tables."""
+    folders = list(map(Path, arguments.words))
     runs, left_out = read_runs(folders)
     runs, repeats = drop_repeats(runs)
     left_out += repeats
     for folder, reason in left_out:
         print(printable(f"left out: {folder} ({reason})"), file=sys.stderr)
     data = group_by_data_set(runs)
+    if arguments.figure and len(data) > 1:
+        titles = "; ".join(each.title for each in data)
+        raise CarltError(f"figure= draws one data set, not {len(data)}: {titles}; give the folders of one")
     baselines = _baselines(data, arguments.baseline)
     found = [
         summarize(
             each,
             baseline,
-            published(each) if published_too else (),
+            published(each) if arguments.published else (),
             any_budget=arguments.baseline is not None,
         )
         for each, baseline in zip(data, baselines, strict=True)
     ]
-    everything = [table for tables_of in found for table in tables_of]
-    differences = arguments.differences == "true"
-    latex = [formats.latex(each, arguments.metrics, differences=differences) for each in everything]
-    shown = "\n".join(map(table.summary, everything)) + f"\n{formats.NOTE}\n"
+    tables = [each for tables_of in found for each in tables_of]
     # Written before anything is printed, which nobody may read to its end.
-    texts = {"tables.md": "\n".join(map(formats.markdown, everything)) + f"\n{formats.NOTE}\n",
-             "tables.tex": "\n".join(latex), "tables.csv": csv_files.tables_csv(everything),
-             "seeds.csv": csv_files.seeds_csv(data), "classes.csv": csv_files.classes_csv(data)}  # fmt: skip
+    texts = _texts(data, tables, arguments)
     for name, text in texts.items():
         write_text_atomic(arguments.out / name, text)
     if arguments.figure:
-        if len(data) > 1:
-            raise CarltError(f"figure= draws one data set, not {len(data)}: {'; '.join(d.title for d in data)}")
-        groups, look = data[0].groups, line_styles(data[0].groups)
-        plots.compare_classes(
-            {g.label: [run.folder for run in g.runs.values()] for g in groups},
-            arguments.figure,
-            {g.label: look(g) for g in groups},
-        )
+        _draw_figure(data[0].groups, baselines[0], arguments.figure)
     sections = _sections(data, baselines, found)
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     written = f"Written on {datetime.now():%Y-%m-%d %H:%M} from {count} in {', '.join(map(str, folders))}."
     path = arguments.out / "report.html"
     write_text_atomic(path, page(sections, left_out, written))
-    print(f"{shown}\nPage: {path} (beside it {', '.join(texts)})")
+    print("\n".join(map(table.summary, tables)) + f"\n{formats.NOTE}\n")
+    print(f"Page: {path} (beside it {', '.join(texts)})")
+
+
+def _texts(data: Sequence[DataSet], tables: Sequence[Table], arguments: argparse.Namespace) -> dict[str, str]:
+    """The tables as text by the name of their file."""
+    latex = [formats.latex(each, arguments.metrics, differences=arguments.differences) for each in tables]
+    return {
+        "tables.md": "\n".join(map(formats.markdown, tables)) + f"\n{formats.NOTE}\n",
+        "tables.tex": "\n".join(latex),
+        "tables.csv": csv_files.tables_csv(tables),
+        "seeds.csv": csv_files.seeds_csv(data),
+        "classes.csv": csv_files.classes_csv(data),
+    }
+
+
+def _draw_figure(groups: Sequence[Group], baseline: Group, path: Path) -> None:
+    """The accuracy of each class under every configuration, in the colours of the page."""
+    look = choose(groups, baseline).look
+    folders = {group.label: [run.folder for run in group.runs.values()] for group in groups}
+    plots.compare_classes(folders, path, {group.label: look(group) for group in groups})
 
 
 def _sections(data: Sequence[DataSet], baselines: Sequence[Group], found: Sequence[Sequence]) -> list[Section]:
@@ -175,17 +185,7 @@ def _baselines(data: Sequence[DataSet], wanted: str | None) -> list[Group]:
 
 
 def _names(value: str) -> tuple[str, ...]:
-    return tuple(_text(value).split(","))
-
-
-def _text(value: str) -> str:
-    if not value:
-        raise argparse.ArgumentTypeError("has no value")
-    return value
-
-
-def _path(value: str) -> Path:
-    return Path(_text(value))
+    return tuple(value.split(","))
 
 
 if __name__ == "__main__":

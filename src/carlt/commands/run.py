@@ -26,6 +26,7 @@ from carlt.runs.faults import write_errors
 from carlt.runs.hash import run_hash
 from carlt.runs.heartbeat import heartbeat
 from carlt.runs.locks import claim_folder
+from carlt.runs.text import command_line
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
@@ -76,7 +77,7 @@ def train(*overrides: str, folder: Path | str | None = None, trust: bool = False
 
             data = build.build_data(config)
             given.check_counts(data.class_counts.tolist())
-        return run(config, folder, data=data, hash_in_name=new_name, validated=not config.get("stage"))
+        return run(config, folder, data=data, hash_in_name=new_name)
 
 
 def resume(folder: str, overrides: Sequence[str], *, trust: bool = False) -> dict[str, Any]:
@@ -109,60 +110,46 @@ def run(
     data: "LongTailDataModule | None" = None,
     position: "SweepPosition | None" = None,
     hash_in_name: bool = False,
-    validated: bool = False,
 ) -> dict[str, Any]:
     """One run into ``folder``, or the rest of an interrupted one that lies there.
 
     Args:
-        config: complete, without the node ``hydra``; ``config.resume`` is set where an interrupted run is resumed.
+        config: complete, checked by ``carlt.config.schema.validate`` and without the node ``hydra``; ``config.resume``
+            is set where an interrupted run is resumed.
         folder: the run folder; no other process may use it meanwhile.
         data: the data module of ``config``, if it is built already.
         position: of the run in a sweep.
         hash_in_name: append the first digits of the run's hash to the folder's name.
-        validated: whether ``config`` has been checked against the constructors already.
 
     Returns:
         The content of ``result.json``, and under ``folder`` the run folder.
 
     Raises:
-        CarltError: a mistake in the config, data that cannot be had, or a folder that is in use or holds a run.
+        CarltError: data that cannot be had, parts that do not fit, or a folder that is in use or holds a run.
     """
     with heartbeat() if is_first_process() else nullcontext():
-        return _checked_run(config, folder, data, position, hash_in_name, validated)
+        # Imported after the config is checked: torch and Lightning take seconds to import.
+        from carlt.runs import provenance
+        from carlt.runs.record import read_result
+        from carlt.training import build, compute, slurm
 
-
-def _checked_run(
-    config: DictConfig,
-    folder: Path,
-    data: "LongTailDataModule | None",
-    position: "SweepPosition | None",
-    hash_in_name: bool,
-    validated: bool,
-) -> dict[str, Any]:
-    if not validated:
-        validate(config)
-    # Imported after the check: torch and Lightning take seconds to import.
-    from carlt.runs import provenance
-    from carlt.runs.record import read_result
-    from carlt.training import build, compute, slurm
-
-    provenance.commit()
-    build.quiet_libraries()
-    data = data or build.build_data(config)
-    before = _begun_before(config, folder, hash_in_name, data.checksum()) if slurm.was_requeued() else None
-    if before is not None and (before / paths.RESULT).exists():  # by an earlier command of the job's script
-        print(f"finished before, in {before}")
-        return {**read_result(before), "folder": str(before)}
-    if before is not None:
-        config, folder = resumed_config(before, trust=True), before  # the command's own, but for what auto was
-    compute.resolve(config)
-    if hash_in_name and before is None:
-        folder = folder.with_name(f"{folder.name}_{run_hash(config, data.checksum())[:8]}")
-    claim = claim_folder(folder, new=not config.resume) if is_first_process() else nullcontext()
-    remedy = f"mend that, then go on with: python -m carlt.train resume={folder}"
-    requeue = slurm.Requeue()
-    with write_errors(folder, remedy), requeue.handled(is_first_process()), claim, _own_process_group():
-        return _run(config, folder, data, position, requeue)
+        provenance.commit()
+        build.quiet_libraries()
+        data = data or build.build_data(config)
+        before = _begun_before(config, folder, hash_in_name, data.checksum()) if slurm.was_requeued() else None
+        if before is not None and (before / paths.RESULT).exists():  # by an earlier command of the job's script
+            print(f"finished before, in {before}")
+            return {**read_result(before), "folder": str(before)}
+        if before is not None:  # the same config, with what `auto` stood for then
+            config, folder = resumed_config(before, trust=True), before
+        compute.resolve(config)
+        if hash_in_name and before is None:
+            folder = folder.with_name(f"{folder.name}_{run_hash(config, data.checksum())[:8]}")
+        claim = claim_folder(folder, new=not config.resume) if is_first_process() else nullcontext()
+        remedy = f"mend that, then go on with: {command_line('carlt.train', f'resume={folder}')}"
+        requeue = slurm.Requeue()
+        with write_errors(folder, remedy), requeue.handled(is_first_process()), claim, _own_process_group():
+            return _run(config, folder, data, position, requeue)
 
 
 def _begun_before(config: DictConfig, folder: Path, hash_in_name: bool, checksum: str) -> Path | None:
@@ -234,7 +221,7 @@ def _run(
             paths.write_text_atomic(folder / paths.CONFIG, before)
         raise
     except SystemExit as end:  # so Lightning answers SIGTERM and SIGINT, with codes 0 and 1
-        print(f"interrupted; resume with: python -m carlt.train resume={folder}", file=sys.stderr)
+        print(f"interrupted; resume with: {command_line('carlt.train', f'resume={folder}')}", file=sys.stderr)
         raise SystemExit(TERMINATED if isinstance(end, SIGTERMException) else INTERRUPTED) from None
     finally:
         data.close()
@@ -257,6 +244,8 @@ def compose_run(overrides: Sequence[str], *, trust: bool = False) -> tuple[DictC
     named = any(text.startswith("hydra.run.dir=") for text in overrides)
     folder = _hydra_folder(composed)
     config = config_of_run(composed, composed.hydra)
+    if stage:  # put together from two configs that were checked one by one
+        validate(config)
     if stage and not named:
         folder = Path("runs/stages") / f"{second_stage.default_name(config.init_run, config.choices.stage)}_{_now()}"
     if not named and "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -278,6 +267,7 @@ def config_of_run(composed: DictConfig, hydra: Any) -> DictConfig:
     OmegaConf.set_struct(config, False)
     config.pop("hydra", None)
     config.pop("objective", None)
+    config.setdefault("logger", {})  # logger=[] leaves it out
     if not config.get("stage"):
         config.choices = named_choices(config, hydra)
     return config

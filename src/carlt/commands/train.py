@@ -46,8 +46,7 @@ def main() -> None:
             raise SystemExit(_sweep(arguments))
         else:
             config, folder, named = compose_run(arguments.overrides, trust=arguments.trust)
-            # The config of a second stage is put together from two that were checked, and is checked as a whole.
-            run(config, folder, hash_in_name=not named, validated=not config.get("stage"))
+            run(config, folder, hash_in_name=not named)
 
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
@@ -71,16 +70,13 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     given = dict(text.partition("=")[::2] for text in arguments.overrides)
     arguments.trust = given.get("trust") == "true"
     arguments.resume = given.get("resume") if given.get("resume") != "null" else None
-    try:
-        for folder in arguments.config_dir:
-            add_config_dir(folder)
-        arguments.overrides = take_search_path(arguments.overrides)
-        if arguments.resume == "":
-            raise CarltError("resume= has no value: give the run folder to go on with")
-        if "trust" in given and given["trust"] not in ("true", "false"):
-            raise CarltError(f"trust={given['trust']}: expected true or false")
-    except CarltError as error:
-        exit_with(NAME, error)
+    for folder in arguments.config_dir:
+        add_config_dir(folder)
+    arguments.overrides = take_search_path(arguments.overrides)
+    if arguments.resume == "":
+        raise CarltError("resume= has no value: give the run folder to go on with")
+    if given.get("trust", "false") not in ("true", "false"):
+        raise CarltError(f"trust={given['trust']}: expected true or false")
     arguments.overrides = [o for o in arguments.overrides if not o.startswith("trust=")]
     arguments.multirun |= "hydra.mode=MULTIRUN" in arguments.overrides
     flags = ("help", "hydra_help", "cfg", "info")
@@ -109,8 +105,8 @@ def _show(arguments: argparse.Namespace) -> None:
     if arguments.cfg or arguments.info:
         if arguments.multirun:
             raise CarltError(f"--{'cfg' if arguments.cfg else 'info'} shows the config of one run: leave -m out")
-        stage = second_stage.is_second_stage(arguments.overrides)
         overrides.check_single(arguments.overrides)
+        stage = second_stage.is_second_stage(arguments.overrides)
         if arguments.cfg == "job" and (stage or arguments.resume):  # Hydra does not know what they keep of a run
             if arguments.resume:
                 config, _ = compose_resumed(arguments.resume, arguments.overrides, trust=arguments.trust)
@@ -118,7 +114,7 @@ def _show(arguments: argparse.Namespace) -> None:
                 config, *_ = compose_run(arguments.overrides, trust=arguments.trust)
             print(OmegaConf.to_yaml(config, resolve=arguments.resolve), end="")
             return
-        checked = (second_stage if stage else overrides).sweep_overrides("train", arguments.overrides)
+        checked = _checked(arguments)
     else:
         checked = [*arguments.overrides, f"hydra.help.footer='{overrides.list_options()}'"]
     _hydra_command([*words, *checked, search_path_override()], lambda config: None)
@@ -130,13 +126,16 @@ def _resume(arguments: argparse.Namespace) -> None:
     resume(arguments.resume, arguments.overrides, trust=arguments.trust)
 
 
+def _checked(arguments: argparse.Namespace) -> list[str]:
+    """The overrides, all checked, in the form in which Hydra composes them."""
+    if second_stage.is_second_stage(arguments.overrides):
+        return second_stage.sweep_overrides("train", arguments.overrides, trust=arguments.trust)
+    return overrides.sweep_overrides("train", arguments.overrides)
+
+
 def _sweep(arguments: argparse.Namespace) -> int:
     """Run a sweep, or its unfinished jobs; returns the exit code."""
-    if second_stage.is_second_stage(arguments.overrides):
-        checked = second_stage.sweep_overrides("train", arguments.overrides, trust=arguments.trust)
-    else:
-        checked = overrides.sweep_overrides("train", arguments.overrides)
-    sweep, complete = plan.plan(checked)
+    sweep, complete = plan.plan(_checked(arguments))
     check_place("hydra.sweep.dir", sweep.folder)
     with write_errors(sweep.folder, AGAIN):
         return _run_jobs(sweep, complete, arguments.trust)

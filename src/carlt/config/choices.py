@@ -4,7 +4,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from carlt.config.overrides import COMBINABLE, NAMED, parse
+from carlt.config.grammar import COMBINABLE, NAMED, parse
 
 EMPTY = {"aug": "standard", "logger": "csv", "reg": "none"}
 """The option that equals an empty list of options, as in ``aug=[]``."""

@@ -16,11 +16,12 @@ from typing import Any
 import yaml
 
 from carlt.config import given
-from carlt.config.compose import config_dir, options, read_option
+from carlt.config.compose import config_dir, options, quoted, read_option
 from carlt.config.schema import INJECTED
 from carlt.config.stored import TARGETS
+from carlt.config.targets import parameters_of
 from carlt.errors import CarltError
-from carlt.ranges import arguments_of, parameters
+from carlt.ranges import arguments_of
 
 PARTS = ("data", "model", "loss", "reg", "optim", "sampler")
 """Groups of which Python code may give an object."""
@@ -99,11 +100,7 @@ def _text(value: Any, key: str) -> str:
         return repr(int(value) if isinstance(value, numbers.Integral) else float(value))
     if isinstance(value, str | Path):
         text = str(value)
-        if SAFE.fullmatch(text) and text.lower() not in WORDS:
-            return text
-        # A backslash means itself, except before a quote and at the end.
-        quoted = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), text)
-        return f"'{quoted}'"
+        return text if SAFE.fullmatch(text) and text.lower() not in WORDS else quoted(text)
     if isinstance(value, list | tuple):
         return f"[{','.join(_text(each, key) for each in value)}]"
     if isinstance(value, Mapping):
@@ -172,7 +169,7 @@ def _public_name(part: str, made: Any) -> str:
 def _option(part: str, target: str, values: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
     """The option of a group that means a class with ``values``, and the values to set in it; None if there is none."""
     own = {name: node for name in options(part) if (node := _node(part, name)).pop("_target_", None) == target}
-    whole = {name: parameter.default for name, parameter in parameters(_locate(target)).items()} | values
+    whole = {name: parameter.default for name, parameter in parameters_of(target).items()} | values
     for name, node in sorted(own.items(), key=lambda item: -len(item[1])):
         if all(whole.get(key) == value for key, value in node.items()):
             return name, {key: value for key, value in values.items() if node.get(key) != value}
@@ -199,11 +196,6 @@ def _write_option(part: str, name: str, target: str, values: Mapping[str, Any], 
     path.parent.mkdir(exist_ok=True)
     path.write_text(yaml.safe_dump({"_target_": target, **values}), encoding="utf-8")
     return name
-
-
-def _locate(target: str) -> Any:
-    module, _, name = target.rpartition(".")
-    return getattr(importlib.import_module(module), name)
 
 
 def _plain(value: Any, place: str) -> Any:

@@ -4,8 +4,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from carlt.config.compose import options, read_option
 from carlt.ranges import Count, Seed, value_problem
@@ -39,7 +37,7 @@ def objective_problems(values: Sequence[Any]) -> Iterator[str]:
 
     known = [f"val/{name}" for name in metric_names()]
     for value in values:
-        for name in value if isinstance(value, list) else [value]:
+        for name in value if isinstance(value, list) and value else [value]:
             if name not in known:
                 yield f"objective={name}: a search maximises a metric of the validation split; " + _choose(known)
 
@@ -67,19 +65,6 @@ def conflicts(overrides: Sequence[Override]) -> Iterator[str]:
         for part, both in setters.items():
             if len(both) > 1:
                 yield f"aug={'+'.join(both)}: each sets aug.{part}, so only the last would act; leave one out"
-
-
-def interpolation_problems(config: DictConfig) -> list[str]:
-    """The first interpolation (``${...}``) that does not resolve, outside Hydra's node."""
-    own = config.copy()
-    OmegaConf.set_readonly(own, False)
-    OmegaConf.set_struct(own, False)
-    own.pop("hydra", None)
-    try:
-        OmegaConf.to_container(own, resolve=True, throw_on_missing=False)
-    except OmegaConfBaseException as error:
-        return [f"{error.full_key}: {str(error).splitlines()[0]}; give {error.full_key} a value"]
-    return []
 
 
 def _choose(known: Sequence[str]) -> str:

@@ -8,11 +8,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from carlt.config.choices import named_choices
 from carlt.config.compose import compose_config, is_group, options
-from carlt.config.overrides import apply_values, choices, compose_checked, first, parse, parse_all, text_of
+from carlt.config.grammar import choices, first, parse, parse_all, text_of
+from carlt.config.overrides import apply_values, compose_checked
 from carlt.config.schema import joined_error
 from carlt.config.stored import load_config, without_initial_weights
 from carlt.errors import CarltError
 from carlt.runs import paths
+from carlt.runs.text import command_line
 
 CHOSEN_BY_STAGE = ("stage", "loss", "sampler", "optim")
 """Groups that every option of conf/stage chooses."""
@@ -151,8 +153,8 @@ def _first_run(folder: Path, trust: bool) -> DictConfig:
         )
     if not (folder / paths.RESULT).is_file():
         raise CarltError(
-            f"init_run={folder} has not finished: python -m carlt.train resume={folder} finishes it; a second stage "
-            "begins with a finished run"
+            f"init_run={folder} has not finished: {command_line('carlt.train', f'resume={folder}')} finishes it; a "
+            "second stage begins with a finished run"
         )
     if stored.get("stage"):
         raise CarltError(

@@ -9,7 +9,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from carlt.config import external
-from carlt.config.overrides import apply_values, parse
+from carlt.config.grammar import parse
+from carlt.config.overrides import apply_values
 from carlt.config.schema import joined_error, node_problems, target_nodes
 from carlt.config.shape import shape_problems
 from carlt.errors import CarltError
@@ -17,7 +18,6 @@ from carlt.runs import paths
 from carlt.runs.config_file import read_config
 from carlt.runs.defaults import with_old_defaults
 from carlt.runs.keys import MAY_CHANGE_ON_RESUME, is_under
-from carlt.runs.resumed import changes
 
 TARGETS = {
     "data": ("carlt.data",),
@@ -75,7 +75,6 @@ def load_config(folder: Path, *, trust: bool = False, word: str = "run") -> Dict
         raise joined_error(problems)
     if problems := list(shape_problems(plain)):
         raise _damaged(folder, problems)
-    changes(plain)  # an error if this part is damaged
     plain.setdefault("channels_last", False)
     for mapping, names in ((plain, ("callbacks", "logger")), (plain["aug"], ("transforms",))):
         for name in names:

@@ -102,13 +102,15 @@ def evaluate_posthoc(
     if tau is not None and (problem := value_problem("tau", tau, Strength)):
         raise CarltError(problem)
     config = load_config(run_dir, trust=trust)
-    record.read_result(run_dir)  # says how to finish a run that is not
     result = finished_run(run_dir).result
     with_values = config.copy()
     apply_values(with_values, overrides)
     module, data, path, epoch = load(run_dir, with_values, which)
     if data.checksum() != result["data"].get("sha256"):
-        raise CarltError(f"{run_dir} was trained or tested on other images than {' '.join(overrides) or 'these'}")
+        raise CarltError(
+            f"{run_dir} was trained or tested on other images than {' '.join(overrides) or 'these'}; put its own "
+            "images back, or leave out what changes them"
+        )
     trainer = build.evaluate_trainer(_on_one_device(with_values), run_dir)
     outcome = posthoc.adjusted(trainer, module, data, posthoc.METHODS[method](module), tau)
     result |= {
@@ -218,12 +220,10 @@ def _check_classes(run_dir: Path, data: LongTailDataModule) -> None:
     )
 
 
-def load(run_dir: Path, config: Any, which: str) -> tuple[LongTailClassifier, LongTailDataModule, Path, int]:
+def load(run_dir: Path, config: DictConfig, which: str) -> tuple[LongTailClassifier, LongTailDataModule, Path, int]:
     """The network of a checkpoint, its data, the checkpoint's path and its epoch."""
     build.quiet_libraries()
-    path = paths.checkpoint(run_dir, which) if which in ("last", "best") else Path(which)
-    if not path.is_file():
-        raise CarltError(f"which={which}: there is no checkpoint {path}; choose last, best or a file")
+    path = paths.chosen_checkpoint(run_dir, which)
     checkpoint = read_checkpoint(path)
     data = build.build_data(config)
     _check_classes(run_dir, data)

@@ -7,7 +7,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,9 +85,9 @@ def facts_of(run: TrainedRun) -> dict[str, Any]:
     }
 
 
-def export(run: TrainedRun, form: str, folder: Path) -> tuple[Path, float]:
+def export(run: TrainedRun, form: str, folder: Path, facts: Mapping[str, Any]) -> tuple[Path, float]:
     """Write the network of ``run`` into ``folder`` as ``onnx``, ``torch_export`` or ``safetensors``, read it again and
-    run it beside the network.
+    run it beside the network. The file's metadata holds ``facts``, see :func:`facts_of`.
 
     Returns:
         The file, and the largest difference of their logits.
@@ -99,7 +99,7 @@ def export(run: TrainedRun, form: str, folder: Path) -> tuple[Path, float]:
     for package in how.packages:
         _require(package, form)
     path = folder / f"network{how.suffix}"
-    network, facts = network_of(run), facts_of(run)
+    network = network_of(run)
     images = _random_images(facts["input"]["shape"][1:])
     expected = network(images).numpy()
     with written_whole(path) as part:
@@ -119,7 +119,10 @@ def export(run: TrainedRun, form: str, folder: Path) -> tuple[Path, float]:
             ) from error
         difference = float(np.abs(found - np.concatenate([expected[:1], expected])).max())
         if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
-            raise CarltError(f"format={form}: the file's logits differ from the network's by {difference:.2g}")
+            raise CarltError(
+                f"format={form}: the file's logits differ from the network's by {difference:.2g}, so it was not "
+                f"written; choose another format= ({', '.join(FORMATS)})"
+            )
     return path, difference
 
 

@@ -27,7 +27,8 @@ from carlt.training.callbacks import read_checkpoint
 from carlt.training.module import LongTailClassifier
 
 LARGEST_OFFSET = 1e6
-"""Of a record, in logits: far above any that is found, and float32 holds 100 times it."""
+"""The largest class offset, in logits, that a record may hold. None that is found comes near it, and float32 can still
+hold it times the largest tau."""
 
 
 @dataclass(frozen=True)
@@ -105,15 +106,17 @@ class TrainedRun:
         Raises:
             CarltError: no such file or folder, no images in it, or a number out of range.
         """
-        adjustment = self.adjustment(tau)
-        network = Network(
+        return predict(self.network(tau), find_images(images), top_k=top_k, batch_size=batch_size)
+
+    def network(self, tau: float | None = None) -> Network:
+        """What ``carlt.evaluation.predict.predict`` takes of this run; ``tau`` as in :meth:`predict`."""
+        return Network(
             torch.no_grad()(lambda pixels: self.model(pixels.to(self.model.device)).float().cpu()),
             lambda image: self.transform(image, torch.Generator()),
             self.class_names,
             part_class(self.config, "data").channels,
-            None if adjustment is None else lambda logits: logits + adjustment,
+            self.adjustment(tau),
         )
-        return predict(network, find_images(images), top_k=top_k, batch_size=batch_size)
 
 
 def load_run(folder: Path | str, which: str = "last", *, trust: bool = False, **modules: nn.Module) -> TrainedRun:
@@ -149,7 +152,7 @@ def load_run(folder: Path | str, which: str = "last", *, trust: bool = False, **
     config.init_run = None  # the checkpoint holds a second stage whole
     with given(modules):
         module = build_module(without_initial_weights(config), known)
-    path = paths.checkpoint(folder, which) if which in ("last", "best") else Path(which)
+    path = paths.chosen_checkpoint(folder, which)
     load_weights(module, read_checkpoint(path), path, folder)
     module.drop_last_weights()
     return TrainedRun(

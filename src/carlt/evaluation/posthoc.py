@@ -53,9 +53,15 @@ def tau_norm(module: LongTailClassifier) -> Method:
     """
     head = get_classifier(module.evaluated)
     if isinstance(head, CosineClassifier):
-        raise CarltError("posthoc=tau_norm has no effect here: a cosine classifier normalises its weights")
+        raise CarltError(
+            "posthoc=tau_norm has no effect here: a cosine classifier normalises its weights; choose posthoc=car or "
+            "posthoc=logit_adjusted"
+        )
     if not isinstance(head, nn.Linear):
-        raise CarltError(f"posthoc=tau_norm needs a linear classifier, not {type(head).__name__}")
+        raise CarltError(
+            f"posthoc=tau_norm needs a linear classifier, not {type(head).__name__}; choose posthoc=car or "
+            "posthoc=logit_adjusted"
+        )
     weight = head.weight.detach().float().cpu()
     bias = None if head.bias is None else head.bias.detach().float().cpu()
     return Method(

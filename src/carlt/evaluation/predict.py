@@ -13,6 +13,7 @@ from torch import Tensor
 from carlt.data.io.decode import decode
 from carlt.data.loaders import default_num_workers
 from carlt.errors import CarltError
+from carlt.ranges import Count, value_problem
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey, ITU-R BT.601, as Pillow converts."""
@@ -40,14 +41,14 @@ class Network:
     """What a prediction needs of a trained network.
 
     ``logits``: uint8 (N, channels, S, S) to (N, C) on the CPU. ``transform``: one image, uint8 (1, channels, H, W) of
-    any size, to (1, channels, S, S). ``adjust``: logits to adjusted logits, or None.
+    any size, to (1, channels, S, S). ``adjustment``: what adjusted predictions add to the logits, (C,), or None.
     """
 
     logits: Callable[[Tensor], Tensor]
     transform: Callable[[Tensor], Tensor]
     class_names: Sequence[str]
     channels: int
-    adjust: Callable[[Tensor], Tensor] | None = None
+    adjustment: Tensor | None = None
 
 
 def predict(network: Network, paths: Iterable[Path], *, top_k: int, batch_size: int) -> Iterator[Prediction]:
@@ -58,11 +59,11 @@ def predict(network: Network, paths: Iterable[Path], *, top_k: int, batch_size: 
         batch_size: images per step of the network, at least 1.
 
     Raises:
-        CarltError: ``top_k`` or ``batch_size`` below 1.
+        CarltError: ``top_k`` or ``batch_size`` is no integer, or below 1.
     """
     for name, value in (("top_k", top_k), ("batch_size", batch_size)):
-        if value < 1:
-            raise CarltError(f"{name}={value}: expected at least 1")
+        if problem := value_problem(name, value, Count):
+            raise CarltError(problem)
     return _predict(network, paths, min(top_k, len(network.class_names)), batch_size)
 
 
@@ -71,7 +72,9 @@ def _predict(network: Network, paths: Iterable[Path], top_k: int, batch_size: in
         pictures = [each for each in read if isinstance(each, Tensor)]
         logits = network.logits(torch.cat(pictures)) if pictures else torch.empty(0, len(network.class_names))
         plain = _ranked(logits, top_k, network.class_names)
-        adjusted = None if network.adjust is None else _ranked(network.adjust(logits), top_k, network.class_names)
+        adjusted = None
+        if network.adjustment is not None:
+            adjusted = _ranked(logits + network.adjustment, top_k, network.class_names)
         for path, each in zip(batch, read, strict=True):
             if isinstance(each, str):
                 yield Prediction(path, [], [], each)

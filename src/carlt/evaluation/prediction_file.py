@@ -98,7 +98,7 @@ ENCODING: dict[str, str] = {"encoding": "utf-8", "errors": "backslashreplace", "
 def check_output(path: Path) -> None:
     """CarltError unless the extension of ``path`` says what to write."""
     if path.suffix.lower() not in FORMATS:
-        raise CarltError(f"output={path}: the name ends in {' or '.join(FORMATS)}")
+        raise CarltError(f"output={path}: choose a name that ends in {' or '.join(FORMATS)}")
 
 
 def begin(path: Path, rows: Rows, origin: dict[str, Any]) -> set[str]:

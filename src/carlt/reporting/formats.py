@@ -85,6 +85,11 @@ def format_difference(value: Difference, column: Column, n: int) -> str:
     return signed(value.mean, column.digits) + half + (f" (n = {value.n})" if value.n != n else "")
 
 
+def percent(value: float | None) -> str:
+    """An accuracy in [0, 1] as a percentage with one digit; a dash for None and NaN."""
+    return NONE if value is None or math.isnan(value) else f"{100 * value:.1f}"
+
+
 def markdown(table: Table) -> str:
     """A heading, the table and its notes."""
     head = [markdown_text(text) for text in headings(table)]

@@ -1,10 +1,9 @@
 """A model card: what a network does, what it was trained on and how, what it gets right, and what it cannot do."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from carlt.reporting.formats import markdown_text
+from carlt.reporting.formats import markdown_text, percent
 from carlt.runs.keys import CHANGE_NO_NUMBER, is_under
 from carlt.runs.reading import Run
 from carlt.runs.record import ClassResult
@@ -144,7 +143,7 @@ def _accuracy(run: Run, metrics: Mapping[str, Any], which: str, best: Mapping[st
     yield "| | % |"
     yield "|---|---:|"
     for name, heading in METRICS.items():
-        yield f"| {heading} | {_percent(metrics.get(name))} |"
+        yield f"| {heading} | {percent(metrics.get(name))} |"
 
 
 def _limits(run: Run, metrics: Mapping[str, Any], best: Mapping[str, Any] | None) -> Iterator[str]:
@@ -166,7 +165,7 @@ def _limits(run: Run, metrics: Mapping[str, Any], best: Mapping[str, Any] | None
             f"{_names(unsure)}."
         )
     if few := [row for row in rows if row.group == "few"]:
-        accuracy = f", and a mean accuracy of {_percent(metrics.get('test/few'))} %"
+        accuracy = f", and a mean accuracy of {percent(metrics.get('test/few'))} %"
         yield f"{_classes_have(few)} fewer than {FEW_BELOW} training images{accuracy}: {_names(few)}."
     yield (
         "Unless the loss corrected for them, the logits contain the class frequencies of the training images; correct "
@@ -174,7 +173,7 @@ def _limits(run: Run, metrics: Mapping[str, Any], best: Mapping[str, Any] | None
     )
     if metrics.get("test/ece") is not None:
         yield (
-            f"Its confidence differs from its accuracy by {_percent(metrics['test/ece'])} points on average "
+            f"Its confidence differs from its accuracy by {percent(metrics['test/ece'])} points on average "
             "(expected calibration error on the test split)."
         )
 
@@ -187,7 +186,7 @@ def _classes(run: Run, which: str) -> Iterator[str]:
     yield "|---|---:|---|---:|---:|"
     for row in sorted(run.classes, key=lambda row: -row.train_count):
         cells = (_plain(row.class_name), f"{row.train_count:,}", _plain(row.group), f"{row.test_count:,}")
-        yield f"| {' | '.join(cells)} | {_percent(row.accuracy)} |"
+        yield f"| {' | '.join(cells)} | {percent(row.accuracy)} |"
 
 
 def _classes_have(rows: Sequence[ClassResult]) -> str:
@@ -197,10 +196,6 @@ def _classes_have(rows: Sequence[ClassResult]) -> str:
 def _names(rows: Sequence[ClassResult]) -> str:
     names = ", ".join(_plain(row.class_name) for row in rows[:NAMED])
     return names + (f" and {len(rows) - NAMED:,} more" if len(rows) > NAMED else "")
-
-
-def _percent(value: Any) -> str:
-    return f"{100 * value:.1f}" if isinstance(value, int | float) and math.isfinite(value) else "-"
 
 
 def _plain(value: Any) -> str:

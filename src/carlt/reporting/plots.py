@@ -1,6 +1,5 @@
 """The plots of one run, from its files; matplotlib without a screen, no torch."""
 
-import csv
 import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -10,11 +9,13 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from carlt.reporting import sheets
+from carlt.reporting.classes import by_frequency, confusion_shares
 from carlt.reporting.fonts import families
 from carlt.runs import paths
 from carlt.runs.examples import read_examples
-from carlt.runs.record import ClassResult, read_per_class
-from carlt.runs.text import printable
+from carlt.runs.reading import read_confusion
+from carlt.runs.record import ClassResult, read_epochs, read_per_class
+from carlt.runs.text import printable, shortened
 from carlt.shots import GROUP_COLOURS
 
 P = ParamSpec("P")
@@ -56,7 +57,7 @@ def without_math(draw: Callable[P, R]) -> Callable[P, R]:
 @without_math
 def per_class(run_dir: Path) -> Path:
     """Test accuracy of each class, most frequent first, coloured by group, with the training counts behind."""
-    rows = sorted(read_per_class(run_dir), key=lambda row: -row.train_count)
+    rows = by_frequency(read_per_class(run_dir))
     figure, axes = _figure(10, 4)
     positions = np.arange(len(rows))
     for group, colour in GROUP_COLOURS.items():
@@ -139,15 +140,9 @@ def confusion(run_dir: Path) -> Path:
     """Row-normalised test confusion, classes by training frequency, true classes down and predictions across."""
     from matplotlib.colors import PowerNorm
 
-    with np.load(run_dir / paths.CONFUSION, allow_pickle=False) as cells:
-        true, predicted, count, size = (cells[key] for key in ("true", "predicted", "count", "num_classes"))
-    rows = sorted(read_per_class(run_dir), key=lambda row: -row.train_count)
-    place = np.empty(int(size), dtype=int)
-    place[[row.class_id for row in rows]] = np.arange(int(size))
-    blocks = min(int(size), HEATMAP_CELLS)
-    matrix = np.zeros((blocks, blocks))
-    np.add.at(matrix, (place[true] * blocks // int(size), place[predicted] * blocks // int(size)), count)
-    matrix /= np.maximum(matrix.sum(1, keepdims=True), 1)
+    rows = by_frequency(read_per_class(run_dir))
+    matrix = confusion_shares(rows, read_confusion(run_dir, len(rows)), HEATMAP_CELLS)
+    size, blocks = len(rows), len(matrix)
     figure, axes = _figure(6.5, 5.5)
     # A square-root scale: on a linear one small confusions with several classes are invisible.
     # In classes, not in blocks: a tick at 900 is the class with the 900th most training images.
@@ -160,9 +155,9 @@ def confusion(run_dir: Path) -> Path:
     if size > blocks:
         axes.set_title(f"Test confusion, most frequent class first\none cell: about {size / blocks:.1f} classes")
     if size <= NAMED:
-        names = [_short(row.class_name) for row in rows]
-        axes.set_xticks(range(int(size)), names, rotation=90, fontsize=8)
-        axes.set_yticks(range(int(size)), names, fontsize=8)
+        names = [shortened(row.class_name, 24) for row in rows]
+        axes.set_xticks(range(size), names, rotation=90, fontsize=8)
+        axes.set_yticks(range(size), names, fontsize=8)
         for i, j in np.argwhere(matrix >= 0.005):
             axes.text(j, i, f"{100 * matrix[i, j]:.0f}", ha="center", va="center", fontsize=7,
                       color="black" if matrix[i, j] > 0.4 else "white")  # fmt: skip
@@ -171,8 +166,7 @@ def confusion(run_dir: Path) -> Path:
 
 def curves(run_dir: Path) -> Path:
     """Loss, accuracy of all and of the worst class on training batches and validation, and CAR, over the epochs."""
-    with open(run_dir / paths.METRICS, newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_epochs(run_dir / paths.METRICS)
     panels = {
         "loss": {"train/loss": "loss", "train/penalty": "weighted penalty"},
         "training batches (%)": {
@@ -191,12 +185,12 @@ def curves(run_dir: Path) -> Path:
             "gradient/ratio": "gradient norm, penalty / loss",
         },
     }
-    known = set(rows[0]) if rows else set()
+    known = {name for row in rows for name in row}
     panels = {title: lines for title, lines in panels.items() if known & set(lines)}
     figure, axes = _figure(4.2 * max(len(panels), 1), 3.2, max(len(panels), 1))
     for axis, (title, lines) in zip(np.atleast_1d(axes), panels.items(), strict=False):
         for name, label in lines.items():
-            points = [(int(float(row["epoch"])) + 1, float(row[name])) for row in rows if row.get(name)]
+            points = [(row["epoch"] + 1, row[name]) for row in rows if name in row]
             if points:
                 x, y = zip(*points, strict=True)
                 scale = 100 if "%" in title else 1
@@ -225,16 +219,10 @@ def sheet(run_dir: Path, kind: str) -> Path | None:
 def _class_ticks(axes: Any, rows: Sequence[ClassResult]) -> None:
     """Name up to 40 classes and their training images below the bars, upright where the names are long."""
     if len(rows) <= 40:
-        names = [_short(row.class_name) for row in rows]
+        names = [shortened(row.class_name, 24) for row in rows]
         upright = max(map(len, names)) > LETTERS // len(rows) or len(rows) > 12
         labels = [f"{name}\nn = {row.train_count}" for name, row in zip(names, rows, strict=True)]
         axes.set_xticks(range(len(rows)), labels, rotation=90 if upright else 0, fontsize=8)
-
-
-def _short(name: str, letters: int = 24) -> str:
-    """A name cut in its middle, so that its end still tells it from others."""
-    name = printable(name)
-    return name if len(name) <= letters else f"{name[: letters - 12]}...{name[-9:]}"
 
 
 def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Any, Any]:

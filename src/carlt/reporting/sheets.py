@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from carlt.runs.examples import Examples
-from carlt.runs.text import printable
+from carlt.runs.text import printable, shortened
 
 KINDS = ("worst classes", "confused pairs")
 READING = (
@@ -35,7 +35,7 @@ def draw_rows(axes: Sequence[Any], examples: Examples, rows: Sequence[int]) -> N
                 image = examples.images[row, k, side]
                 picture = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
                 axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-                axis.set_xlabel(_short(caption), fontsize=6.5, labelpad=2)
+                axis.set_xlabel(shortened(caption, 26), fontsize=6.5, labelpad=2)
                 if side:
                     for spine in axis.spines.values():  # a frame tells training images from test images
                         spine.set(visible=True, color="#808080", linewidth=1.5)
@@ -43,8 +43,3 @@ def draw_rows(axes: Sequence[Any], examples: Examples, rows: Sequence[int]) -> N
         first.set_title(" ", fontsize=8, pad=3)  # the height; the width of a long title must not part the columns
         text = printable(str(examples.titles[row]))
         first.annotate(text, (0, 1), (0, 3), "axes fraction", "offset points", fontsize=8).set_in_layout(False)
-
-
-def _short(text: str, letters: int = 26) -> str:
-    text = printable(text)
-    return text if len(text) <= letters else f"{text[: letters - 10]}...{text[-7:]}"

@@ -1,6 +1,5 @@
 """Tables in a terminal: of one run, and of several."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 from carlt.reporting import formats
+from carlt.reporting.formats import percent
 from carlt.reporting.summary import COLUMNS, Column
 from carlt.reporting.summary import Table as Summary
-from carlt.runs.text import format_duration, printable
+from carlt.runs.text import command_line, format_duration, printable
 
-GROUPS = ("accuracy", "many", "medium", "few", "worst_class", "worst_10pct")
+OF_A_RUN = ("accuracy", "many", "medium", "few", "worst_class", "worst_10pct")
+"""The metrics of each split in the table of one run."""
 IMPORTANT = ("accuracy", "few", "worst_class", "worst_10pct", "many", "medium")
 """Columns that a narrow terminal keeps, the first ones longest."""
 LABEL = 22
 """Letters of a configuration's name in a line, at least."""
-HEADINGS = ("overall", "many", "medium", "few", "worst class", "worst 10 %")
 
 
 def print_result(
@@ -36,14 +36,16 @@ def _print_result(result: dict[str, Any], run_dir: Path | None, console: Console
     metrics = result["metrics"]
     table = Table(box=box.SIMPLE_HEAD, title=Text(printable(_title(result, epoch))), title_justify="left")
     table.add_column("accuracy (%)")
-    for heading in HEADINGS:
-        table.add_column(heading, justify="right")
+    headings = {column.metric: column.heading for column in COLUMNS}
+    for name in OF_A_RUN:
+        table.add_column(headings[f"test/{name}"], justify="right")
     for split in ("test", "val", "train"):
         if f"{split}/accuracy" in metrics:
-            table.add_row(split, *(percent(metrics[f"{split}/{name}"]) for name in GROUPS))
+            table.add_row(split, *(percent(metrics[f"{split}/{name}"]) for name in OF_A_RUN))
     console.print(table)
     worst = result["worst_class"]
-    on_train = "" if percent(worst["train_accuracy"]) == "-" else f", {percent(worst['train_accuracy'])} % on train"
+    of_train = percent(worst["train_accuracy"])
+    on_train = "" if of_train == formats.NONE else f", {of_train} % on train"
     console.print(
         f"Worst test class: {printable(worst['name'])} ({worst['train_count']} training images), "
         f"{percent(worst['test_accuracy'])} % on test{on_train}. "
@@ -68,8 +70,8 @@ def _print_result(result: dict[str, Any], run_dir: Path | None, console: Console
         console.print(f"Training took {format_duration(seconds)}{rest}.", highlight=False, markup=False)
     # markup=False: folders may have [brackets] in their names.
     console.print(printable(f"Run folder: {run_dir}"), highlight=False, markup=False, soft_wrap=True)
-    command = f"Next: python -m carlt.report {shlex.quote(str(run_dir))}"
-    console.print(printable(command), highlight=False, markup=False, soft_wrap=True)
+    following = f"Next: {command_line('carlt.report', str(run_dir))}"
+    console.print(printable(following), highlight=False, markup=False, soft_wrap=True)
 
 
 def print_metrics(metrics: Mapping[str, float], console: Console) -> None:
@@ -134,11 +136,6 @@ def _width(drawn: Table, console: Console) -> int:
 def _importance(metric: str) -> int:
     name = metric.removeprefix("test/")
     return IMPORTANT.index(name) if name in IMPORTANT else len(IMPORTANT)
-
-
-def percent(value: float | None) -> str:
-    """An accuracy in [0, 1] as a percentage with one digit; a dash for None and NaN."""
-    return "-" if value is None or value != value else f"{100 * value:.1f}"
 
 
 def _title(result: dict[str, Any], epoch: str) -> str:

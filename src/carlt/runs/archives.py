@@ -9,7 +9,7 @@ import numpy as np
 from carlt.errors import CarltError
 
 MAX_BYTES = 256 << 20
-"""Of the unpacked content; a small file may unpack to more than memory holds."""
+"""The most bytes of a file's unpacked content: a small file may unpack to more than memory holds."""
 
 
 def read_arrays(path: Path, names: Sequence[str]) -> list[np.ndarray]:

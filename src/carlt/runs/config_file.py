@@ -8,11 +8,12 @@ import yaml
 
 from carlt.errors import CarltError
 from carlt.runs import paths
+from carlt.runs.resumed import is_sound
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 40
 MAX_LETTERS = 4096
-"""Of one value; YAML has numbers whose reading takes the square of their length."""
+"""The most letters of one value: the time to read a long number in YAML grows with the square of its length."""
 
 # libyaml's loader is ten times as fast, and as safe: neither builds anything but plain values.
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -88,6 +89,8 @@ def read_config(folder: Path) -> dict[str, Any]:
                     raise yaml.YAMLError(f"a value of more than {MAX_LETTERS:,} letters")
             config = yaml.load(text, _Loader)
             reason = next(_problems(config), "") if isinstance(config, dict) else "no mapping of keys to values"
+            if not reason and not is_sound(config.get("resumed")):
+                reason = "resumed is no list of changes"
         except UnicodeDecodeError:
             reason = "not UTF-8 text"
         except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:

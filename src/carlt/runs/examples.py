@@ -11,7 +11,8 @@ from carlt.runs.paths import written_whole
 
 FILE = "examples.npz"
 MOST, LONGEST = 64, 2000
-"""Rows, and images in a row, of a file that is taken; letters of a text. carlt writes fewer."""
+"""A file is refused if it has more rows than ``MOST``, more images in a row, or a text of more letters than
+``LONGEST``. carlt writes fewer."""
 
 
 class Examples(NamedTuple):

@@ -24,11 +24,12 @@ SAME_AS_ABSENT: dict[str, tuple[Any, ...]] = {
     "trainer.precision": (None, "32-true", "32", 32),
     "trainer.compile": (None, False),
 }
-"""Values that say what holds without them: neither the hash nor a report tells them apart."""
+"""Values that mean the same as a missing key: neither the hash nor a report tells them apart."""
 
 NOT_IN_HASH = (*CHANGE_NO_NUMBER, "init_run", "recipe", "choices", "resumed")
-"""Keys that the run's hash leaves out: also those whose content other keys hold in full
-(``init.weights`` holds the checksum of what ``init_run`` names), and ``resumed``, of which it has the changes."""
+"""Keys that the run's hash leaves out. Besides those that change no number, these are keys whose content other keys
+repeat (``init.weights`` is the checksum of what ``init_run`` names), and ``resumed``: ``run_hash`` adds its changes
+itself."""
 
 NOT_IN_REPORT = (*CHANGE_NO_NUMBER, "seed", "init_run", "init.weights", "callbacks")
 """Keys that set no two configurations of a report apart."""

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -54,8 +55,9 @@ def _open_locked(path: Path) -> int:
         os.close(file)
 
 
-def _is_ours(config: Path) -> bool:
-    """Whether a new run may write its config there: there is none, or that of a run which did not begin."""
+def _may_be_replaced(config: Path) -> bool:
+    """Whether a new run may write its config over ``config``: it is missing, or carlt wrote it for a run that never
+    began."""
     if not config.exists():
         return True
     try:
@@ -84,9 +86,10 @@ def claim_folder(folder: Path, *, new: bool) -> Iterator[None]:
         with exclusive_lock(folder / paths.LOCK, folder):
             if new and any((folder / name).exists() for name in (paths.RESULT, paths.METRICS, paths.CHECKPOINTS)):
                 raise CarltError(
-                    f"{folder} holds a run: go on with it (resume={folder}) or choose another hydra.run.dir"
+                    f"{folder} holds a run: go on with it ({shlex.quote(f'resume={folder}')}) or choose another "
+                    "hydra.run.dir"
                 )
-            if new and not _is_ours(folder / paths.CONFIG):
+            if new and not _may_be_replaced(folder / paths.CONFIG):
                 raise CarltError(f"{folder / paths.CONFIG} is not of carlt; choose another hydra.run.dir")
             yield
     finally:

@@ -10,7 +10,6 @@ from pathlib import Path
 from carlt.errors import CarltError
 
 CONFIG = "config.yaml"
-OVERRIDES = "overrides.yaml"
 RESULT = "result.json"
 METRICS = "metrics.csv"
 PER_CLASS = "per_class.csv"
@@ -25,6 +24,14 @@ MAX_BYTES = 64 << 20
 def checkpoint(run_dir: Path, which: str) -> Path:
     """The checkpoint ``last`` or ``best`` of a run."""
     return run_dir / CHECKPOINTS / f"{which}.ckpt"
+
+
+def chosen_checkpoint(run_dir: Path, which: str) -> Path:
+    """The checkpoint that ``which=`` chooses: ``last``, ``best`` or a file; CarltError if there is none."""
+    path = checkpoint(run_dir, which) if which in ("last", "best") else Path(which)
+    if not path.is_file():
+        raise CarltError(f"which={which}: there is no checkpoint {path}; choose last, best or a file")
+    return path
 
 
 def read_text(path: Path) -> str:

@@ -1,10 +1,8 @@
 """Finished runs as reports read them: every file is checked before a number of it is used."""
 
-import csv
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +15,9 @@ from carlt.runs import paths
 from carlt.runs.archives import read_arrays
 from carlt.runs.config_file import read_config
 from carlt.runs.defaults import with_old_defaults
-from carlt.runs.record import MAX_NUMBER, ClassResult, read_per_class
+from carlt.runs.record import MAX_NUMBER, ClassResult, read_epochs, read_per_class, read_result
 from carlt.runs.resumed import changes
-from carlt.runs.text import printable
+from carlt.runs.text import command_line, printable
 
 NOT_RUNS = ("wandb", "tensorboard", "checkpoints", "plots")
 """Folders inside a run folder that hold no runs."""
@@ -64,17 +62,17 @@ class Run:
     @cached_property
     def classes(self) -> list[ClassResult]:
         """The classes on the test split, ordered by class number."""
-        return self._read(_read_classes)
+        return self._read(_read_classes, paths.PER_CLASS)
 
     @cached_property
     def confusion(self) -> Cells:
         """The confusion matrix of the test split."""
-        return self._read(_read_confusion)
+        return self._read(read_confusion, paths.CONFUSION)
 
     @cached_property
     def epochs(self) -> list[dict[str, float]]:
         """The metrics of each epoch, without empty cells."""
-        return self._read(_read_epochs)
+        return self._read(_read_epochs, paths.METRICS)
 
     def metric(self, name: str, best: bool = False) -> float:
         """A metric of the last or the best epoch; NaN where the run has none."""
@@ -82,19 +80,18 @@ class Run:
         value = metrics.get(name)
         return float("nan") if value is None else float(value)
 
-    def _read(self, reader: Any) -> Any:
+    def _read(self, reader: Callable[[Path, int], Any], name: str) -> Any:
         try:
             return reader(self.folder, self.result["num_classes"])
-        except FileNotFoundError as error:
-            raise CarltError(f"no {Path(error.filename).name}") from None
+        except FileNotFoundError:
+            raise CarltError(f"no {name}") from None
         except OSError as error:
             raise CarltError(f"{error.filename or self.folder} cannot be read ({error.strerror})") from None
         except CarltError:
             raise
         except Exception as error:  # whatever a damaged csv or npz raises
-            name = {"_read_classes": paths.PER_CLASS, "_read_confusion": paths.CONFUSION}.get(reader.__name__)
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise CarltError(f"{name or paths.METRICS} is damaged: {reason[:200]}") from None
+            raise CarltError(f"{name} is damaged: {reason[:200]}") from None
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
@@ -145,34 +142,31 @@ def read_run(folder: Path) -> Run:
     return run
 
 
-def finished_run(folder: Path, word: str = "run") -> Run:
-    """The run in ``folder``, which the option ``word`` named.
+def finished_run(folder: Path) -> Run:
+    """The run in ``folder``, which the option ``run=`` named.
 
     Raises:
-        CarltError: see :func:`read_run`; the message names option and folder.
+        CarltError: see :func:`read_run`; the message names option and folder, and how to finish an interrupted run.
     """
     try:
         return read_run(folder)
     except CarltError as error:
-        raise CarltError(f"{word}={folder}: {error}; give the folder of a finished run") from None
+        remedy = "give the folder of a finished run"
+        if (folder / paths.CONFIG).is_file() and not (folder / paths.RESULT).exists():
+            remedy = f"{command_line('carlt.train', f'resume={folder}')} finishes it"
+        raise CarltError(f"run={folder}: {error}; {remedy}") from None
 
 
 def _read_result(folder: Path) -> dict[str, Any]:
+    if not (folder / paths.RESULT).exists():
+        raise CarltError("not finished" if (folder / paths.CONFIG).is_file() else f"no {paths.RESULT}")
     try:
-        return _checked_result(json.loads((folder / paths.RESULT).read_text(encoding="utf-8")))
-    except CarltError:
-        raise
-    except FileNotFoundError:
-        raise CarltError("not finished" if (folder / paths.CONFIG).is_file() else f"no {paths.RESULT}") from None
-    except OSError as error:
-        raise CarltError(f"{paths.RESULT} cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        raise CarltError(f"{paths.RESULT} is damaged") from None
+        return _checked_result(read_result(folder))
+    except RecursionError:
+        raise CarltError(f"{paths.RESULT} is damaged: nested too deeply") from None
 
 
-def _checked_result(result: Any) -> dict[str, Any]:
-    if not isinstance(result, dict):
-        result = {}
+def _checked_result(result: dict[str, Any]) -> dict[str, Any]:
     if lacking := [key for key, kind in KINDS.items() if not _is(result.get(key), kind)]:
         raise CarltError(f"{paths.RESULT} lacks {', '.join(lacking)}")
     if problems := list(_problems(result)):
@@ -241,7 +235,8 @@ def _is_mapping(value: Any, kind: type) -> bool:
 
 
 def _is(value: Any, kind: type) -> bool:
-    """Whether ``value`` is of ``kind``; a bool is no int, and a float may be an int or null."""
+    """Whether ``value`` is of ``kind``: a bool is no int, a float may be an int or null, a str may be null, and
+    anything is an object."""
     if kind is float:
         return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
     if kind is object:
@@ -279,11 +274,9 @@ def _read_classes(folder: Path, num_classes: int) -> list[ClassResult]:
     return [row._replace(class_name=printable(row.class_name)) for row in rows]
 
 
-def _read_confusion(folder: Path, num_classes: int) -> Cells:
-    path = folder / paths.CONFUSION
-    if not path.is_file():
-        raise CarltError(f"no {paths.CONFUSION}")
-    cells = Cells(*read_arrays(path, ("true", "predicted", "count")))
+def read_confusion(folder: Path, num_classes: int) -> Cells:
+    """The cells of ``confusion.npz``; ValueError for impossible ones."""
+    cells = Cells(*read_arrays(folder / paths.CONFUSION, ("true", "predicted", "count")))
     arrays = (cells.true, cells.predicted, cells.count)
     if any(array.ndim != 1 or array.dtype.kind not in "iu" or array.shape != cells.count.shape for array in arrays):
         raise ValueError("its arrays are not three equally long lists of integers")
@@ -296,8 +289,7 @@ def _read_confusion(folder: Path, num_classes: int) -> Cells:
 
 
 def _read_epochs(folder: Path, num_classes: int) -> list[dict[str, float]]:
-    with open(folder / paths.METRICS, newline="", encoding="utf-8") as file:
-        rows = [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
+    rows = read_epochs(folder / paths.METRICS)
     if any("epoch" not in row for row in rows):
         raise ValueError("a row without epoch")
     if any(not 0 <= row["epoch"] <= MAX_NUMBER for row in rows):

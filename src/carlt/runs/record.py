@@ -40,19 +40,17 @@ def read_result(run_dir: Path) -> dict[str, Any]:
     """The content of ``result.json`` of a finished run.
 
     Raises:
-        CarltError: there is no such file, or it is not JSON.
+        CarltError: there is no such file, or it is damaged.
     """
     path = run_dir / paths.RESULT
     try:
         found = json.loads(paths.read_text(path))
-    except FileNotFoundError:
-        raise CarltError(
-            f"{path} does not exist: no finished run; python -m carlt.train resume={run_dir} finishes it"
-        ) from None
     except CarltError:  # no regular file, or too large
         raise
+    except OSError as error:
+        raise CarltError(f"{path} cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
-        raise CarltError(f"{path} is not valid JSON ({str(error).splitlines()[0]}); it is damaged") from None
+        raise CarltError(f"{path} is damaged: no valid JSON ({str(error).splitlines()[0]})") from None
     if not isinstance(found, dict) or not isinstance(found.get("data", {}), dict):
         raise CarltError(f"{path} is damaged: no mapping of keys to values")
     return found
@@ -104,6 +102,16 @@ def read_per_class(run_dir: Path) -> list[ClassResult]:
         if not possible or row.group not in GROUPS or not _same(accuracy, row.accuracy):
             raise ValueError(f"impossible counts of class {row.class_id}")
     return rows
+
+
+def read_epochs(path: Path) -> list[dict[str, float]]:
+    """The rows of a ``metrics.csv``, empty cells left out; ValueError, AttributeError or csv.Error for damage."""
+    rows = csv.DictReader(io.StringIO(paths.read_text(path), newline=""), strict=True)
+    return [{name: _number(cell) for name, cell in row.items() if cell} for row in rows]
+
+
+def _number(text: str) -> float:
+    return int(text) if text.isdecimal() else float(text)
 
 
 def _same(a: float, b: float) -> bool:

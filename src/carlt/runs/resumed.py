@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from carlt.errors import CarltError
 from carlt.runs.keys import CHANGE_NO_NUMBER, is_under
 
 
@@ -12,19 +11,18 @@ def changes(config: Mapping[str, Any]) -> list[str]:
 
     >>> changes({"resumed": [{"from_epoch": 3, "values": {"trainer.max_epochs": 9, "data.num_workers": 0}}]})
     ['trainer.max_epochs=9 after epoch 3']
-
-    Raises:
-        CarltError: ``resumed`` is damaged.
     """
-    entries = config.get("resumed") or []
-    if not (isinstance(entries, list) and all(map(_is_entry, entries))):
-        raise CarltError("config.yaml is damaged: resumed")
     return [
         f"{key}={value} after epoch {entry['from_epoch']}"
-        for entry in entries
+        for entry in config.get("resumed") or []
         for key, value in entry["values"].items()
         if not is_under(key, CHANGE_NO_NUMBER)
     ]
+
+
+def is_sound(entries: Any) -> bool:
+    """Whether ``entries`` is what carlt writes under ``resumed``, or nothing."""
+    return not entries or (isinstance(entries, list) and all(map(_is_entry, entries)))
 
 
 def _is_entry(entry: Any) -> bool:

@@ -1,5 +1,6 @@
 """Text from class names, configs and folders in a form that terminals, tables and spreadsheets show as it is."""
 
+import shlex
 import unicodedata
 
 FORMULA = ("=", "+", "-", "@")
@@ -19,6 +20,16 @@ def printable(text: str) -> str:
     )
 
 
+def shortened(text: str, letters: int) -> str:
+    """``text`` in printable form, cut in its middle to ``letters``, so that its end still tells it from others.
+
+    >>> shortened("Felis silvestris lybica", 15)
+    'Felis s...ybica'
+    """
+    text, end = printable(text), letters // 3
+    return text if len(text) <= letters else f"{text[: letters - end - 3]}...{text[-end:]}"
+
+
 def spreadsheet_cell(text: str) -> str:
     """``text`` for a CSV file: an apostrophe in front of what a spreadsheet would take for a formula.
 
@@ -35,6 +46,15 @@ def from_spreadsheet_cell(text: str) -> str:
     '=1+1'
     """
     return text[1:] if text.startswith("'") and text.lstrip("'").startswith(FORMULA) else text
+
+
+def command_line(module: str, *words: str) -> str:
+    """The command ``python -m <module> <words>``, quoted for a shell.
+
+    >>> command_line("carlt.train", "resume=my runs/a")
+    "python -m carlt.train 'resume=my runs/a'"
+    """
+    return shlex.join(["python", "-m", module, *words])
 
 
 def format_duration(seconds: float) -> str:

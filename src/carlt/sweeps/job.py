@@ -5,23 +5,43 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from carlt.config.schema import validate
+from carlt.config.plain_keys import objective_problems
+from carlt.config.schema import joined_error, validate
 from carlt.config.stored import load_config
 from carlt.errors import CarltError
 from carlt.runs import paths, provenance
 from carlt.runs.hash import run_hash
 from carlt.runs.locks import exclusive_lock
 from carlt.runs.record import read_result
+from carlt.runs.text import format_duration
 from carlt.sweeps.plan import JOBS, Record, Sweep, seconds_per_job
 
 ERROR = "error.txt"
+
+
+@dataclass
+class _Job:
+    """A job of ``sweep``, and what it tells: its state in its record, and lines on the screen of the first process."""
+
+    sweep: Sweep
+    record: Record
+    first: bool
+
+    def note(self, **changes: Any) -> None:
+        self.record = replace(self.record, **changes)
+        if self.first:
+            self.record.write(self.sweep)
+
+    def say(self, what: str) -> None:
+        if self.first:
+            print(f"job {self.record.number} of {self.record.jobs} ({self.record.label}): {what}", flush=True)
 
 
 def run_job(
@@ -42,76 +62,81 @@ def run_job(
         execute: ``carlt.commands.run.run``.
     """
     hydra = HydraConfig.get()
+    overrides = [text.lstrip("+") for text in hydra.overrides.task]
+    label = " ".join(text for text in overrides if text.split("=")[0] in sweep.keys)
     jobs = hydra.sweeper.get("n_trials") or sweep.jobs
-    label = " ".join(text for text in _texts(hydra.overrides.task) if text.split("=")[0] in sweep.keys)
-    record = Record(hydra.job.num + 1, jobs, label or "no values varied")
+    job = _Job(sweep, Record(hydra.job.num + 1, jobs, label or "no values varied"), first)
     objectives = [objective] if isinstance(objective, str) else list(objective)
-    hydras_folder = Path(hydra.runtime.output_dir)
-
-    def note(**changes: Any) -> None:
-        nonlocal record
-        record = replace(record, **changes)
-        if first:
-            record.write(sweep)
-
-    def say(what: str) -> None:
-        if first:
-            print(f"job {record.number} of {jobs} ({record.label}): {what}", flush=True)
-
-    note()
+    job.note()
     try:
-        config = compose()
-        validate(config)
-        from carlt.runs.text import format_duration
-        from carlt.training import compute
-        from carlt.training.build import build_data
-        from carlt.training.callbacks.progress import SweepPosition
-
-        commit = provenance.commit()
-        data = build_data(config)
-        if sweep.search:
-            check_objectives(objectives, data)
-        compute.resolve_once(config, sweep.folder / ".compute.json")
-        identity = run_hash(config, data.checksum())
-        folder = job_folder(hydras_folder, identity)
-        with suppress(OSError):  # another rank may have been faster
-            hydras_folder.rmdir()
-        note(folder=str(folder))
-        with exclusive_lock(sweep.folder / JOBS / f"{identity[:8]}.lock", folder) if first else nullcontext():
-            check_same(folder, identity, data.checksum())
-            if (folder / paths.RESULT).exists():
-                result = read_result(folder)
-                say(f"finished before{_of_commit(result.get('commit'), commit)}, in {folder}")
-                note(state="skipped")
-            else:
-                resumed = paths.checkpoint(folder, "last").is_file()
-                if (folder / paths.CONFIG).exists():
-                    config.resume = str(folder)
-                position = SweepPosition(
-                    sweep.folder.name, record.number, jobs, _parallel_jobs(hydra), seconds_per_job(sweep)
-                )
-                left = position.seconds_left()
-                say(
-                    ("goes on where it was interrupted" if resumed else "begins")
-                    + (f"; {format_duration(left)} left" if left else "")
-                )
-                (folder / ERROR).unlink(missing_ok=True)
-                began = time.monotonic()
-                result = execute(config, folder, data=data, position=position, validated=True)
-                note(state="finished", seconds=time.monotonic() - began)
+        result = _result(job, compose, objectives, execute)
         values = objective_values(result, objectives) if sweep.search else []
         return values if len(values) > 1 else values[0] if values else None
     except CarltError as error:
         reason = str(error)
     except Exception as error:
-        where = Path(record.folder or hydras_folder) / ERROR
+        where = Path(job.record.folder or hydra.runtime.output_dir) / ERROR
         paths.write_text_atomic(where, traceback.format_exc())
         said = (str(error).strip() or "no message").splitlines()[0]
         reason = f"{type(error).__name__}: {said} (see {where.parent.name}/{ERROR})"
     # The other jobs continue; the end of the sweep names this one.
-    print(f"carlt.train: error in job {record.number} ({record.label}): {reason}", file=sys.stderr)
-    note(state="failed", error=reason.replace("\n", "; "))
+    print(f"carlt.train: error in job {job.record.number} ({job.record.label}): {reason}", file=sys.stderr)
+    job.note(state="failed", error=reason.replace("\n", "; "))
     return None
+
+
+def _result(
+    job: _Job, compose: Callable[[], DictConfig], objectives: Sequence[str], execute: Callable[..., dict[str, Any]]
+) -> dict[str, Any]:
+    """The content of the job's ``result.json``, from before or after training."""
+    config = compose()
+    validate(config)
+    from carlt.training import compute
+    from carlt.training.build import build_data
+
+    commit = provenance.commit()
+    data = build_data(config)
+    if job.sweep.search:
+        check_objectives(objectives, data)
+    compute.resolve_once(config, job.sweep.folder / ".compute.json")
+    identity = run_hash(config, data.checksum())
+    hydras_folder = Path(HydraConfig.get().runtime.output_dir)
+    folder = job_folder(hydras_folder, identity)
+    with suppress(OSError):  # another rank may have been faster
+        hydras_folder.rmdir()
+    job.note(folder=str(folder))
+    lock = job.sweep.folder / JOBS / f"{identity[:8]}.lock"
+    with exclusive_lock(lock, folder) if job.first else nullcontext():
+        check_same(folder, identity, data.checksum())
+        if not (folder / paths.RESULT).exists():
+            return _train(job, config, folder, data, execute)
+        result = read_result(folder)
+        job.say(f"finished before{_of_commit(result.get('commit'), commit)}, in {folder}")
+        job.note(state="skipped")
+        return result
+
+
+def _train(
+    job: _Job, config: DictConfig, folder: Path, data: Any, execute: Callable[..., dict[str, Any]]
+) -> dict[str, Any]:
+    """Begin the job, or go on with it."""
+    from carlt.training.callbacks.progress import SweepPosition
+
+    resumed = paths.checkpoint(folder, "last").is_file()
+    if (folder / paths.CONFIG).exists():
+        config.resume = str(folder)
+    parallel = _parallel_jobs(HydraConfig.get())
+    position = SweepPosition(
+        job.sweep.folder.name, job.record.number, job.record.jobs, parallel, seconds_per_job(job.sweep)
+    )
+    left = position.seconds_left()
+    doing = "goes on where it was interrupted" if resumed else "begins"
+    job.say(doing + (f"; {format_duration(left)} left" if left else ""))
+    (folder / ERROR).unlink(missing_ok=True)
+    began = time.monotonic()
+    result = execute(config, folder, data=data, position=position)
+    job.note(state="finished", seconds=time.monotonic() - began)
+    return result
 
 
 def job_folder(hydras_folder: Path, identity: str) -> Path:
@@ -132,11 +157,8 @@ def check_same(folder: Path, identity: str, data_checksum: str) -> None:
 
 def check_objectives(objectives: Sequence[str], data: Any) -> None:
     """CarltError unless the objectives of a search are metrics of a validation split."""
-    wrong = [str(name) for name in objectives if not str(name).startswith("val/")]
-    if wrong or not objectives:
-        raise CarltError(
-            f"objective={','.join(wrong)}: a search needs metrics of the validation split, e.g. val/worst_class"
-        )
+    if problems := list(objective_problems([list(objectives)])):
+        raise joined_error(problems)
     if data.val_split is None or data.validation == "test":
         raise CarltError(
             f"objective={','.join(objectives)}: {data.name} has no validation split here "
@@ -153,13 +175,9 @@ def objective_values(result: dict[str, Any], objectives: Sequence[str]) -> list[
             raise CarltError(f"objective={name} is not measured; choose from {', '.join(known)}")
         value = result["metrics"][name]
         if value is None or value != value:
-            raise CarltError(f"objective={name} has no value: its group of classes is empty")
+            raise CarltError(f"objective={name} has no value: its group of classes is empty; choose another metric")
         values.append(float(value))
     return values
-
-
-def _texts(overrides: Sequence[str]) -> list[str]:
-    return [text.lstrip("+") for text in overrides]
 
 
 def _of_commit(then: str | None, now: str | None) -> str:

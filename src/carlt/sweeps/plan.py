@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from carlt.reporting.summary import summarize
 from carlt.runs import paths
 from carlt.runs.keys import NOT_IN_SWEEP_NAME, is_under
 from carlt.runs.reading import read_runs
-from carlt.runs.text import format_duration, printable
+from carlt.runs.text import command_line, format_duration, printable
 
 JOBS = ".jobs"
 DONE = ("finished", "skipped")
@@ -133,7 +132,7 @@ def conclude(sweep: Sweep) -> None:
     if len(finished) < total:
         print("The same command does what is left, and skips what is finished.")
     if finished:
-        print(printable(f"Next: python -m carlt.report {shlex.quote(str(sweep.folder))}"))
+        print(printable(f"Next: {command_line('carlt.report', str(sweep.folder))}"))
 
 
 def seconds_per_job(sweep: Sweep) -> float | None:

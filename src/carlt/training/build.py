@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -142,7 +143,8 @@ def has_begun(folder: Path) -> bool:
     except CarltError as error:
         remedy = "start a new run"
         with suppress(CarltError):
-            remedy = f"go on from the best epoch ({read_checkpoint(best)['epoch'] + 1}) with: cp {best} {last}"
+            copy = shlex.join(["cp", str(best), str(last)])
+            remedy = f"go on from the best epoch ({read_checkpoint(best)['epoch'] + 1}) with: {copy}"
         raise CarltError(f"resume={folder}: {error}; {remedy}") from None
     return True
 

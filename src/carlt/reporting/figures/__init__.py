@@ -1,11 +1,10 @@
 """The plots of a report: one module per kind, with a sentence on how to read it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 from carlt.reporting.figures import bound, calibration, classes, confusion, pairs, pictures, sensitivity, training
-from carlt.reporting.figures.style import Figure, Listing, PlottedGroups, choose, line_styles
+from carlt.reporting.figures.style import Figure, Listing, PlottedGroups, choose
 from carlt.reporting.figures.worst_class import worst_class
 from carlt.reporting.groups import DataSet, Group
 from carlt.reporting.pairs import find_pairs
@@ -32,14 +31,12 @@ def drawings(
     ``prefix`` keeps the plots of one page apart from those of its other data sets.
     """
     shown = choose(data.groups, baseline)
-    look = line_styles([*shown.groups, *(group for group in data.groups if group not in shown.groups)])
-    shown = replace(shown, look=look)
-    plots: dict[str, Callable[[], Figure | None]] = pairs.drawings(find_pairs(data.groups), look, prefix)
+    plots: dict[str, Callable[[], Figure | None]] = pairs.drawings(find_pairs(data.groups), shown.look, prefix)
     name = "worst class in training and on test"
     plots[name] = partial(worst_class, shown, published, f"{prefix} {name}")
     plots |= {name: partial(draw, shown, f"{prefix} {name}") for name, draw in PLOTS.items()}
     plots |= pictures.drawings(shown, prefix)
     for name, lines in sensitivity.sweeps(data.groups).items():
         title = f"sensitivity to {name}"
-        plots[title] = partial(sensitivity.sensitivity, name, lines, baseline, look, f"{prefix} {title}")
+        plots[title] = partial(sensitivity.sensitivity, name, lines, baseline, shown.look, f"{prefix} {title}")
     return plots

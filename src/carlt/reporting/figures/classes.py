@@ -7,6 +7,7 @@ import numpy as np
 from carlt.reporting.classes import mean_accuracy
 from carlt.reporting.figures.style import Figure, PlottedGroups, canvas, count_axis, hover, legend, percent_axis, svg
 from carlt.reporting.groups import Group
+from carlt.shots import FEW_BELOW, MANY_ABOVE
 
 FEW_CLASSES = 40
 """Up to this many classes, each is a point on the line; above, a line shows means over classes of similar frequency."""
@@ -123,10 +124,11 @@ def count_axis_of_classes(axes: Any) -> None:
 
 def _group_borders(axes: Any) -> None:
     low, high = sorted(axes.get_xlim())
-    for border in (19.5, 100.5):
+    few, many = FEW_BELOW - 0.5, MANY_ABOVE + 0.5  # between two numbers of images
+    for border in (few, many):
         if low < border < high:
             axes.axvline(border, color="#808080", lw=0.9, ls=":")
-    for text, left, right in (("few", low, 19.5), ("medium", 19.5, 100.5), ("many", 100.5, high)):
+    for text, left, right in (("few", low, few), ("medium", few, many), ("many", many, high)):
         left, right = max(left, low), min(right, high)
         if right / left > 1.03:
             axes.text(np.sqrt(left * right), 1.01, text, transform=axes.get_xaxis_transform(), ha="center", va="bottom",

@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from carlt.reporting.classes import by_frequency, confusion_shares
 from carlt.reporting.figures.style import Figure, Listing, PlottedGroups, canvas, svg, wrapped
 from carlt.reporting.groups import Group
+from carlt.runs.reading import Cells
 from carlt.runs.record import ClassResult
 
 BLOCKS = 100
@@ -56,32 +58,19 @@ def _classes(group: Group) -> list[ClassResult]:
     return next(iter(group.runs.values())).classes
 
 
-def _by_frequency(group: Group) -> list[ClassResult]:
-    return sorted(_classes(group), key=lambda row: -row.train_count)
-
-
-def _cells(group: Group, seeds: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Non-zero cells over all seeds: true, predicted, count."""
+def _cells(group: Group, seeds: Sequence[int] | None = None) -> Cells:
+    """The non-zero cells over ``seeds`` (default: all)."""
     size = len(_classes(group))
     all_cells = [run.confusion for seed, run in group.runs.items() if seeds is None or seed in seeds]
     flat = np.concatenate([cells.true.astype(np.int64) * size + cells.predicted for cells in all_cells])
     cell, place = np.unique(flat, return_inverse=True)
     count = np.bincount(place, np.concatenate([cells.count for cells in all_cells]), minlength=len(cell))
-    return cell // size, cell % size, count
+    return Cells(cell // size, cell % size, count)
 
 
 def shares(group: Group, seeds: Sequence[int] | None = None) -> np.ndarray:
-    """Row-normalised confusion over ``seeds`` (default: all), in the order of frequency, (B, B); a row without test
-    images stays 0."""
-    rows = _by_frequency(group)
-    size = len(rows)
-    blocks = min(size, BLOCKS)
-    place = np.empty(size, dtype=int)
-    place[[row.class_id for row in rows]] = np.arange(size)
-    true, predicted, count = _cells(group, seeds)
-    matrix = np.zeros((blocks, blocks))
-    np.add.at(matrix, (place[true] * blocks // size, place[predicted] * blocks // size), count)
-    return matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    """``confusion_shares`` over ``seeds`` (default: all)."""
+    return confusion_shares(_classes(group), _cells(group, seeds), BLOCKS)
 
 
 def _heat_map(axis: Any, percent: np.ndarray) -> Any:
@@ -99,7 +88,7 @@ def _heat_map(axis: Any, percent: np.ndarray) -> Any:
 
 def heat_map_ticks(axis: Any, group: Group, blocks: int, named: bool) -> None:
     """Class names where there are few classes, otherwise numbers of training images."""
-    rows = _by_frequency(group)
+    rows = by_frequency(_classes(group))
     if len(rows) <= NAMED:
         axis.set_xticks(range(len(rows)), [row.class_name for row in rows], rotation=90, fontsize=7.5)
         axis.set_yticks(range(len(rows)), [row.class_name for row in rows] if named else [], fontsize=7.5)
@@ -115,7 +104,8 @@ def heat_map_ticks(axis: Any, group: Group, blocks: int, named: bool) -> None:
 def _most_confused(group: Group) -> list[tuple[ClassResult, ClassResult, float, int]]:
     """The pairs of true and predicted class with the largest share of the true class's images, and the images."""
     rows = _classes(group)
-    true, predicted, count = _cells(group)
+    cells = _cells(group)
+    true, predicted, count = cells.true, cells.predicted, cells.count
     total = np.bincount(true, count, minlength=len(rows))
     wrong = true != predicted
     true, predicted, count = true[wrong], predicted[wrong], count[wrong]

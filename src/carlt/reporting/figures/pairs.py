@@ -178,7 +178,8 @@ def worst_class_bars(pairs: Sequence[Pair], look: LineStyle, name: str) -> Figur
             axis.set_xticks(angles, list(spokes.values()), fontsize=7)
             axis.set(ylim=(0, 100), yticks=(25, 50, 75, 100))
             axis.set_yticklabels(["", "50", "", "100"], fontsize=6.5)
-            axis.set_title(wrapped(pair.label, 96 // max(2, len(radar))), fontsize=8, pad=14)
+            if of_radar:  # else each radar stands below the named bars of its pair
+                axis.set_title(wrapped(pair.label, 96 // len(radar)), fontsize=8, pad=14)
             axis.grid(color=INK, alpha=0.15, lw=0.6)
         drawn = svg(figure, name)
     return Figure(

@@ -71,7 +71,7 @@ class Listing(NamedTuple):
 
 @dataclass(frozen=True)
 class PlottedGroups:
-    """The groups that plots show, the baseline first, with their colours; and a sentence about the others."""
+    """The groups that plots show, the baseline first; a sentence about the others; and how the lines of all look."""
 
     groups: Sequence[Group]
     baseline: Group
@@ -92,7 +92,8 @@ def choose(groups: Sequence[Group], baseline: Group) -> PlottedGroups:
     left = len(others) - len(kept)
     note = f"Shown: the baseline and the best {len(kept)} others by overall accuracy; {left} left out. " if left else ""
     chosen = [baseline, *(group for group in others if id(group) in kept)]
-    return PlottedGroups(chosen, baseline, note, line_styles(chosen))
+    rest = [group for group in others if id(group) not in kept]
+    return PlottedGroups(chosen, baseline, note, line_styles([*chosen, *rest]))
 
 
 def line_styles(groups: Sequence[Group]) -> LineStyle:
@@ -174,9 +175,9 @@ def wrapped(text: str, width: int = 30) -> str:
     return "\n".join(textwrap.wrap(text, width, max_lines=4, placeholder=" ...")) or text
 
 
-def percent_axis(axes: Any, label: str = "test accuracy (%)") -> None:
+def percent_axis(axes: Any) -> None:
     """0 to 100 with quiet lines to read values by; values at 0 are seen whole."""
-    axes.set(ylim=(-2, 102), ylabel=label)
+    axes.set(ylim=(-2, 102), ylabel="test accuracy (%)")
     axes.grid(axis="y", color=INK, alpha=0.12, lw=0.6)
 
 

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
 from carlt.errors import CarltError
-from carlt.runs import paths
+from carlt.runs import paths, record
 
 Row = dict[str, float]
 REMEDY = "restore it, or remove it: the run then goes on without the rows of earlier epochs"
@@ -55,10 +55,10 @@ def measured_metrics(trainer: L.Trainer) -> dict[str, Any]:
 
 def read_rows(path: Path) -> list[Row]:
     """The rows of a ``metrics.csv``, without its empty cells; CarltError for a damaged one."""
-    text = paths.read_text(path)
     try:
-        rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        return [{name: _number(cell) for name, cell in row.items() if cell} for row in rows]
+        return record.read_epochs(path)
+    except CarltError:
+        raise
     except (ValueError, AttributeError, csv.Error) as error:
         raise CarltError(f"{path} is damaged ({str(error).splitlines()[0][:200]}); {REMEDY}") from None
 
@@ -71,7 +71,3 @@ def write_rows(path: Path, rows: list[Row]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     paths.write_text_atomic(path, text.getvalue())
-
-
-def _number(text: str) -> float:
-    return int(text) if text.isdecimal() else float(text)
