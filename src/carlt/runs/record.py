@@ -88,13 +88,13 @@ def read_per_class(run_dir: Path) -> list[ClassResult]:
     path = run_dir / paths.PER_CLASS
     rows = [
         ClassResult(
-            int(row["class_id"]),
+            number(row["class_id"], int),
             from_spreadsheet_cell(row["class_name"]),
-            int(row["train_count"]),
+            number(row["train_count"], int),
             row["group"],
-            int(row["test_count"]),
-            int(row["correct"]),
-            float(row["accuracy"] or "nan"),
+            number(row["test_count"], int),
+            number(row["correct"], int),
+            number(row["accuracy"] or "nan"),
         )
         for row in csv.DictReader(io.StringIO(paths.read_text(path), newline=""))
     ]
@@ -104,6 +104,14 @@ def read_per_class(run_dir: Path) -> list[ClassResult]:
         if not possible or row.group not in GROUPS or not _same(accuracy, row.accuracy):
             raise ValueError(f"impossible counts of class {row.class_id}")
     return rows
+
+
+def number(cell: str, kind: type = float) -> Any:
+    """A cell of a table as a number. The error does not repeat the cell: a report would show it."""
+    try:
+        return kind(cell)
+    except ValueError:
+        raise ValueError("a cell is no number") from None
 
 
 def _same(a: float, b: float) -> bool:
