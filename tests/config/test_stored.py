@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from carlt.config.compose import conf_dir
 from carlt.config.second_stage import compose_stage
-from carlt.config.stored import TARGETS, load_config, resumed_config
+from carlt.config.stored import TARGETS, _misplaced, _stored_targets, load_config, resumed_config
 from carlt.errors import CarltError
 from carlt.evaluation.evaluate import evaluate, evaluate_posthoc
 from carlt.evaluation.load import load_run
@@ -91,6 +92,60 @@ def test_an_allowed_package_is_not_enough(place: str, target: Any, tmp_path: Pat
     node[last] = {"_target_": target}
     with pytest.raises(CarltError, match="not a part of carlt"):
         load_config(folder_with(tmp_path, config))
+
+
+@pytest.mark.parametrize(
+    ("place", "target"),
+    [
+        ("data", "carlt.data.LongTailDataModule"),
+        ("data.eval_view", "carlt.data.DigitsLT"),
+        ("loss.inner", "carlt.losses.CrossEntropy"),
+        ("callbacks.x", "carlt.training.callbacks.read_rows"),
+        ("callbacks.x", "carlt.training.callbacks.AtomicCheckpointIO"),
+        ("aug.view", "carlt.aug.Paste"),
+        ("aug.eval_view", "carlt.aug.Paste"),
+        ("aug.eval_view", "carlt.aug.SimCLR"),
+        ("aug.eval_view", "carlt.aug.CropFlip"),
+        ("aug.eval_view", "torchvision.transforms.v2.RandomErasing"),
+        ("aug.eval_view", "torchvision.transforms.v2.Identity"),
+        ("aug.eval_view", "torchvision.transforms.v2.Transform"),
+        ("aug.transforms.x", "torchvision.transforms.v2.Transform"),
+        ("aug.transforms.x", "carlt.aug.Resize"),
+        ("aug.contrast", "carlt.aug.Cutout"),
+        ("aug.mix", "torchvision.transforms.v2.RandomErasing"),
+        ("aug.second", "carlt.aug.Cutout"),
+    ],
+)
+def test_a_class_of_another_kind_is_refused(place: str, target: str, tmp_path: Path) -> None:
+    config = sound()
+    node = config
+    *path, last = place.split(".")
+    for key in path:
+        node = node.setdefault(key, {})
+    node[last] = {**(node.get(last) or {}), "_target_": target}
+    folder = folder_with(tmp_path, config)
+    for entry in ENTRIES.values():
+        with pytest.raises(CarltError, match=rf"config\.yaml is damaged, or of another program: {place} .*{target}"):
+            entry(folder)
+
+
+def test_trust_allows_a_view_that_draws(tmp_path: Path) -> None:
+    config = sound()
+    config["aug"]["eval_view"] = {"_target_": "carlt.aug.CropFlip"}
+    assert load_config(folder_with(tmp_path, config), trust=True).aug.eval_view._target_ == "carlt.aug.CropFlip"
+
+
+def test_every_option_of_carlt_fits_its_place() -> None:
+    seen = set()
+    for path in conf_dir().rglob("*.yaml"):
+        text = path.read_text()
+        node = yaml.safe_load(text) or {}
+        group = path.relative_to(conf_dir()).parts[0].replace("recipe", "aug")  # its views become those of aug
+        plain = node if "@package _global_" in text else {group: node}
+        plain = {key: value for key, value in plain.items() if key in TARGETS}
+        assert list(_misplaced(plain)) == [], path
+        seen |= {place for place, *_ in _stored_targets(plain, "")}
+    assert {"data", "aug.eval_view", "aug.mix", "aug.second", "callbacks.checkpoints"} <= seen
 
 
 def test_objects_of_the_trainer_are_refused(tmp_path: Path) -> None:

@@ -96,6 +96,19 @@ def test_a_stopped_command_goes_on(
     assert len(seen) == 5
 
 
+def test_a_control_character_and_its_escape_are_two_names(predict: Predict, tmp_path: Path) -> None:
+    folder, output = tmp_path / "images", tmp_path / "found.csv"
+    folder.mkdir()
+    for name in ("a\x1b.png", r"a\x1b.png"):
+        Image.new("L", (9, 7)).save(folder / name)
+        code, said, _ = predict(f"images={folder}", f"output={output}", "top_k=1")
+        assert code == 0
+    assert "2 predictions in" in said
+    assert "1 of them from before" in said
+    rows = list(csv.DictReader(output.read_text().splitlines()))
+    assert sorted(Path(row["path"]).name for row in rows) == [r"a\\x1b.png", r"a\x1b.png"]
+
+
 def test_an_output_of_something_else_is_left_alone(predict: Predict, images: Path, tmp_path: Path) -> None:
     output = tmp_path / "found.csv"
     predict(f"images={images}", f"output={output}", "top_k=2")

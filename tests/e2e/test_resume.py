@@ -293,6 +293,16 @@ def test_sigkill_at_a_random_moment(uninterrupted, tmp_path: Path) -> None:
     assert differences(uninterrupted, end_state(folder)) == []
 
 
+def test_a_resume_that_another_one_overtook_changes_nothing(finished: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    config, place, content = run_module.compose_resumed(str(folder), ["trainer.max_epochs=5"])
+    (folder / paths.CONFIG).write_text(content + "resumed: [{from_epoch: 3, values: {trainer.max_epochs: 4}}]\n")
+    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(CarltError, match=r"run/config\.yaml changed meanwhile.*give the command again"):
+        run_module.run(config, place, content=content)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == files
+
+
 def test_a_finished_run_goes_on_with_more_epochs(finished: Path, resume, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)

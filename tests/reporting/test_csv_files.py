@@ -71,6 +71,17 @@ def test_each_setting_is_a_column(data: DataSet, table: Table) -> None:
         assert not [name for name in rows[0] if "_target_" in name or "checksum" in name]
 
 
+def test_no_name_of_a_setting_is_a_formula(make_run, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        make_run(f"a{seed}", seed, config={"choices": {"reg": "none", "loss": "ce", "=1+1": f"x{seed}"}})
+    (data,) = group_by_data_set(read_runs([tmp_path])[0])
+    tables = summarize(data, data.baseline(), [])
+    for text in (csv_files.tables_csv(tables), csv_files.seeds_csv([data]), csv_files.classes_csv([data])):
+        head = text.splitlines()[0].split(",")
+        assert "'=1+1" in head
+        assert "=1+1" not in head
+
+
 def test_a_line_per_seed(data: DataSet) -> None:
     rows = rows_of(csv_files.seeds_csv([data]))
     assert len(rows) == 7

@@ -78,7 +78,11 @@ def test_the_page_shows_pictures_and_does_without_damaged_ones(make_run, tmp_pat
         {"images": np.zeros((2, 2, 2, 4, 8, 8), dtype=np.uint8)},
         {"titles": np.array(["one"])},
         {"titles": np.array(["one", "x" * 5000])},
-        made(rows=100)._asdict(),
+        made(rows=17)._asdict(),
+        {"images": np.zeros((2, 9, 2, 1, 2, 2), dtype=np.uint8), "captions": np.full((2, 9, 2), "a")},
+        {"images": np.zeros((2, 0, 2, 1, 2, 2), dtype=np.uint8), "captions": np.full((2, 0, 2), "a")},
+        {"images": np.zeros((2, 2, 2, 3, 8, 257), dtype=np.uint8)},
+        {"images": np.zeros((2, 2, 2, 3, 0, 8), dtype=np.uint8)},
         {"captions": np.zeros((2, 2, 2))},
         {"captions": np.array([["a"]])},
         {"kinds": np.array([{"a": 1}, None], dtype=object)},
@@ -98,12 +102,19 @@ def test_pictures_of_one_pixel_are_drawn(channels: int, tmp_path: Path) -> None:
 
 def test_files_that_unpack_to_too_much_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_examples(tmp_path, made())
-    monkeypatch.setattr("carlt.runs.archives.MAX_BYTES", 1000)
+    monkeypatch.setattr("carlt.runs.examples.MAX_BYTES", 1000)
     with pytest.raises(CarltError, match="unpacks to more than"):
         read_examples(tmp_path)
     with zipfile.ZipFile(tmp_path / FILE, "w"):
         pass
     with pytest.raises(CarltError, match="is damaged"):
+        read_examples(tmp_path)
+
+
+def test_a_small_file_of_large_pictures_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_examples(tmp_path, made(1)._replace(images=np.zeros((1, 2, 2, 1, 4000, 4000), dtype=np.uint8)))
+    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("was unpacked"))
+    with pytest.raises(CarltError, match="unpacks to more than"):
         read_examples(tmp_path)
 
 

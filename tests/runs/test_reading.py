@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from carlt.errors import CarltError
-from carlt.runs import paths
+from carlt.runs import examples, paths
 from carlt.runs.reading import finished_run, read_run, read_runs
 from carlt.runs.record import write_confusion, write_per_class
 
@@ -109,6 +109,11 @@ def test_what_is_broken_is_named_and_left_out(
         ("calibration", []),
         ("calibration", {"test": {"images": [1], "confidence": [0.5], "accuracy": []}}),
         ("calibration", {"test": {"images": [None], "confidence": [0.5], "accuracy": [0.5]}}),
+        ("calibration", {"test": dict.fromkeys(("images", "confidence", "accuracy"), [1] * 1001)}),
+        ("calibration", {"test": {"images": [-5, 8], "confidence": [0.5, 0.5], "accuracy": [0.5, 0.5]}}),
+        ("calibration", {"test": {"images": [float("nan")], "confidence": [0.5], "accuracy": [0.5]}}),
+        ("calibration", {"test": {"images": [1], "confidence": [1.5], "accuracy": [0.5]}}),
+        ("calibration", {"test": {"images": [1], "confidence": [None], "accuracy": [-0.1]}}),
         ("hardware", ["cpu"]),
         ("data", {"name": 3}),
         ("num_classes", -3),
@@ -178,6 +183,50 @@ def test_impossible_cells_of_a_confusion_are_left_out(
     liar = make_run("liar", seed=1)
     write_confusion(liar, np.array(true), np.array([0]), np.array(count), 3)
     assert read_runs([tmp_path])[1] == [(liar, f"confusion.npz is damaged: {reason}")]
+
+
+def test_cells_of_any_integers_are_read_as_int64(make_run) -> None:
+    folder = make_run("a")
+    write_confusion(folder, np.array([0]), np.array([1], dtype=np.uint64), np.array([2], dtype=np.uint8), 3)
+    cells = read_run(folder).confusion
+    assert [array.dtype for array in (cells.true, cells.predicted, cells.count)] == [np.int64] * 3
+
+
+@pytest.mark.parametrize(
+    "name", [paths.RESULT, paths.CONFIG, paths.PER_CLASS, paths.CONFUSION, paths.METRICS, examples.FILE]
+)
+def test_a_link_out_of_the_folder_is_not_followed(name: str, make_run, tmp_path: Path) -> None:
+    make_run("whole")
+    broken = make_run("broken", seed=1)
+    secret = tmp_path / "secret"
+    secret.write_text("password=hunter2")
+    (broken / name).unlink(missing_ok=True)
+    (broken / name).symlink_to(secret)
+    reason = f"{name} is a link out of the run folder, and is not followed; put a copy in its place"
+    assert read_runs([tmp_path])[1] == [(broken, reason)]
+
+
+def test_links_within_the_folder_and_to_it_are_followed(make_run, tmp_path: Path) -> None:
+    folder = make_run("a")
+    (folder / paths.METRICS).rename(folder / "moved.csv")
+    (folder / paths.METRICS).symlink_to("moved.csv")
+    (tmp_path / "link").symlink_to(folder)
+    assert read_run(tmp_path / "link").epochs
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (paths.METRICS, "epoch\npassword=hunter2\n"),
+        (paths.PER_CLASS, "class_id,class_name,train_count,group,test_count,correct,accuracy\nhunter2,a,1,few,1,1,1\n"),
+        (paths.PER_CLASS, "class_id,class_name,train_count,group,test_count,correct,accuracy\n0,a,1,few,1,1,hunter2\n"),
+    ],
+)
+def test_the_reason_repeats_no_cell(name: str, content: str, make_run, tmp_path: Path) -> None:
+    make_run("whole")
+    broken = make_run("broken", seed=1)
+    (broken / name).write_text(content)
+    assert read_runs([tmp_path])[1] == [(broken, f"{name} is damaged: a cell is no number")]
 
 
 @pytest.mark.parametrize("count", [-1, 1 << 62])

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,11 +86,12 @@ def resume(folder: str, overrides: Sequence[str], *, trust: bool = False) -> dic
     Raises:
         CarltError: no run that can go on, or an override that a running training cannot take.
     """
-    return run(*compose_resumed(folder, overrides, trust=trust))
+    config, place, content = compose_resumed(folder, overrides, trust=trust)
+    return run(config, place, content=content)
 
 
-def compose_resumed(folder: str, overrides: Sequence[str], *, trust: bool = False) -> tuple[DictConfig, Path]:
-    """The config and the folder of the run that :func:`resume` goes on with.
+def compose_resumed(folder: str, overrides: Sequence[str], *, trust: bool = False) -> tuple[DictConfig, Path, str]:
+    """The config and the folder of the run that :func:`resume` goes on with, and the text of the ``config.yaml`` there.
 
     Raises:
         CarltError: as :func:`resume`.
@@ -100,7 +101,10 @@ def compose_resumed(folder: str, overrides: Sequence[str], *, trust: bool = Fals
     if moved := [text for text in overrides if text.startswith("hydra.run.dir=")]:
         raise CarltError(f"{moved[0]}: a resumed run stays in its folder; leave this out")
     place = Path(folder.strip("'\"")).absolute()
-    return resumed_config(place, values, trust=trust), place
+    content = ""
+    with suppress(OSError, UnicodeDecodeError):  # resumed_config names the reason
+        content = paths.read_text(place / paths.CONFIG)
+    return resumed_config(place, values, trust=trust), place, content
 
 
 def run(
@@ -110,6 +114,7 @@ def run(
     data: "LongTailDataModule | None" = None,
     position: "SweepPosition | None" = None,
     hash_in_name: bool = False,
+    content: str | None = None,
 ) -> dict[str, Any]:
     """One run into ``folder``, or the rest of an interrupted one that lies there.
 
@@ -120,12 +125,14 @@ def run(
         data: the data module of ``config``, if it is built already.
         position: of the run in a sweep.
         hash_in_name: append the first digits of the run's hash to the folder's name.
+        content: the text of the ``config.yaml`` in ``folder`` that ``config`` was composed from.
 
     Returns:
         The content of ``result.json``, and under ``folder`` the run folder.
 
     Raises:
-        CarltError: data that cannot be had, parts that do not fit, or a folder that is in use or holds a run.
+        CarltError: data that cannot be had, parts that do not fit, a folder that is in use or holds a run, or another
+            ``config.yaml`` there than ``content``.
     """
     with heartbeat() if is_first_process() else nullcontext():
         # Imported after the config is checked: torch and Lightning take seconds to import.
@@ -149,6 +156,11 @@ def run(
         remedy = f"mend that, then go on with: {command_line('carlt.train', f'resume={folder}')}"
         requeue = slurm.Requeue()
         with write_errors(folder, remedy), requeue.handled(is_first_process()), claim, _own_process_group():
+            if content is not None and is_first_process() and paths.read_text(folder / paths.CONFIG) != content:
+                # Another process was in the folder before this one had its lock.
+                raise CarltError(
+                    f"{folder / paths.CONFIG} changed meanwhile: the run was resumed; give the command again"
+                )
             return _run(config, folder, data, position, requeue)
 
 

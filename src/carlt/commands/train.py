@@ -109,7 +109,7 @@ def _show(arguments: argparse.Namespace) -> None:
         stage = second_stage.is_second_stage(arguments.overrides)
         if arguments.cfg == "job" and (stage or arguments.resume):  # Hydra does not know what they keep of a run
             if arguments.resume:
-                config, _ = compose_resumed(arguments.resume, arguments.overrides, trust=arguments.trust)
+                config, *_ = compose_resumed(arguments.resume, arguments.overrides, trust=arguments.trust)
             else:
                 config, *_ = compose_run(arguments.overrides, trust=arguments.trust)
             print(OmegaConf.to_yaml(config, resolve=arguments.resolve), end="")

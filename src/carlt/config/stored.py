@@ -12,7 +12,8 @@ from carlt.config import external
 from carlt.config.grammar import parse
 from carlt.config.overrides import apply_values
 from carlt.config.schema import joined_error, node_problems, target_nodes
-from carlt.config.shape import shape_problems
+from carlt.config.shape import NAMED_PARTS, PARTS, PARTS_OR_NULL, shape_problems
+from carlt.config.targets import locate
 from carlt.errors import CarltError
 from carlt.runs import paths
 from carlt.runs.config_file import read_config
@@ -34,6 +35,24 @@ TARGETS = {
     "recipe": ("carlt.aug",),
 }
 """For each node of a config the packages whose public classes it may name."""
+
+KINDS = {
+    "data": ("carlt.data.LongTailDataModule",),
+    "callbacks": ("lightning.Callback",),
+    "aug.view": ("carlt.aug.views.View",),
+    "aug.eval_view": ("carlt.aug.Resize",),  # the others draw at random
+    "aug.contrast": ("carlt.aug.views.View",),
+    "aug.transforms": ("carlt.aug.BatchTransform", "torchvision.transforms.v2.Transform"),
+    "aug.mix": ("carlt.aug.Remix", "torchvision.transforms.v2.MixUp", "torchvision.transforms.v2.CutMix"),
+    "aug.paste": ("carlt.aug.Paste",),
+    "aug.second": ("carlt.aug.SecondBatch",),
+    "aug.relabel": ("carlt.aug.SemanticLabels",),
+}
+"""For each node, or mapping of names to nodes, whose packages hold other classes too, those that it may name. A class
+that extends one of them is taken as well."""
+
+BASES = ("carlt.data.LongTailDataModule", "carlt.aug.BatchTransform", "torchvision.transforms.v2.Transform")
+"""Classes that are only extended."""
 
 RENAMED_TARGETS = {
     "carlt.optim": "carlt.training.optim",
@@ -73,7 +92,7 @@ def load_config(folder: Path, *, trust: bool = False, word: str = "run") -> Dict
         raise CarltError(f"{folder / paths.CONFIG} lacks {', '.join(lacking)}: it is damaged, or of another program")
     if not trust and (problems := list(_foreign(plain, folder))):
         raise joined_error(problems)
-    if problems := list(shape_problems(plain)):
+    if problems := list(shape_problems(plain)) or ([] if trust else list(_misplaced(plain))):
         raise _damaged(folder, problems)
     plain.setdefault("channels_last", False)
     for mapping, names in ((plain, ("callbacks", "logger")), (plain["aug"], ("transforms",))):
@@ -169,6 +188,23 @@ def _foreign(plain: dict[str, Any], folder: Path) -> Iterator[str]:
             objects := [key for key in parent if key not in ("_target_", *external.TRAINER_VALUES)]
         ):
             yield f"{folder / paths.CONFIG}: trainer.{objects[0]} is not a value that a run folder may set"
+
+
+def _misplaced(plain: dict[str, Any]) -> Iterator[str]:
+    """The nodes whose class is carlt's, but not of the kind that is built in their place."""
+    for place, target, _ in _stored_targets(plain, ""):
+        around = place.rpartition(".")[0]
+        kinds = KINDS.get(around if around in NAMED_PARTS else place)
+        known = place in (*PARTS, *PARTS_OR_NULL) or around in NAMED_PARTS or place.startswith(("reg.", "recipe."))
+        found: Any = locate(target)
+        if not known:
+            yield f"{place} is no part of a run, but names {target}"
+        elif kinds and not (target not in BASES and isinstance(found, type) and issubclass(found, _classes(kinds))):
+            yield f"{place} names {target}, which does not fit there; if the folder is your own, add trust=true"
+
+
+def _classes(names: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(locate(name) for name in names)
 
 
 def _stored_targets(node: Any, place: str) -> Iterator[tuple[str, Any, dict[str, Any]]]:

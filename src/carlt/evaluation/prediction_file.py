@@ -34,7 +34,8 @@ class Rows(ABC):
 class CsvRows(Rows):
     """``path,class_1,probability_1,...,error``; an adjustment adds ``adjusted_class_1,adjusted_probability_1,...``.
 
-    Control characters are written out, and no cell is a formula to a spreadsheet.
+    Control characters are written out, and no cell is a formula to a spreadsheet. A backslash of a path is doubled, so
+    that two paths are two names.
     """
 
     def __init__(self, top_k: int, adjusted: bool):
@@ -46,7 +47,7 @@ class CsvRows(Rows):
         self.header = _csv_line(self.columns)
 
     def name(self, path: Path) -> str:
-        return spreadsheet_cell(printable(str(path)))
+        return spreadsheet_cell(printable(str(path).replace("\\", r"\\")))
 
     def line(self, prediction: Prediction) -> str:
         given = [(prediction.classes, prediction.probabilities)]

@@ -23,7 +23,7 @@ def seeds_csv(data: Sequence[DataSet]) -> str:
     """One line per run: its settings, seed, folder and all metrics of the last epoch, accuracies in [0, 1]."""
     names = _settings(data)
     metrics = sorted({name for each in data for run in each.runs for name in run.result["metrics"]})
-    head = ["data", "configuration", *names, "seed", "epochs", "folder", "commit", *map(spreadsheet_cell, metrics)]
+    head = ["data", "configuration", *names, "seed", "epochs", "folder", "commit", *metrics]
     return _text(head, (
         [*_place(each, group, names), seed, run.result["epochs"], spreadsheet_cell(str(run.folder)),
          spreadsheet_cell(str(run.result.get("commit") or "")),
@@ -74,7 +74,7 @@ def _cells(settings: Mapping[str, str], names: Sequence[str]) -> list[str]:
 def _text(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
+    writer.writerow(map(spreadsheet_cell, head))  # settings and metrics are named by the runs
     writer.writerows(rows)
     return text.getvalue()
 

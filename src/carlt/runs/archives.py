@@ -12,15 +12,16 @@ MAX_BYTES = 256 << 20
 """The most bytes of a file's unpacked content: a small file may unpack to more than memory holds."""
 
 
-def read_arrays(path: Path, names: Sequence[str]) -> list[np.ndarray]:
+def read_arrays(path: Path, names: Sequence[str], max_bytes: int | None = None) -> list[np.ndarray]:
     """The arrays ``names`` of an ``.npz`` file, without pickles.
 
     Raises:
-        CarltError: the file unpacks to more than ``MAX_BYTES``.
+        CarltError: the file unpacks to more than ``max_bytes``, by default ``MAX_BYTES``.
         Exception: whatever zipfile and numpy raise on a damaged file.
     """
+    most = MAX_BYTES if max_bytes is None else max_bytes
     with zipfile.ZipFile(path) as parts:
-        if sum(part.file_size for part in parts.infolist()) > MAX_BYTES:
-            raise CarltError(f"{path.name} is damaged: it unpacks to more than {MAX_BYTES >> 20} MiB")
+        if sum(part.file_size for part in parts.infolist()) > most:
+            raise CarltError(f"{path.name} is damaged: it unpacks to more than {most >> 20} MiB")
     with np.load(path, allow_pickle=False) as arrays:
         return [arrays[name] for name in names]

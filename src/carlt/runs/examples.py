@@ -10,9 +10,10 @@ from carlt.runs.archives import read_arrays
 from carlt.runs.paths import written_whole
 
 FILE = "examples.npz"
-MOST, LONGEST = 64, 2000
-"""A file is refused if it has more rows than ``MOST``, more images in a row, or a text of more letters than
-``LONGEST``. carlt writes fewer."""
+ROWS, COLUMNS, PIXELS, LONGEST = 16, 8, 256, 2000
+"""Of a file that is taken: rows, images in a row, sides of an image, letters of a text. carlt writes fewer."""
+MAX_BYTES = ROWS * COLUMNS * 2 * (3 * PIXELS**2 + 4 * LONGEST) + (1 << 20)
+"""Of the unpacked content, by those bounds; it is checked before anything is unpacked."""
 
 
 class Examples(NamedTuple):
@@ -44,7 +45,7 @@ def read_examples(folder: Path) -> Examples | None:
     if not path.is_file():
         return None
     try:
-        found = Examples(*read_arrays(path, Examples._fields))
+        found = Examples(*read_arrays(path, Examples._fields, MAX_BYTES))
     except CarltError:
         raise
     except Exception as error:  # whatever a damaged file raises
@@ -55,12 +56,14 @@ def read_examples(folder: Path) -> Examples | None:
         and found.images.ndim == 6
         and found.images.shape[:3] == found.captions.shape == (rows, size, 2)
         and found.titles.shape == found.kinds.shape == (rows,)
-        and max(rows, size) <= MOST
+        and rows <= ROWS
+        and 1 <= size <= COLUMNS
+        and found.images.shape[3] in (1, 3)
+        and all(1 <= side <= PIXELS for side in found.images.shape[4:])
         and all(
             array.dtype.kind == "U" and array.itemsize <= 4 * LONGEST
             for array in (found.kinds, found.titles, found.captions)
         )
-        and found.images.shape[3] in (1, 3)
     )
     if not sound:
         raise CarltError(f"{path} is damaged: its arrays have other shapes than carlt's")

@@ -80,12 +80,14 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 def links_out_of(folder: Path) -> Iterator[Path]:
     """The links in ``folder`` that lead out of it, without those that W&B made in its own folder."""
-    top = os.path.realpath(folder)
     for here, below, files in os.walk(folder):
-        for path in (Path(here, name) for name in (*below, *files)):
-            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(top):
-                yield path
+        yield from (path for name in (*below, *files) if leads_out_of(path := Path(here, name), folder))
         below[:] = [name for name in below if name != "wandb"]
+
+
+def leads_out_of(path: Path, folder: Path) -> bool:
+    """Whether ``path`` is a link to a place that is not in ``folder``."""
+    return path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def file_digest(path: Path) -> str:

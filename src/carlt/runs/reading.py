@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from carlt.errors import CarltError
-from carlt.runs import paths
+from carlt.runs import examples, paths
 from carlt.runs.archives import read_arrays
 from carlt.runs.config_file import read_config
 from carlt.runs.defaults import with_old_defaults
@@ -28,6 +28,8 @@ NESTED: dict[str, type] = {
 """The mappings of ``result.json`` that reports read, and the kind of their values (float: number or null)."""
 KINDS = {"seed": int, "num_classes": int, "epochs": int, "metrics": dict, "data": dict}
 """The keys of ``result.json`` that every report needs."""
+MOST_BINS = 1000
+"""Of a reliability diagram that is taken. carlt writes fewer."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,9 @@ def read_run(folder: Path) -> Run:
     Raises:
         CarltError: a file is missing or damaged; the message names it in a few words.
     """
+    for name in (*RECORDS, examples.FILE):
+        if paths.leads_out_of(folder / name, folder):
+            raise CarltError(f"{name} is a link out of the run folder, and is not followed; put a copy in its place")
     for name in RECORDS:
         if (folder / name).exists():
             paths.check_file(folder / name, name)
@@ -213,13 +218,16 @@ def _problems(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_bins(value: Any) -> bool:
-    """Whether ``value`` holds equally many images, confidences and accuracies."""
+    """Whether ``value`` holds equally many images, confidences and accuracies, of ``MOST_BINS`` bins at most."""
     names = ("images", "confidence", "accuracy")
     return (
         _is(value, dict)
         and all(_is(value.get(name), list) and all(_is(x, float) for x in value[name]) for name in names)
         and len({len(value[name]) for name in names}) == 1
-        and None not in value["images"]
+        and len(value["images"]) <= MOST_BINS
+        and all(x is not None and x >= 0 for x in value["images"])
+        # A device may round a probability of 1 up.
+        and all(x is None or 0 <= x <= 1 + 1e-6 for name in names[1:] for x in value[name])
     )
 
 
@@ -285,7 +293,7 @@ def read_confusion(folder: Path, num_classes: int) -> Cells:
             raise ValueError(f"classes outside 0 to {num_classes - 1}")
     if len(cells.count) and not 0 <= cells.count.min() <= cells.count.max() <= MAX_NUMBER:
         raise ValueError("impossible counts")
-    return cells
+    return Cells(*(array.astype(np.int64) for array in arrays))  # numpy makes floats of int64 with uint64
 
 
 def _read_epochs(folder: Path, num_classes: int) -> list[dict[str, float]]:

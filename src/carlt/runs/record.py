@@ -86,13 +86,13 @@ def read_per_class(run_dir: Path) -> list[ClassResult]:
     path = run_dir / paths.PER_CLASS
     rows = [
         ClassResult(
-            int(row["class_id"]),
+            number(row["class_id"], int),
             from_spreadsheet_cell(row["class_name"]),
-            int(row["train_count"]),
+            number(row["train_count"], int),
             row["group"],
-            int(row["test_count"]),
-            int(row["correct"]),
-            float(row["accuracy"] or "nan"),
+            number(row["test_count"], int),
+            number(row["correct"], int),
+            number(row["accuracy"] or "nan"),
         )
         for row in csv.DictReader(io.StringIO(paths.read_text(path), newline=""))
     ]
@@ -107,11 +107,17 @@ def read_per_class(run_dir: Path) -> list[ClassResult]:
 def read_epochs(path: Path) -> list[dict[str, float]]:
     """The rows of a ``metrics.csv``, empty cells left out; ValueError, AttributeError or csv.Error for damage."""
     rows = csv.DictReader(io.StringIO(paths.read_text(path), newline=""), strict=True)
-    return [{name: _number(cell) for name, cell in row.items() if cell} for row in rows]
+    return [
+        {name: number(cell, int if cell.isdecimal() else float) for name, cell in row.items() if cell} for row in rows
+    ]
 
 
-def _number(text: str) -> float:
-    return int(text) if text.isdecimal() else float(text)
+def number(cell: str, kind: type = float) -> Any:
+    """A cell of a table as a number. The error does not repeat the cell: a report would show it."""
+    try:
+        return kind(cell)
+    except ValueError:
+        raise ValueError("a cell is no number") from None
 
 
 def _same(a: float, b: float) -> bool:
