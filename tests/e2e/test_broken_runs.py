@@ -202,7 +202,8 @@ def test_a_record_of_another_run_is_not_taken(broken: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [("foo,bar\n1,2\n", "no column epoch"), ("epoch\n0,7,8\n", ""), ("epoch\nx\n", "'x'")]
+    ("content", "reason"),
+    [("foo,bar\n1,2\n", "no column epoch"), ("epoch\n0,7,8\n", ""), ("epoch\nx\n", "a cell is no number")],
 )
 def test_a_damaged_table_of_epochs_is_not_blamed_on_the_checkpoint(
     content: str, reason: str, broken: Path, resume

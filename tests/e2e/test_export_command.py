@@ -82,7 +82,7 @@ def test_another_checkpoint_needs_another_folder(export: Export, finished: Path,
         (["run={run}"], "format= is missing: choose from onnx, torch_export, safetensors"),
         (["run={run}", "format=tflite"], "format=tflite: choose from onnx, torch_export, safetensors"),
         (["run={run}", "format=onnx", "output=x"], "'output=x' is none of run=, which=, trust=, format="),
-        (["run=/nowhere", "format=onnx"], "run=/nowhere is no run folder"),
+        (["run=/nowhere", "format=onnx"], "run=/nowhere does not exist"),
         (["run={run}", "format=safetensors", "out={run}/config.yaml"], "config.yaml/network.json cannot be opened"),
     ],
 )

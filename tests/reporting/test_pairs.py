@@ -104,6 +104,13 @@ def test_a_verdict_names_gains_losses_and_doubts(make_run, tmp_path: Path) -> No
     assert "worst 10 %" not in said
 
 
+def test_a_regularizer_of_all_rows_is_named(make_run, tmp_path: Path) -> None:
+    for k, name in enumerate(("ce", "ldam")):
+        make_run(f"{k}", 0, 0.9, "car", config=loss(name))
+    (said,) = unpaired(found(tmp_path))
+    assert "(trained with reg=car): no run without" in said
+
+
 def test_a_configuration_without_a_pair_is_named(make_run, tmp_path: Path) -> None:
     make_run("1")
     make_run("2", reg="car", accuracy=0.9)

@@ -102,16 +102,16 @@ def report(arguments: argparse.Namespace) -> None:
         titles = "; ".join(each.title for each in data)
         raise CarltError(f"figure= draws one data set, not {len(data)}: {titles}; give the folders of one")
     baselines = _baselines(data, arguments.baseline)
+    known = [published(each) if arguments.published else () for each in data]
     found = [
-        summarize(
-            each,
-            baseline,
-            published(each) if arguments.published else (),
-            any_budget=arguments.baseline is not None,
-        )
-        for each, baseline in zip(data, baselines, strict=True)
+        summarize(each, baseline, of_set, any_budget=arguments.baseline is not None)
+        for each, baseline, of_set in zip(data, baselines, known, strict=True)
     ]
     tables = [each for tables_of in found for each in tables_of]
+    if arguments.published:
+        for each, of_set in zip(data, known, strict=True):
+            if not of_set:
+                print(f"published=true: carlt has no published numbers for {each.title}", file=sys.stderr)
     # Written before anything is printed, which nobody may read to its end.
     texts = _texts(data, tables, arguments)
     for name, text in texts.items():
@@ -124,6 +124,8 @@ def report(arguments: argparse.Namespace) -> None:
     path = arguments.out / "report.html"
     write_text_atomic(path, page(sections, left_out, written))
     print("\n".join(map(table.summary, tables)) + f"\n{formats.NOTE}\n")
+    if arguments.figure:
+        print(f"Figure: {arguments.figure}")
     print(f"Page: {path} (beside it {', '.join(texts)})")
 
 

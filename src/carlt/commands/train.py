@@ -116,7 +116,7 @@ def _show(arguments: argparse.Namespace) -> None:
             return
         checked = _checked(arguments)
     else:
-        checked = [*arguments.overrides, f"hydra.help.footer='{overrides.list_options()}'"]
+        checked = [f"hydra.help.footer='{overrides.list_options()}'"]
     _hydra_command([*words, *checked, search_path_override()], lambda config: None)
 
 

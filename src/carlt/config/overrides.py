@@ -6,6 +6,7 @@ Every mistake is found before anything runs, and all of them are in one error.
 import difflib
 import textwrap
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import yaml
@@ -251,12 +252,24 @@ def _check_values(config: DictConfig, overrides: Sequence[Override], problems: l
                 known = sorted({*parameters, *_names(node)} - INJECTED - {"_target_"})
                 problems.append(f"{key}: {target} takes no {name!r}; {suggest(name, known)}")
         elif name not in node:
-            problems.append(f"{key}: there is no {name!r}; {suggest(name, _names(node))}")
+            near = " or ".join(_places_of(config, name)) if not parent else ""
+            known = [*_names(node), *(() if parent else OPTIONAL)]
+            problems.append(f"{key}: there is no {name!r}; {f'did you mean {near}?' if near else suggest(name, known)}")
         elif wrong := list(_kind_problems(node, name, override)):
             problems += wrong
         else:
             checked.append(override)
     return checked
+
+
+def _places_of(config: DictConfig, name: str) -> Iterator[str]:
+    """The keys of the parts of a run that end in ``name``: ``optim.lr`` for ``lr``."""
+    for part in _names(config):
+        node = config[part]
+        if isinstance(node, DictConfig) and "_target_" in node:
+            with suppress(CarltError):  # a class that is not there is named elsewhere
+                if name in {*node, *settable(node["_target_"])}:
+                    yield f"{part}.{name}"
 
 
 def _given_targets(overrides: Sequence[Override]) -> dict[str, str]:

@@ -81,7 +81,10 @@ def load_config(folder: Path, *, trust: bool = False, word: str = "run") -> Dict
             link that leads out of the folder.
     """
     if not (folder / paths.CONFIG).is_file():
-        raise CarltError(f"{word}={folder} is no run folder: it has no {paths.CONFIG}; give the folder of a run")
+        why = f"is no run folder: it has no {paths.CONFIG}" if folder.exists() else "does not exist"
+        runs = sorted(place.parent.name for place in folder.glob(f"*/{paths.CONFIG}"))
+        hint = f", such as {folder / runs[-1]}" if runs else ""
+        raise CarltError(f"{word}={folder} {why}; give the folder of a run{hint}")
     if not trust and (links := sorted(paths.links_out_of(folder))):
         raise CarltError(
             f"{links[0]} is a link to {os.path.realpath(links[0])}, outside the run folder, and is not followed. If "

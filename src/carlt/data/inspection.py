@@ -143,7 +143,10 @@ def _files_lines(found: FolderInspection, image_size: int) -> Iterator[str]:
             yield f"  {_count(small, 'image')} smaller than data.image_size={image_size} on a side, to be enlarged"
     if found.unreadable:
         path, reason = found.unreadable[0]
-        yield printable(f"unreadable: {_count(len(found.unreadable), 'file')}; the first: {path} ({reason})")
+        yield printable(
+            f"unreadable: {_count(len(found.unreadable), 'file')}; the first: {path} ({reason}); mend them, or "
+            "train with data.on_error=skip"
+        )
 
 
 def _counts(counter: Counter[str]) -> str:

@@ -74,7 +74,7 @@ def facts_of(run: TrainedRun) -> dict[str, Any]:
         "std": run.model.std.flatten().tolist(),
         "class_names": run.class_names,
         "class_counts": run.class_counts.tolist(),
-        "tau": run.tau,
+        "tau": run.tau if run.class_offsets is None else None,  # it is of logit adjustment, and the offsets count
         "class_offsets": None if run.class_offsets is None else run.class_offsets.tolist(),
         "model": plain_values(run.config.model),
         "stage": plain_values(run.config.stage) if run.config.get("stage") else None,

@@ -1,7 +1,7 @@
 """The class prior of a long-tailed training set, and the weights and offsets built from it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ def check_class_counts(counts: Sequence[int] | Tensor) -> Tensor:
     Raises:
         CarltError: fewer than two classes, a count that is not whole, or a class without images.
     """
+    if isinstance(counts, Mapping):
+        raise CarltError("class_counts is a mapping; give a list of the numbers of images, in the order of the classes")
     given = torch.as_tensor(counts)
     if given.ndim != 1 or len(given) < 2:
         raise CarltError(

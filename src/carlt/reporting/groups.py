@@ -96,6 +96,7 @@ class DataSet:
         """
         if wanted is not None:
             exact = [group for group in self.groups if group.label == wanted]
+            exact = exact or [group for group in self.groups if f", {group.label}".endswith(f"={wanted}")]
             found = exact or [group for group in self.groups if wanted in group.label]
             if len(found) != 1:
                 labels = "; ".join(group.label for group in found or self.groups)

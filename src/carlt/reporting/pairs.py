@@ -100,10 +100,14 @@ def verdicts(pairs: Sequence[Pair]) -> Iterator[str]:
 def unpaired(groups: Sequence[Group]) -> list[str]:
     """A sentence that names the configurations with a regularizer and without a pair, if there are any."""
     paired = {id(pair.regularized) for pair in find_pairs(groups)}
-    alone = [group.label for group in groups if not is_plain(group) and id(group) not in paired]
+    alone = [group for group in groups if not is_plain(group) and id(group) not in paired]
+    labels = "; ".join(group.label for group in alone[:3])
     more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
+    kinds = {f"reg={group.config.get('choices.reg')}" for group in alone}
+    hidden = sorted(kind for kind in kinds if kind not in labels)  # a label lacks what all rows have in common
+    trained = f" (trained with {', '.join(hidden)})" if hidden else ""
     return [
-        f"{'; '.join(alone[:3])}{more}: no run without the regularizer has the same other values and one of the same "
+        f"{labels}{more}{trained}: no run without the regularizer has the same other values and one of the same "
         "seeds, so nothing here shows what it changes. Train with reg=none as well."
     ] * bool(alone)
 

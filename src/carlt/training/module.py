@@ -156,6 +156,10 @@ class LongTailClassifier(L.LightningModule):
         images, targets = self.mixed(batch)
         output = self._compute_loss(images, targets, batch)
         penalty = self.reg(output.logits, output.targets)
+        for name, value in (("loss", output.loss), ("reg", penalty)):
+            if value.ndim:
+                part = type(getattr(self, name)).__name__
+                raise CarltError(f"{name}: {part} gave a tensor {tuple(value.shape)}; it must give one number, a mean")
         self._log_means(loss=output.loss, penalty=penalty, size=len(batch.labels))
         return {"loss": output.loss + penalty, "logits": output.logits.detach()}
 
