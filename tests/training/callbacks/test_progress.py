@@ -194,6 +194,24 @@ def test_classes_without_test_images_are_named_before_the_training() -> None:
     assert lines[1] == "note     1 class has no test images: b"
 
 
+@pytest.mark.parametrize(
+    ("adapter", "average", "said"),
+    [
+        (False, False, "network  Linear, 20 k weights"),
+        (True, False, "network  Linear, 20 k weights, 100 of them trained"),
+        (False, True, "network  Linear, 20 k weights, their EMA is evaluated"),
+    ],
+)
+def test_the_header_counts_weights(adapter: bool, average: bool, said: str) -> None:
+    module: Any = torch.nn.Module()
+    module.model, module.loss, module.reg = torch.nn.Linear(200, 100), torch.nn.Module(), torch.nn.Module()
+    module.model.weight.requires_grad_(not adapter)
+    module.average = torch.nn.Linear(200, 100).requires_grad_(False) if average else None
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    of = SimpleNamespace(strategy=strategy, world_size=1, precision="32-true", loggers=[])
+    assert next(run_header(of, module)) == said  # type: ignore[arg-type]
+
+
 def test_hints_fit_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: True)
     module = SimpleNamespace(model=torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1)), layout=torch.contiguous_format)
