@@ -17,6 +17,7 @@ from torch import nn
 from carlt.distributed import gather_ragged, world_size
 from carlt.errors import CarltError
 from carlt.metrics import ConfusionCounts
+from carlt.models.class_means import RunningClassMeans
 from carlt.reg import CAR, ConfidencePenalty, SumOfRegularizers
 
 CLASSES, FEATURES, STEPS = 150, 6, 4
@@ -91,6 +92,9 @@ def process(rank, world, folder):
     for step in range(STEPS):
         counts.update(*scored(shares(step, world)[rank]))
     counted = dataclasses.asdict(counts.evaluation())
+    means = RunningClassMeans(CLASSES, FEATURES).double()
+    for step in range(STEPS):
+        means.update(*shares(step, world)[rank])
 
     car = CAR([1, 1], max_skipped=2)  # non-finite on one rank is a skipped step on all
     logits = torch.full((2, 2), torch.nan if rank == 1 else 0.0, requires_grad=True)
@@ -102,7 +106,7 @@ def process(rank, world, folder):
         said = ""
     except CarltError as error:
         said = str(error)
-    torch.save((result, skipped, said, files, counted), f"{folder}/{rank}.pt")
+    torch.save((result, skipped, said, files, counted, means.means), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -141,12 +145,14 @@ def test_processes_are_one_process_on_the_joined_batch(world, tmp_path):
         for _, buffers in found:
             torch.testing.assert_close(buffers, state, rtol=1e-6, atol=1e-12)
 
-    counts = ConfusionCounts(CLASSES)
+    counts, means = ConfusionCounts(CLASSES), RunningClassMeans(CLASSES, FEATURES).double()
     for step in range(STEPS):
         for share in shares(step, world):
             counts.update(*scored(share))
-    for *_, counted in results:
+        means.update(*map(torch.cat, zip(*shares(step, world), strict=True)))
+    for *_, counted, found_means in results:
         torch.testing.assert_close(counted, dataclasses.asdict(counts.evaluation()))
+        torch.testing.assert_close(found_means, means.means, equal_nan=True)
 
 
 def test_one_process_gathers_itself():

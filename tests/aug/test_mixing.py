@@ -41,6 +41,18 @@ def test_a_box_has_the_shape_of_its_picture():
     assert widest > 4
 
 
+def test_alpha_of_paste_draws_the_background_s_share():
+    """Nearly always a half where alpha is large, and all or nothing where it is small, but for the border."""
+    images, foreground = torch.zeros(2, 1, 20, 20), torch.ones(2, 1, 20, 20)
+
+    def shares(alpha):
+        torch.manual_seed(0)
+        return torch.tensor([Paste(alpha=alpha)(images, foreground)[1] for _ in range(300)])
+
+    assert shares(1e4).min() > 0.45
+    assert 0.2 < (shares(0.05) == 1).double().mean() < 0.5
+
+
 def test_paste_is_a_function_of_the_seed(images):
     def once(seed):
         torch.manual_seed(seed)
@@ -86,6 +98,31 @@ def test_labels_of_remix_are_the_shares_of_the_images():
         torch.manual_seed(seed)
         mixed, soft = Remix(COUNTS, kappa=1000.0)(images, LABELS)  # no ratio of counts is so large
         torch.testing.assert_close(mixed[:, 0, 0, 0], soft @ torch.arange(3.0))
+
+
+def test_alpha_of_remix_draws_an_image_s_share():
+    images = torch.eye(6)[:, :, None, None]  # of the image in place i only channel i is 1
+    found = {}
+    for alpha in (1e4, 0.05):
+        torch.manual_seed(0)
+        own = torch.cat([Remix(COUNTS, alpha=alpha)(images, LABELS)[0].flatten(1).diagonal() for _ in range(200)])
+        found[alpha] = own[own < 1]  # where the partner is another image
+    assert (found[1e4] - 0.5).abs().max() < 0.05
+    assert ((found[0.05] - 0.5).abs() > 0.25).double().mean() > 0.85
+
+
+@pytest.mark.parametrize("tau", [0.0, 1.0])
+def test_an_image_s_share_below_tau_gives_the_rarer_class_the_whole_label(tau):
+    """Every image shows the number of its class, and each class has at least three times as many as the next one."""
+    images, numbers = LABELS.float()[:, None, None, None].expand(6, 1, 2, 2), torch.arange(3.0)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        mixed, soft = Remix(COUNTS, tau=tau)(images, LABELS)
+        if tau:
+            assert (soft.max(1).values == 1).all()
+            assert (soft @ numbers >= mixed[:, 0, 0, 0] - 1e-6).all()
+        else:
+            torch.testing.assert_close(mixed[:, 0, 0, 0], soft @ numbers)
 
 
 def test_semantic_labels_wait_for_their_start():

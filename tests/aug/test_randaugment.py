@@ -111,6 +111,12 @@ def test_autoaugment_is_torchvision_s(seen: Seen) -> None:
     assert abs(both.double().mean() - (0.9 * 0.2 + 0.1 * 0.7) / 25) < 0.0025
 
 
+@pytest.mark.parametrize("kind", [RandAugment, TimmRandAugment])
+def test_there_are_as_many_operations_as_asked(kind: type, seen: Seen) -> None:
+    kind(num_ops=3).batch(images(8), generator(0))
+    assert len(seen) == 3
+
+
 @pytest.mark.parametrize("magnitude", [0, 4, 10])
 def test_timm_s_form_has_timm_s_levels(magnitude: int, seen: Seen) -> None:
     transform = auto_augment.rand_augment_transform(f"rand-n2-m{magnitude}-mstd0.5", {"img_mean": (124, 116, 104)})

@@ -114,9 +114,14 @@ def test_resize_sees_the_same_in_both_forms(ratio: float, images: Tensor) -> Non
     assert torch.equal(view(images, generator(0)), torch.stack([view.image(image) for image in images]))
 
 
-def test_resize_with_a_ratio_cuts_a_border_off_images_of_the_right_size(images: Tensor) -> None:
+def test_resize_with_a_ratio_cuts_a_border_off_images_of_the_right_size() -> None:
+    """Of 12 pixels scaled to 15 the middle 12 are left: the k-th shows what was at 0.8 (k + 2.5) - 0.5."""
+    ramp = (20 * torch.arange(12)).to(torch.uint8).expand(1, 12, 12)
+    expected = 20 * (0.8 * (torch.arange(12) + 2.5) - 0.5)
     view = Resize(12, ratio=1.25)
-    assert torch.equal(view(images, generator(0)), torch.stack([view.image(image) for image in images]))
+    seen = view.image(ramp)
+    assert (seen - expected).abs().max() <= 1
+    assert torch.equal(view(ramp[None], generator(0))[0], seen)
 
 
 def test_resized_crop_flip_has_one_distribution_in_both_forms() -> None:
@@ -157,6 +162,23 @@ def test_boxes_are_distributed_as_torchvisions(scale: tuple[float, float], ratio
         assert a.min() == b.min() or a.std() > 1
         assert (a.mean() - b.mean()).abs() <= 4 * ((a.var() + b.var()) / draws).sqrt()
         assert (a.std() - b.std()).abs() <= 0.1 * b.std()
+
+
+def test_jittered_colours_are_distributed_as_torchvisions() -> None:
+    image, draws = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8, generator=generator(0)), 2000
+    image = image // 2 + 40
+    ours = ResizedCropFlip(8, flip=False, jitter=0.4).finish(image.expand(draws, -1, -1, -1), generator(1)).double()
+    torch.manual_seed(0)
+    jitter = v2.ColorJitter(0.4, 0.4, 0.4)
+    theirs = torch.stack([jitter(image) for _ in range(draws)]).double()
+    for measure in (
+        lambda x: x.mean((1, 2, 3)),  # moved by the brightness,
+        lambda x: x.mean(1).std((1, 2)),  # by the contrast,
+        lambda x: (x.amax(1) - x.amin(1)).mean((1, 2)),  # and by the saturation most of all
+    ):
+        a, b = measure(ours), measure(theirs)
+        assert (a.mean() - b.mean()).abs() < 4 * ((a.var() + b.var()) / draws).sqrt()
+        assert (a.std() - b.std()).abs() < 0.1 * b.std()
 
 
 def test_what_needs_single_images_is_cropped_and_the_rest_finished() -> None:

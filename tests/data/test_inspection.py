@@ -97,3 +97,11 @@ def test_images_in_memory_are_inspected_as_files(make_folder, tmp_path, loading)
     data = ImageFolder(root=make_folder(tmp_path, {"a": 5, "b": 5}), in_memory=True, **loading)
     assert len(data.splits.train.images.pixels) + len(data.splits.val or []) + len(data.splits.test) == 10
     assert len(inspect(data.listed).sizes) == 10
+
+
+def test_of_many_near_empty_classes_some_are_named(make_folder, tmp_path, loading):
+    root = make_folder(tmp_path, {f"train/{label:02}": 1 + label // 6 for label in range(12)} | {"test/00": 1})
+    splits = ImageFolder(root=root, val_ratio=0, **loading).listed
+    (line,) = [line for line in describe(inspect(splits), splits, 32).splitlines() if line.startswith("near-empty")]
+    assert line.startswith("near-empty: 12 classes with fewer than 5 training images: 00 (1), 01 (1), ")
+    assert line.endswith("06 (2), 07 (2) and 4 more")

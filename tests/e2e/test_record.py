@@ -5,6 +5,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from carlt.config.schema import validate
 from carlt.errors import CarltError
 from carlt.evaluation.evaluate import evaluate as evaluate_checkpoint
 from carlt.runs import paths
+from carlt.runs.examples import read_examples
 from carlt.runs.hash import run_hash
 from carlt.runs.record import read_result
 
@@ -89,6 +91,13 @@ def test_the_worst_class_is_the_rarest_of_the_worst(finished: Path) -> None:
     worst = min(rows, key=lambda row: (float(row["accuracy"]), int(row["train_count"])))
     found = read_result(finished)["worst_class"]
     assert (found["name"], found["train_count"]) == (worst["class_name"], int(worst["train_count"]))
+
+
+def test_the_ratio_is_of_the_worst_class_on_test_to_that_in_training(finished: Path) -> None:
+    metrics = read_result(finished)["metrics"]
+    worst = metrics["test/worst_class"], metrics["train/worst_class"]
+    expected = worst[0] / worst[1] if worst[1] else None
+    assert metrics["test/worst_ratio"] == expected
 
 
 def test_the_norms_are_those_of_the_recorded_margin_confusions(finished: Path) -> None:
@@ -208,6 +217,24 @@ def test_the_seed_decides_everything(run, finished: Path, tmp_path: Path) -> Non
     assert [same["metrics"][name] for name in clockless] == [recorded["metrics"][name] for name in clockless]
     assert other["metrics"]["train/ece"] != recorded["metrics"]["train/ece"]
     assert other["data"]["sha256"] == recorded["data"]["sha256"]  # but not the split
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_the_ratio_and_the_examples_are_the_last_epoch_s(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the best epoch, whose metrics are taken before, is another network: here one without weights."""
+
+    def forget(module: Any, state: Any) -> None:
+        for weight in module.parameters():
+            weight.data.zero_()
+
+    monkeypatch.setattr("carlt.evaluation.result.load_whole", forget)
+    result = run(tmp_path, "reg=none", "data.imbalance_factor=2", "trainer.max_epochs=3")
+    metrics = result["metrics"]
+    assert result["best"]["metrics"]["test/accuracy"] == 0.1
+    assert 0 < metrics["test/worst_class"] != metrics["train/worst_class"] > 0
+    assert metrics["test/worst_ratio"] == metrics["test/worst_class"] / metrics["train/worst_class"]
+    shown = {str(words[0]).partition(", ")[2] for words in read_examples(tmp_path).captions.reshape(-1, 2) if words[0]}
+    assert shown != {"10 %"}  # of a network that knows nothing
 
 
 def test_a_ratio_without_denominator_is_null(run, tmp_path: Path) -> None:

@@ -285,12 +285,14 @@ def test_sigkill_at_a_random_moment(uninterrupted, tmp_path: Path) -> None:
     process = subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     while not paths.checkpoint(folder, "last").exists() and process.poll() is None:
         time.sleep(0.01)
-    time.sleep(torch.rand(()).item() / 5)
+    delay = torch.rand(()).item() / 5
+    time.sleep(delay)
     process.kill()
     output, _ = process.communicate()
     assert process.returncode in (-signal.SIGKILL, 0), output.decode()
-    subprocess.run([*command, f"resume={folder}"], check=True, capture_output=True)
-    assert differences(uninterrupted, end_state(folder)) == []
+    resumed = subprocess.run([*command, f"resume={folder}"], capture_output=True, text=True)
+    assert resumed.returncode == 0, f"killed {delay} s after the first checkpoint: {resumed.stderr}"
+    assert differences(uninterrupted, end_state(folder)) == [], f"killed {delay} s after the first checkpoint"
 
 
 def test_a_resume_that_another_one_overtook_changes_nothing(finished: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""CAR under what a user asks of Lightning's trainer: accumulation, clipping, precision; and a run that diverges."""
+"""What a user asks of Lightning's trainer: accumulation, clipping, precision, fewer steps; and a run that diverges."""
 
 import math
 from pathlib import Path
@@ -36,6 +36,23 @@ def test_bfloat16_mixed_leaves_car_in_float32(run, tmp_path: Path) -> None:
     _, car = trained(run, tmp_path, "trainer.precision=bf16-mixed")
     assert {value.dtype for value in car.values()} == {torch.float32, torch.int64}
     assert (car["updates"] == EPOCHS * BATCHES).all()
+
+
+@pytest.mark.parametrize(
+    ("option", "steps"),
+    [
+        ("trainer.accumulate_grad_batches=2", 6),  # of five batches an epoch
+        ("trainer.limit_train_batches=3", 6),
+        ("trainer.limit_train_batches=0.5", 4),
+        ("trainer.limit_train_batches=99", 10),
+    ],
+)
+def test_the_schedule_ends_with_the_last_step(option: str, steps: int, run, tmp_path: Path) -> None:
+    run(tmp_path, "reg=none", "trainer.max_epochs=2", "optim.schedule=cosine", "optim.warmup_epochs=0", option)
+    checkpoint = read_checkpoint(paths.checkpoint(tmp_path, "last"))
+    (schedule,) = checkpoint["lr_schedulers"]
+    assert checkpoint["global_step"] == schedule["last_epoch"] == steps
+    assert schedule["_last_lr"] == pytest.approx([0], abs=1e-12)
 
 
 @pytest.mark.parametrize("max_skipped", [2, 3])

@@ -4,16 +4,19 @@ import json
 import math
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from PIL import Image
 
 from carlt.commands.evaluate import main
+from carlt.evaluation.evaluate import evaluate as evaluate_checkpoint
 from carlt.evaluation.evaluate import evaluate_posthoc
+from carlt.runs import paths
 from carlt.runs.record import read_result
 
 COUNTS = {"cat": 24, "dog": 12, "owl": 2}
@@ -45,13 +48,17 @@ def trained(run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def evaluate(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[dict[str, Any], str]]:
-    """``evaluate(*words)``: the metrics that the command prints, as strict JSON, and what it says beside them."""
+    """``evaluate(*words, code=0)``: the metrics that the command prints, as strict JSON, and what else it says."""
 
-    def call(*words: str) -> tuple[dict[str, Any], str]:
+    def call(*words: str, code: int = 0) -> tuple[dict[str, Any], str]:
         monkeypatch.setattr("sys.argv", ["carlt.evaluate", f"run={trained}", *words])
-        with suppress(SystemExit):
+        end = 0
+        try:
             main()
+        except SystemExit as stop:
+            end = int(stop.code or 0)
         shown = capsys.readouterr()
+        assert end == code, shown.err
 
         def refuse(name: str) -> None:
             raise AssertionError(f"{name} is no JSON")
@@ -62,7 +69,7 @@ def evaluate(
 
 
 def test_at_another_place_the_numbers_are_those_of_the_record(trained: Path, evaluate: Callable) -> None:
-    assert "photos: point it at a folder" in evaluate()[1]
+    assert "photos: point it at a folder" in evaluate(code=2)[1]
     metrics, said = evaluate(f"data.root={trained.parent}/moved")
     recorded = read_result(trained)["metrics"]
     assert metrics == {name: recorded[name] for name in metrics}
@@ -81,8 +88,9 @@ def test_other_test_images(trained: Path, evaluate: Callable, tmp_path: Path) ->
     assert metrics["test/accuracy"] != recorded["test/accuracy"]
     assert said == "note: these are other images than those of the run's result.json\n"
     make(tmp_path / "more", {"cat": 3, "fox": 3})
-    assert "more/fox is no class" in evaluate(f"data.root={trained.parent}/moved", f"data.test_root={tmp_path}/more")[1]
-    assert "data.test_root not found" in evaluate(f"data.root={trained.parent}/moved", "data.test_root=nowhere")[1]
+    for root, wrong in ((tmp_path / "more", "more/fox is no class"), ("nowhere", "data.test_root not found")):
+        words = (f"data.root={trained.parent}/moved", f"data.test_root={root}")
+        assert wrong in evaluate(*words, code=2)[1]
 
 
 def test_the_groups_are_those_of_the_training(trained: Path, evaluate: Callable, tmp_path: Path) -> None:
@@ -104,7 +112,7 @@ def test_the_groups_are_those_of_the_training(trained: Path, evaluate: Callable,
 def test_other_classes_are_refused(
     counts: dict[str, int], said: str, trained: Path, evaluate: Callable, tmp_path: Path
 ) -> None:
-    metrics, message = evaluate(f"data.root={make(tmp_path, counts)}")
+    metrics, message = evaluate(f"data.root={make(tmp_path, counts)}", code=2)
     assert metrics == {}
     assert f"{trained} was trained on other classes than image_folder has here: {said}" in message
 
@@ -115,3 +123,15 @@ def test_tau_of_zero_is_the_trained_classifier(trained: Path) -> None:
     found = {name: value for name, value in result["metrics"].items() if not math.isnan(value)}
     assert found == pytest.approx({name: recorded[name] for name in found})
     assert found.keys() >= {"test/accuracy", "test/ece", "val/ece"}
+
+
+def test_a_run_of_several_gpus_is_evaluated_by_one_processor(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    config = yaml.safe_load((folder / paths.CONFIG).read_text())
+    config["trainer"] |= {"accelerator": "gpu", "devices": 4, "num_nodes": 2, "strategy": "ddp"}
+    (folder / paths.CONFIG).write_text(yaml.safe_dump(config))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    recorded = read_result(folder)["metrics"]
+    assert evaluate_checkpoint(folder)["metrics"]["test/accuracy"] == recorded["test/accuracy"]

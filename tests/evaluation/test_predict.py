@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -126,3 +127,9 @@ def test_the_adjustment_is_the_one_that_the_run_has_a_record_of(
 def test_the_grey_of_a_grey_picture_is_the_picture() -> None:
     image = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
     assert torch.equal(_grey(image.expand(1, 3, 16, 16)), image)
+
+
+def test_the_grey_of_a_colour_picture_is_pillow_s() -> None:
+    pixels = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    expected = np.asarray(Image.fromarray(pixels[0].permute(1, 2, 0).numpy()).convert("L")).astype(int)
+    assert np.abs(_grey(pixels)[0, 0].numpy().astype(int) - expected).max() <= 1  # Pillow rounds otherwise

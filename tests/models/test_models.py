@@ -31,6 +31,16 @@ def test_a_block_without_weights_is_its_shortcut() -> None:
     assert not out[:, 6:].any()
 
 
+def test_the_convolutions_of_a_cifar_resnet_begin_with_he_et_al_s_standard_deviation() -> None:
+    """Divided by sqrt(2 / fan_in), the weights of all layers together have mean 0 and standard deviation 1."""
+    torch.manual_seed(0)
+    layers = [layer.weight.detach() for layer in CifarResNet(10, 20).modules() if isinstance(layer, nn.Conv2d)]
+    scaled = torch.cat([weight.flatten() / (2 / weight[0].numel()) ** 0.5 for weight in layers])
+    assert len(layers) == 19
+    assert scaled.mean().abs() < 5 / len(scaled) ** 0.5
+    assert (scaled.std() - 1).abs() < 5 / (2 * len(scaled)) ** 0.5
+
+
 @pytest.mark.parametrize("width", [3, 21])
 def test_an_odd_width(width: int) -> None:
     network = CifarResNet(10, 8, width=width)
@@ -56,6 +66,21 @@ def test_an_unknown_timm_name_lists_near_ones() -> None:
 def test_a_timm_network_for_another_size_and_number_of_channels() -> None:
     network = timm_model("test_vit", num_classes=3, in_channels=1, image_size=32)
     assert network(torch.zeros(2, 1, 32, 32)).shape == (2, 3)
+
+
+def test_drop_path_rises_to_the_rate_that_is_asked() -> None:
+    rates = [
+        part.drop_prob
+        for part in timm_model("test_vit", num_classes=3, image_size=32, drop_path_rate=0.3).modules()
+        if type(part).__name__ == "DropPath"
+    ]
+    assert max(rates) == pytest.approx(0.3)
+    assert not any(type(part).__name__ == "DropPath" for part in timm_model("test_vit", 3, image_size=32).modules())
+
+
+def test_a_network_of_timm_that_cannot_take_the_images_is_an_error_at_once() -> None:
+    with pytest.raises(CarltError, match=r"'test_vit' cannot .*33"):
+        timm_model("test_vit", num_classes=3, image_size=33)
 
 
 def test_weights_that_cannot_be_downloaded_are_a_plain_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,7 @@ def service() -> Iterator[str]:
 
 def command(home: Path, url: str) -> subprocess.CompletedProcess[str]:
     environment = {"HOME": str(home), "WANDB_BASE_URL": url, "WANDB_API_KEY": "x" * 40, "PATH": "/usr/bin:/bin"}
-    environment["PYTHONPATH"] = str(Path(dashboard.__file__).parents[1])
+    environment["PYTHONPATH"] = str(Path(dashboard.__file__).parents[2])
     line = [sys.executable, "-m", "carlt.report", "dashboard", "me/carlt"]
     return subprocess.run(line, cwd=home, env=environment, capture_output=True, text=True, timeout=120)
 

@@ -2,8 +2,10 @@
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -12,6 +14,7 @@ from carlt.reg import CAR
 from carlt.runs.record import write_per_class, write_result
 from carlt.training import loggers
 from carlt.training.callbacks.metrics_csv import write_rows
+from carlt.training.callbacks.progress import SweepPosition
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +52,22 @@ def test_a_resumed_run_keeps_its_wandb_run(tmp_path: Path) -> None:
     first, again = loggers.wandb_logger(tmp_path / "a"), loggers.wandb_logger(tmp_path / "a")
     other = loggers.wandb_logger(tmp_path / "b")
     assert first.version == again.version != other.version
+
+
+def test_a_wandb_run_is_grouped_by_its_preset_or_its_options(tmp_path: Path) -> None:
+    choices = {"data": "digits_lt", "reg": "car", "loss": "ce", "stage": None, "family": "cnn"}
+
+    def started(**options: Any) -> dict[str, Any]:
+        return loggers.wandb_logger(tmp_path, **options)._wandb_init
+
+    plain = started(choices=choices, position=SweepPosition("a_sweep", 1, 2))
+    assert plain["group"] == "digits_lt_ce_car"
+    assert plain["tags"] == ["data=digits_lt", "loss=ce", "reg=car", "sweep=a_sweep"]
+    preset = started(choices=choices | {"preset": "main/x"}, tags=["mine", "y" * 99])
+    assert preset["group"] == "main/x"
+    assert preset["tags"][:2] == ["mine", "y" * 64]  # W&B takes no longer ones
+    assert preset["tags"][-1] == "preset=main/x"
+    assert started(choices=choices, group="ours")["group"] == "ours"
 
 
 def test_tensorboard_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,6 +108,17 @@ def test_tensorboard_keeps_the_curves_and_lists_the_hyperparameters(tmp_path: Pa
     start = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     assert b"reg/weight" in start
     assert b"seed" in start
+
+
+def test_of_many_classes_the_curve_has_evenly_spaced_ones(tmp_path: Path) -> None:
+    counts = list(range(1, 1001))
+    write_per_class(tmp_path, [f"class {c}" for c in range(1000)], counts, [1] * 1000, [0] * 1000)
+    points = loggers._ranked(tmp_path)
+    assert len(points) == loggers.POINTS
+    assert all(row.train_count == 1001 - rank for rank, row in points)
+    ranks = torch.tensor([rank for rank, _ in points])
+    assert (ranks[0], ranks[-1]) == (1, 1000)
+    assert set(ranks.diff().tolist()) <= {5, 6}
 
 
 def test_defaults_of_constructors_are_part_of_the_logged_config() -> None:

@@ -34,6 +34,28 @@ def test_pixels_and_counts(archive, loading):
     assert data.val_split is None
 
 
+def test_cifar10_is_read_out_of_all_its_batches(loading, tmp_path):
+    """The five batches of the published archive one after the other, in ``cifar-10-batches-py/``."""
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 3072), dtype=np.uint8)
+    files = {f"data_batch_{i + 1}": (pixels[10 * i : 10 * i + 10], list(range(10))) for i in range(5)}
+    files["test_batch"] = pixels[50:], [*range(10)] * 2
+    contents = {name: {b"data": data, b"labels": labels} for name, (data, labels) in files.items()}
+    contents["batches.meta"] = {b"label_names": [b"plane", *(b"class %d" % c for c in range(1, 10))]}
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name, content in contents.items():
+        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+    data = CIFAR10LT(root=tmp_path, official=False, imbalance_factor=1, subset="first", **loading)
+    assert data.class_counts.tolist() == [5] * 10
+    assert data.class_names[0] == "plane"
+    by_class = pixels[:50].reshape(5, 10, 3, 32, 32).swapaxes(0, 1).reshape(50, 3, 32, 32)
+    assert np.array_equal(data.splits.train.images.pixels.numpy(), by_class)
+    assert data.splits.test.targets.tolist() == [*range(10)] * 2
+    assert data.downloads() == []
+    (download,) = CIFAR10LT(root=tmp_path / "empty", **loading).downloads()
+    assert download.result == tmp_path / "empty" / "cifar-10-python.tar.gz"
+
+
 def test_an_unpacked_folder_will_do(archive, loading, tmp_path):
     with tarfile.open(archive[0]) as tar:
         tar.extractall(tmp_path, filter="data")
@@ -69,15 +91,28 @@ def test_missing_and_damaged_archives(archive, loading, tmp_path):
 
 
 class Malice:
+    """Its pickle makes the folder ``path`` where it is loaded without care."""
+
+    def __init__(self, path):
+        self.path = path
+
     def __reduce__(self):
-        return os.system, ("touch /tmp/carlt-was-here",)
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("wrap", [lambda content: content, lambda content: {b"data": content}])
+def test_pickles_are_not_trusted(wrap, tmp_path):
+    path = tmp_path / "was-here"
+    with pytest.raises(CarltError, match=r"names posix\.mkdir"):
+        read_pickle(pickle.dumps(wrap(Malice(path))), "data_batch_1")
+    assert not path.exists()
+    pickle.loads(pickle.dumps(wrap(Malice(path))))
+    assert path.exists()  # as pickle alone would have done
 
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (pickle.dumps(Malice()), "names posix.system"),
-        (pickle.dumps({b"data": Malice()}), "names posix.system"),
         (pickle.dumps({b"data": np.zeros(3, object)}), "holds an array of O"),
         (pickle.dumps({b"data": np.zeros(3, np.float32)}), "holds an array of f4"),
         (pickle.dumps({b"data": np.zeros(3, np.uint8)})[:-20], "not a CIFAR batch"),
@@ -85,7 +120,7 @@ class Malice:
         (pickle.dumps([1, 2]), "not a CIFAR batch"),
     ],
 )
-def test_pickles_are_not_trusted(content, complaint):
+def test_pickles_of_something_else_are_refused(content, complaint):
     with pytest.raises(CarltError, match=complaint):
         read_pickle(content, "data_batch_1")
 
@@ -97,6 +132,12 @@ def test_arrays_of_bytes_are_read(protocol):
     entries = read_pickle(content, "batch")
     assert np.array_equal(entries[b"data"], array)
     assert (entries[b"labels"], entries[b"names"]) == ([1, 2], [b"a"])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_of_either_order_are_read(order):
+    array = np.asarray(np.arange(24, dtype=np.uint8).reshape(2, 12), order=order)
+    assert np.array_equal(read_pickle(pickle.dumps({b"data": array}, protocol=2), "batch")[b"data"], array)
 
 
 def write(folder, **files):

@@ -204,6 +204,36 @@ def test_places_prefixes(tmp_path, loading, picture, row, layout):
     assert [data.splits.train.images.load(i).shape[0] for i in range(2)] == [3, 3]
 
 
+@pytest.mark.parametrize("listed", ["train_val2018/", "data/inat/train_val2018/", "inat2018/", ""])
+@pytest.mark.parametrize("stored", ["train_val2018/", ""])
+def test_inaturalist_s_prefixes(listed, stored, loading, picture, tmp_path):
+    """Lists of others have another folder in front, or none; images may lie without ``train_val2018/``."""
+
+    class Two(INaturalist2018):
+        classes = 2
+
+    for split in ("train", "test"):
+        rows = []
+        for label in range(2):
+            name = f"Aves/{label}/{split}.jpg"
+            (tmp_path / stored / name).parent.mkdir(parents=True, exist_ok=True)
+            picture(label).save(tmp_path / stored / name)
+            rows.append(f"{listed}{name} {label}\n")
+        (tmp_path / Two.files[split]).write_text("".join(rows))
+    data = Two(root=tmp_path, lists=tmp_path, official=False, **loading)
+    assert data.class_names == ["Aves 0", "Aves 1"]
+    for split, name in ((data.splits.train, "train"), (data.splits.test, "test")):
+        paths = [split.images.path(i) for i in range(2)]
+        assert paths == [tmp_path / stored / f"Aves/{label}/{name}.jpg" for label in range(2)]
+
+
+def test_lists_are_fetched_into_their_folder(loading, tmp_path):
+    downloads = ImageNetLT(root=tmp_path / "images", lists=tmp_path / "lists", **loading).downloads()
+    assert [each.target for each in downloads] == [tmp_path / "lists" / name for name in ImageNetLT.files.values()]
+    assert [each.sha256 for each in downloads] == list(ImageNetLT.sha256.values())
+    assert {each.url.rpartition("/")[0].rpartition("/")[2] for each in downloads} == {"ImageNet_LT"}
+
+
 def test_two_classes_of_one_folder(imagenet):
     data = imagenet()
     (data.lists / data.files["train"]).write_text("train/n00000001/0.jpg 0\ntrain/n00000001/1.jpg 2\n")

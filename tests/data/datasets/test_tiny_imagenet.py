@@ -14,7 +14,7 @@ def folder(tmp_path, picture):
     for wnid in wnids:
         (root / "train" / wnid / "images").mkdir(parents=True)
         for i in range(6):
-            picture(i, 64, 64).save(root / "train" / wnid / "images" / f"{wnid}_{i}.JPEG")
+            picture(10 * int(wnid[1]) + i, 64, 64).save(root / "train" / wnid / "images" / f"{wnid}_{i}.JPEG")
     (root / "val/images").mkdir(parents=True)
     for i in range(4):
         picture(i, 64, 64).save(root / f"val/images/val_{i}.JPEG")
@@ -64,6 +64,21 @@ def test_facts(folder, loading):
         _ = tiny(folder, loading, official=True).splits
     with pytest.raises(CarltError, match=r"python -m carlt.prepare data=tiny_imagenet_lt"):
         _ = tiny(folder, loading, root="nowhere").splits
+
+
+def test_validation_images_are_those_that_training_leaves(folder, loading):
+    splits = tiny(folder, loading, largest_class=4, imbalance_factor=2, val_per_class=2).splits
+    assert splits.train.targets.tolist() == [0] * 4 + [1] * 2
+    assert splits.val.targets.tolist() == [0, 0, 1, 1]
+    seen = {image.numpy().tobytes() for part in (splits.train, splits.val) for image in part.images.pixels}
+    assert len(seen) == 10  # none of them twice
+
+
+def test_the_zip_is_fetched_where_there_is_no_folder(folder, loading, tmp_path):
+    assert tiny(folder, loading).downloads() == tiny(folder, loading, root=folder).downloads() == []
+    (download,) = tiny(folder, loading, root=tmp_path / "new").downloads()
+    assert download.target == tmp_path / "new" / "tiny-imagenet-200.zip"
+    assert download.result == tmp_path / "new" / "tiny-imagenet-200"
 
 
 def test_bad_input(folder, loading, caplog):

@@ -75,6 +75,16 @@ def test_transparent_is_white(tmp_path):
     assert (decode(tmp_path / "a.png") == 255).all()
 
 
+def test_a_transparent_colour_of_a_palette_is_white(tmp_path):
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    image.paste(0, (0, 0, 2, 4))
+    image.save(tmp_path / "a.png", transparency=0)
+    decoded = decode(tmp_path / "a.png")
+    assert (decoded[:, :, :2] == 255).all()
+    assert (decoded[:, :, 2:] == torch.tensor([0, 255, 0])[:, None, None]).all()
+
+
 def test_exif_turns_upright(picture, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise

@@ -1,5 +1,6 @@
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from carlt.reg import CAR
 from carlt.runs import paths
-from carlt.training.callbacks import CarDiagnostics, car_diagnostics, read_rows
+from carlt.training.callbacks import CarDiagnostics, read_rows
 from carlt.training.callbacks.car_diagnostics import Stopwatch
 
 pytestmark = pytest.mark.usefixtures("no_plots")
@@ -70,14 +71,32 @@ def test_the_gap_is_measured_now_and_then_and_at_the_end(every: int, epochs: lis
     assert [row["epoch"] for row in read_rows(tmp_path / paths.METRICS) if "car/ema_gap" in row] == epochs
 
 
-def test_a_stopwatch_sums_what_lies_between_start_and_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([1.0, 3.0, 10.0, 10.5])
-    monkeypatch.setattr(car_diagnostics, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    watch = Stopwatch(torch.device("cpu"))
+def test_steps_that_car_left_out_are_warned_of_once() -> None:
+    module: Any = nn.Module()
+    module.reg, module.device, logged = CAR([5, 4, 3]), torch.device("cpu"), {}
+    module.log = lambda name, value: logged.update({name: float(value)})
+    trainer: Any = SimpleNamespace(current_epoch=0, max_epochs=9)
+    diagnostics = CarDiagnostics(gap_every_n_epochs=0)
+    diagnostics.setup(trainer, module, "fit")
+    diagnostics.on_train_start(trainer, module)
     for _ in range(2):
+        module.reg(torch.full((2, 3), torch.nan), torch.tensor([0, 1]))
+    with pytest.warns(UserWarning, match="CAR left out 2 steps with non-finite logits in epoch 1"):
+        diagnostics.on_train_epoch_end(trainer, module)
+    diagnostics.on_train_epoch_end(trainer, module)  # and not again; warnings are errors here
+    assert logged["car/skipped_steps"] == 2
+
+
+def test_a_stopwatch_sums_what_lies_between_start_and_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    watch = Stopwatch(torch.device("cpu"))
+    for seconds in (0.25, 0.5):
         watch.start()
+        clock[0] += seconds
         watch.stop()
-    assert watch.total() == 2.5
+        clock[0] += 7
+    assert watch.total() == 0.75
 
 
 def test_nothing_is_timed_without_car() -> None:

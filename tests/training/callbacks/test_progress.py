@@ -194,15 +194,36 @@ def test_classes_without_test_images_are_named_before_the_training() -> None:
     assert lines[1] == "note     1 class has no test images: b"
 
 
+@pytest.mark.parametrize(
+    ("adapter", "average", "said"),
+    [
+        (False, False, "network  Linear, 20 k weights"),
+        (True, False, "network  Linear, 20 k weights, 100 of them trained"),
+        (False, True, "network  Linear, 20 k weights, their EMA is evaluated"),
+    ],
+)
+def test_the_header_counts_weights(adapter: bool, average: bool, said: str) -> None:
+    module: Any = torch.nn.Module()
+    module.model, module.loss, module.reg = torch.nn.Linear(200, 100), torch.nn.Module(), torch.nn.Module()
+    module.model.weight.requires_grad_(not adapter)
+    module.average = torch.nn.Linear(200, 100).requires_grad_(False) if average else None
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    of = SimpleNamespace(strategy=strategy, world_size=1, precision="32-true", loggers=[])
+    assert next(run_header(of, module)) == said  # type: ignore[arg-type]
+
+
 def test_hints_fit_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: True)
     module = SimpleNamespace(model=torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1)), layout=torch.contiguous_format)
     gpu = torch.device("cuda")
-    assert [hint.split()[-2] for hint in hints(gpu, "32-true", module)] == ["is", "with"]
+    said = "\n".join(hints(gpu, "32-true", module))
+    assert "bf16-mixed" in said
+    assert "channels_last=true" in said
     cpu = torch.device("cpu")
     monkeypatch.setattr("carlt.training.callbacks.run_header.native_bfloat16", lambda device: True)
     module.parameters = lambda: [torch.empty(1_000_000)]
-    assert [hint.split()[-4] for hint in hints(cpu, "32-true", module)] == ["channels_last=auto"]
+    (hint,) = hints(cpu, "32-true", module)
+    assert "trainer.precision=auto channels_last=auto" in hint
     assert list(hints(cpu, "bf16-mixed", module)) == []
     module.parameters = lambda: [torch.empty(999_999)]
     assert list(hints(cpu, "32-true", module)) == []
