@@ -180,7 +180,7 @@ def test_evaluate_prints_percent_in_a_terminal(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run=nowhere"], "run=nowhere is no run folder"),
+        (["run=nowhere"], "run=nowhere does not exist"),
         (["which=last"], "run=<run folder> is missing"),
         (["rum=x"], "'rum=x' is none of run=, which=, trust=, posthoc=, tau="),
         (
