@@ -17,6 +17,7 @@ from carlt.reporting.published import published
 from carlt.reporting.summary import summarize
 from carlt.runs.faults import check_place, write_errors
 from carlt.runs.heartbeat import heartbeat
+from carlt.runs.locks import claim_folder
 from carlt.runs.paths import write_text_atomic
 from carlt.runs.reading import read_runs
 from carlt.runs.text import printable
@@ -117,22 +118,23 @@ def report(arguments: argparse.Namespace) -> None:
     texts = {"tables.md": "\n".join(map(formats.markdown, everything)) + f"\n{formats.NOTE}\n",
              "tables.tex": "\n".join(latex), "tables.csv": csv_files.tables_csv(everything),
              "seeds.csv": csv_files.seeds_csv(data), "classes.csv": csv_files.classes_csv(data)}  # fmt: skip
-    for name, text in texts.items():
-        write_text_atomic(arguments.out / name, text)
-    if arguments.figure:
-        if len(data) > 1:
-            raise CarltError(f"figure= draws one data set, not {len(data)}: {'; '.join(d.title for d in data)}")
-        groups, look = data[0].groups, line_styles(data[0].groups)
-        plots.compare_classes(
-            {g.label: [run.folder for run in g.runs.values()] for g in groups},
-            arguments.figure,
-            {g.label: look(g) for g in groups},
-        )
-    sections = _sections(data, baselines, found)
-    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
-    written = f"Written on {datetime.now():%Y-%m-%d %H:%M} from {count} in {', '.join(map(str, folders))}."
-    path = arguments.out / "report.html"
-    write_text_atomic(path, page(sections, left_out, written))
+    with claim_folder(arguments.out, new=False, option="out=<folder>"):
+        for name, text in texts.items():
+            write_text_atomic(arguments.out / name, text)
+        if arguments.figure:
+            if len(data) > 1:
+                raise CarltError(f"figure= draws one data set, not {len(data)}: {'; '.join(d.title for d in data)}")
+            groups, look = data[0].groups, line_styles(data[0].groups)
+            plots.compare_classes(
+                {g.label: [run.folder for run in g.runs.values()] for g in groups},
+                arguments.figure,
+                {g.label: look(g) for g in groups},
+            )
+        sections = _sections(data, baselines, found)
+        count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+        written = f"Written on {datetime.now():%Y-%m-%d %H:%M} from {count} in {', '.join(map(str, folders))}."
+        path = arguments.out / "report.html"
+        write_text_atomic(path, page(sections, left_out, written))
     print(f"{shown}\nPage: {path} (beside it {', '.join(texts)})")
 
 
