@@ -40,14 +40,16 @@ def test_a_link_in_the_place_of_the_file_beside_is_not_followed(tmp_path: Path) 
 
 def test_of_two_writers_of_one_file_the_last_one_stays_whole(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    with written_whole(path) as first:
-        first.write_text("A" * 10)
-        with written_whole(path) as second, open(second, "w") as file:
-            file.write("B" * 5)
-            file.flush()
-        assert path.read_text() == "B" * 5
-        first.write_text("A" * 20)
-    assert path.read_text() == "A" * 20
+    first, second = written_whole(path), written_whole(path)
+    first.__enter__().write_text("A" * 10)
+    with open(second.__enter__(), "w") as file:
+        file.write("B" * 5)
+        file.flush()
+        first.__exit__(None, None, None)  # while the second one is half way
+        assert path.read_text() == "A" * 10
+        file.write("B" * 5)
+    second.__exit__(None, None, None)
+    assert path.read_text() == "B" * 10
     assert os.listdir(tmp_path) == ["file"]
     (tmp_path / "usual").touch()
     assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
