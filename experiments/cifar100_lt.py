@@ -29,8 +29,11 @@ from carlt.runs import paths
 from carlt.runs.record import read_result
 
 RECORDS = Path(__file__).with_suffix(".csv")
+OTHER_ORDER = "data.official=false"
+"""The images may be in another order than in the official files (cifar100_lt.md)."""
 RECIPE = [
-    "data=cifar100_lt", "data.validation=none", "model=resnet32", "trainer.max_epochs=30", "optim.schedule=cosine",
+    "data=cifar100_lt", OTHER_ORDER, "data.validation=none", "model=resnet32", "trainer.max_epochs=30",
+    "optim.schedule=cosine",
     "optim.lr=0.1", "optim.weight_decay=5e-4", "optim.warmup_epochs=3", "data.batch_size=128",
     "trainer.precision=bf16-mixed", "channels_last=true", "callbacks.car.gap_every_n_epochs=0",
 ]  # fmt: skip
@@ -113,12 +116,17 @@ def run(loss: str, penalty: str, seed: int, given: argparse.Namespace, done: set
     if not (folder / paths.RESULT).exists():
         new = [*RECIPE, *LOSSES[loss], *PENALTIES[penalty], f"data.root={given.images}", f"seed={seed}"]
         again = paths.checkpoint(folder, "last").exists()
-        overrides = [f"resume={folder}"] if again else [*new, f"hydra.run.dir={folder}"]
+        overrides = [f"resume={folder}", OTHER_ORDER] if again else [*new, f"hydra.run.dir={folder}"]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         subprocess.run([sys.executable, "-m", "carlt.train", *overrides], env=environment, check=True)
     for name, adjustment in rows_of(loss, penalty).items():
         if (loss, name, seed) not in done:
-            record(loss, name, seed, evaluate_posthoc(folder, *adjustment)[0] if adjustment else read_result(folder))
+            record(loss, name, seed, result_of(folder, adjustment))
+
+
+def result_of(folder: Path, adjustment: tuple[str, float | None] | None) -> dict[str, Any]:
+    """The result of the run, or of its network adjusted after training."""
+    return evaluate_posthoc(folder, *adjustment, overrides=[OTHER_ORDER])[0] if adjustment else read_result(folder)
 
 
 def record(loss: str, penalty: str, seed: int, result: dict[str, Any]) -> None:

@@ -154,7 +154,8 @@ def parts(trial: Trial, images: str) -> tuple[LongTailDataModule, LongTailClassi
     """The data, and the network with its loss; with offsets, CAR is its regularizer."""
     torch.manual_seed(0)
     values = [
-        "data=cifar100_lt", f"data.root={images}", "data.largest_class=475", "data.val_per_class=1", "model=resnet32",
+        "data=cifar100_lt", f"data.root={images}", "data.official=false", "data.largest_class=475",
+        "data.val_per_class=1", "model=resnet32",
         f"loss={trial.loss}", "channels_last=true", "reg=car_offsets" if trial.offsets else "reg=none",
         *(f"reg.{name}={value}" for name, value in trial.offsets.items()),
     ]  # fmt: skip

@@ -137,7 +137,8 @@ def measure(root: str, folder: Path) -> tuple[Interleaved, str]:
     config = compose_checked(
         "train",
         [
-            "data=cifar100_lt", f"data.root={root}", "data.validation=test", "model=resnet32", "reg=car",
+            "data=cifar100_lt", f"data.root={root}", "data.official=false", "data.validation=test", "model=resnet32",
+            "reg=car",
             "trainer.precision=auto", "channels_last=auto", f"trainer.max_epochs={EPOCHS}",
         ],
     )  # fmt: skip

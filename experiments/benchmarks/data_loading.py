@@ -115,7 +115,7 @@ def small_images(tiny: Path | None, folder: Path) -> dict[str, tuple[float, floa
     ):
         options = {"view": view, "eval_view": Resize(32), "image_size": 32, "batch_size": BATCH, "validation": "none"}
         if tiny is None:
-            data = on_device(CIFAR100LT(root=folder, **options))
+            data = on_device(CIFAR100LT(root=folder, official=False, **options))
         else:
             data = on_device(TinyImageNetLT(root=tiny, num_classes=100, **options))
         train = data.splits.train

@@ -155,6 +155,12 @@ def test_objects_of_the_trainer_are_refused(tmp_path: Path) -> None:
         load_config(folder_with(tmp_path, config))
 
 
+def test_a_run_on_repacked_images_can_be_resumed(tmp_path: Path) -> None:
+    config = sound()
+    config["data"] = {"_target_": "carlt.data.CIFAR100LT", "image_size": 32}
+    assert resumed_config(folder_with(tmp_path, config), ["data.official=false"]).data.official is False
+
+
 def test_trust_allows_a_class_of_ones_own(tmp_path: Path) -> None:
     config = sound()
     config["loss"] = {"_target_": "torch.nn.CrossEntropyLoss"}

@@ -20,6 +20,7 @@ from carlt.data import CIFAR100LT, ImageFolder, ImageNetLT, INaturalist2018, Pla
 from carlt.data.datasets.in_memory import decode_all
 from carlt.data.facts import check_digest
 from carlt.data.io.lists import read_list
+from carlt.errors import CarltError
 
 OFFICIAL = [(ImageNetLT, "val"), (ImageNetLT, "test"), (PlacesLT, "train"), (PlacesLT, "val"), (PlacesLT, "test")]
 
@@ -140,6 +141,8 @@ def test_cifar100_as_png_files_is_the_official_data(real_data, loading, tmp_path
     data = CIFAR100LT(root=tmp_path, **loading | {"num_workers": 2})
     assert len(data.splits.train) == 10_847
     print(f"read in {time.monotonic() - began:.1f} s")
-    packed = CIFAR100LT(root=tmp_path / "packed", **loading)
+    with pytest.raises(CarltError, match=r"train is not the official file \(md5: expected 16019d7e"):  # another order
+        _ = CIFAR100LT(root=tmp_path / "packed", **loading).splits
+    packed = CIFAR100LT(root=tmp_path / "packed", official=False, **loading)
     assert data.class_names == packed.class_names == names
     assert data.checksum() == packed.checksum()

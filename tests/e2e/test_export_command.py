@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.runs.test_locks import another_process_in
 
 from carlt.commands import export as command
 
@@ -75,6 +76,27 @@ def test_another_checkpoint_needs_another_folder(export: Export, finished: Path,
     assert "whose accuracy was not recorded" in (tmp_path / "other" / "MODEL_CARD.md").read_text()
 
 
+def test_a_network_of_another_program_is_not_overwritten(export: Export, finished: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "network.safetensors"
+    mine.write_text("mine")
+    words = (f"run={finished}", f"out={tmp_path}")
+    code, _, message = export(*words, "format=safetensors")
+    assert code == 2
+    assert f"{mine} is not of carlt.export: no network.json lies beside it; choose another out=<folder>" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["network.safetensors"]
+    assert mine.read_text() == "mine"
+    mine.unlink()
+    for _ in range(2):  # its own it does overwrite
+        assert export(*words, "format=safetensors")[0] == 0
+
+
+def test_of_two_exports_into_one_folder_the_second_is_one_line(export: Export, finished: Path, tmp_path: Path) -> None:
+    with another_process_in(tmp_path):
+        code, _, message = export(f"run={finished}", "format=safetensors", f"out={tmp_path}")
+    assert code == 2
+    assert f"another process uses {tmp_path}; wait until it ends, or choose another folder" in message
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -83,7 +105,10 @@ def test_another_checkpoint_needs_another_folder(export: Export, finished: Path,
         (["run={run}", "format=tflite"], "format=tflite: choose from onnx, torch_export, safetensors"),
         (["run={run}", "format=onnx", "output=x"], "'output=x' is none of run=, which=, trust=, format="),
         (["run=/nowhere", "format=onnx"], "run=/nowhere does not exist"),
-        (["run={run}", "format=safetensors", "out={run}/config.yaml"], "config.yaml/network.json cannot be opened"),
+        (
+            ["run={run}", "format=safetensors", "out={run}/config.yaml"],
+            "config.yaml cannot be made (File exists); choose another out=<folder>",
+        ),
     ],
 )
 def test_a_mistake_is_one_message(words: list[str], message: str, export: Export, finished: Path) -> None:

@@ -148,3 +148,11 @@ def test_two_processes_on_one_folder(tmp_path: Path) -> None:
     codes = [process.returncode for process in both]
     assert sorted(codes) == [0, 2]
     assert "another process uses" in errors[codes.index(2)] or "holds a run" in errors[codes.index(2)]
+
+
+def test_what_a_killed_write_left_goes_when_the_run_goes_on(finished: Path, resume, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    left = folder / paths.CHECKPOINTS / "last.ckpt.0123abcd.part"
+    left.write_bytes(b"half of it")
+    resume(folder, "trainer.max_epochs=4")
+    assert sorted(path.name for path in left.parent.iterdir()) == ["best.ckpt", "last.ckpt"]

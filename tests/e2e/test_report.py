@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.runs.test_locks import another_process_in
 
 from carlt.commands import report
 from carlt.reporting.summary import COLUMNS
@@ -169,6 +170,16 @@ def test_mistakes_end_in_one_line(
     assert end.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith(f"carlt.report: error: {message.format(runs=runs)}")
+
+
+def test_of_two_reports_into_one_folder_the_second_is_one_line(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    with another_process_in(tmp_path), pytest.raises(SystemExit) as end:
+        command(monkeypatch, runs, f"out={tmp_path}")
+    assert end.value.code == 2
+    assert f"another process uses {tmp_path}; wait until it ends, or choose another" in capsys.readouterr().err
+    assert not (tmp_path / "tables.md").exists()
 
 
 def test_help(monkeypatch: pytest.MonkeyPatch, capsys) -> None:

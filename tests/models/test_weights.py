@@ -1,5 +1,7 @@
 """Weights from a file: read as data, fitted or refused."""
 
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from torch import nn
 
 from carlt.errors import CarltError
 from carlt.models import SmallCNN, timm_model
-from carlt.models.weights import load_weights, normalisation
+from carlt.models.weights import load_weights, normalisation, take_normalisation
 
 
 def network(classes: int, seed: int) -> SmallCNN:
@@ -107,6 +109,63 @@ def test_something_else_than_weights(tmp_path: Path) -> None:
     torch.save([1, 2], path)
     with pytest.raises(CarltError, match="holds no dictionary of tensors"):
         load_weights(network(5, seed=0), str(path))
+
+
+ODD_TENSORS = {
+    "complex": lambda value: value.to(torch.complex64),
+    "sparse": lambda value: value.to_sparse(),
+    "meta": lambda value: value.to("meta"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of torch, about sparse tensors
+@pytest.mark.parametrize("odd", ODD_TENSORS.values(), ids=ODD_TENSORS)
+def test_odd_tensors_are_named(odd: Callable, tmp_path: Path) -> None:
+    state = network(5, seed=0).state_dict()
+    state["classifier.weight"] = odd(state["classifier.weight"])
+    with pytest.raises(CarltError, match=r"weights.pt: 'classifier.weight' is no plain tensor of real numbers"):
+        load_weights(network(5, seed=0), str(save(state, tmp_path, "pt")))
+
+
+def test_a_file_that_unpacks_to_more_than_it_holds(tmp_path: Path) -> None:
+    plain = save(network(5, seed=0).state_dict() | {"more": torch.zeros(1 << 22)}, tmp_path, "pt")
+    with zipfile.ZipFile(plain) as parts, zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as packed:
+        for part in parts.infolist():
+            packed.writestr(part.filename, parts.read(part))
+    with pytest.raises(CarltError, match=r"bomb.pt holds no plain weights \(it unpacks to 16 MiB\)"):
+        load_weights(network(5, seed=0), str(tmp_path / "bomb.pt"))
+
+
+ONE = torch.ones(1)
+NO_NORMALISATION = {
+    "no numbers": (torch.zeros(0), torch.zeros(0)),
+    "two channels": (torch.zeros(2), torch.ones(2)),
+    "other numbers of channels": (torch.zeros(3), ONE),
+    "more than memory holds": (torch.zeros(1).expand(2**26), torch.ones(1).expand(2**26)),
+    "complex": (ONE.to(torch.complex64), ONE),
+    "sparse": (torch.ones(3).to_sparse(), torch.ones(3)),
+    "integers": (ONE, ONE.int()),
+    "a mean that is NaN": (ONE * torch.nan, ONE),
+    "an infinite deviation": (ONE, ONE / 0),
+    "a deviation of 0": (ONE, ONE * 0),
+    "a negative deviation": (torch.zeros(3), torch.tensor([1.0, -1.0, 1.0])),
+    "texts": ("x", "x"),
+}
+
+
+@pytest.mark.parametrize("case", NO_NORMALISATION)
+def test_a_normalisation_that_is_none(case: str) -> None:
+    mean, std = NO_NORMALISATION[case]
+    given = network(5, seed=0)
+    with pytest.raises(CarltError, match=r"file.pt: mean and std are no normalisation of 1 or 3 channels"):
+        take_normalisation(given, {"mean": mean, "std": std}, "file.pt")
+    assert normalisation(given, 3) is None
+
+
+def test_a_file_without_a_normalisation_is_named(tmp_path: Path) -> None:
+    state = network(5, seed=0).state_dict() | {"mean": torch.zeros(1), "std": torch.zeros(1)}
+    with pytest.raises(CarltError, match=r"model.weights=.*weights.pt: mean and std are no normalisation"):
+        load_weights(network(5, seed=0), str(save(state, tmp_path, "pt")))
 
 
 class Touch:

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from carlt.errors import CarltError
 from carlt.functional.accuracy import class_groups
+from carlt.runs.paths import written_whole
 from carlt.runs.record import read_per_class, read_result, write_per_class, write_result
 from carlt.shots import group_of
 
@@ -34,6 +36,23 @@ def test_a_link_in_the_place_of_the_file_beside_is_not_followed(tmp_path: Path) 
     write_result(tmp_path, {})
     assert other.read_text() == "mine"
     assert not (tmp_path / "result.json").is_symlink()
+
+
+def test_of_two_writers_of_one_file_the_last_one_stays_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    first, second = written_whole(path), written_whole(path)
+    first.__enter__().write_text("A" * 10)
+    with open(second.__enter__(), "w") as file:
+        file.write("B" * 5)
+        file.flush()
+        first.__exit__(None, None, None)  # while the second one is half way
+        assert path.read_text() == "A" * 10
+        file.write("B" * 5)
+    second.__exit__(None, None, None)
+    assert path.read_text() == "B" * 10
+    assert os.listdir(tmp_path) == ["file"]
+    (tmp_path / "usual").touch()
+    assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from carlt.config.overrides import compose_checked
 from carlt.data import CIFAR10LT
 from carlt.data.images import ArrayImages, Split, Splits
 from carlt.errors import CarltError
+from carlt.models import SmallCNN
 from carlt.models.class_means import RunningClassMeans
 from carlt.training import build as building
 from carlt.training.build import build_data, build_module
@@ -139,3 +140,10 @@ def test_concutmix_needs_a_network_with_features(monkeypatch: pytest.MonkeyPatch
     config = compose_config("train", ["aug=concutmix"])
     with pytest.raises(CarltError, match=r"Linear does not tell features and classifier apart: .* aug=concutmix"):
         build_module(config, build_data(config))
+
+
+def test_a_first_run_without_a_normalisation_is_named() -> None:
+    network = SmallCNN(2, width=4)
+    given = {f"model.{name}": value for name, value in network.state_dict().items()}
+    with pytest.raises(CarltError, match=r"init_run=runs/x: mean and std are no normalisation of 1 or 3 channels"):
+        building._load(network, given | {"mean": torch.zeros(0), "std": torch.zeros(0)}, "runs/x")

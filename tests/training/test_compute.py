@@ -1,5 +1,9 @@
 """``trainer.precision=auto``, ``channels_last=auto`` and ``trainer.compile``."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -135,6 +139,42 @@ def test_the_jobs_of_a_sweep_take_what_the_first_one_measured(measured, tmp_path
         said = composed(AUTO[0], "trainer.precision=32-true", "channels_last=false")
         compute.resolve_once(said, tmp_path / "compute.json")
         assert (said.trainer.precision, said.channels_last) == ("32-true", False)
+
+
+JOB = """
+import sys, time
+from omegaconf import OmegaConf
+from carlt.training import compute
+def milliseconds(device):
+    time.sleep(0.5)
+    layout = float(sys.argv[2])
+    return {"float32": 1.0, "float32, channels last": layout, "bfloat16": 2.0, "bfloat16, channels last": 2.0}
+compute.milliseconds = milliseconds
+config = OmegaConf.create({"trainer": {"precision": "32-true", "accelerator": "cpu"}, "channels_last": "auto"})
+print("ready", flush=True)
+input()
+compute.resolve_once(config, __import__("pathlib").Path(sys.argv[1]))
+print(config.channels_last)
+"""
+
+
+def test_jobs_that_begin_together_compute_alike(tmp_path) -> None:
+    """Alone, the one would choose this layout and the other that."""
+    jobs = [
+        subprocess.Popen(
+            [sys.executable, "-c", JOB, str(tmp_path / "new" / "compute.json"), layout],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for layout in ("0.5", "1.0")
+    ]  # fmt: skip
+    assert [job.stdout.readline() for job in jobs] == ["ready\n"] * 2
+    for job in jobs:
+        job.stdin.write("\n")
+        job.stdin.flush()
+    one, other = (job.communicate(timeout=60)[0] for job in jobs)
+    assert one == other
+    assert one.strip() in ("True", "False")
+    assert os.listdir(tmp_path / "new") == ["compute.json"]
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"auto, auto": 3}', '{"auto, auto": {}}'])

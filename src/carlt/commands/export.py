@@ -8,6 +8,7 @@ from typing import Any
 from carlt.commands.arguments import Parser, command
 from carlt.errors import CarltError
 from carlt.runs.faults import write_errors
+from carlt.runs.locks import claim_folder
 from carlt.runs.paths import file_digest, read_text, write_text_atomic
 from carlt.runs.text import printable
 
@@ -63,6 +64,7 @@ def export(folder: Path, form: str, out: Path, which: str = "last", *, trust: bo
         CarltError: no finished run, a missing package, a network that cannot be written in this form, or another one in
             ``out``.
     """
+    from carlt.evaluation.export import FORMATS as FORMS
     from carlt.evaluation.export import export as write
     from carlt.evaluation.export import facts_of
     from carlt.evaluation.load import load_run
@@ -71,18 +73,24 @@ def export(folder: Path, form: str, out: Path, which: str = "last", *, trust: bo
 
     run = load_run(folder, which, trust=trust)
     facts, finished = facts_of(run), read_run(folder)
-    digest = _earlier_facts(out, facts).get(CARD_DIGEST)
-    path, difference = write(run, form, out, facts)
-    files = sorted({each.name for each in out.glob("network.*") if not each.name.endswith(".part")} | {FACTS})
-    card = model_card(finished, facts, which, files)
-    edited = (out / CARD).exists() and digest != file_digest(out / CARD)
-    if not edited:
-        write_text_atomic(out / CARD, card)
-        digest = file_digest(out / CARD)
-    write_text_atomic(out / FACTS, json.dumps(facts | {CARD_DIGEST: digest}, indent=2) + "\n")
-    print(printable(f"{path}: logits within {difference:.1g} of the network's"))
-    kept = f" (kept as it is, because {NAME} did not write it; remove it for a new one)" if edited else ""
-    print(printable(f"beside it: {FACTS}, {CARD}{kept} in {out}"))
+    with claim_folder(out, new=False, option="out=<folder>"):
+        before = _earlier_facts(out, facts)
+        digest = before.get(CARD_DIGEST)
+        if not before and (place := out / f"network{FORMS[form].suffix}").exists():
+            raise CarltError(
+                f"{place} is not of {NAME}: no {FACTS} lies beside it; choose another out=<folder>, or move it"
+            )
+        path, difference = write(run, form, out, facts)
+        files = sorted({each.name for each in out.glob("network.*") if not each.name.endswith(".part")} | {FACTS})
+        card = model_card(finished, facts, which, files)
+        edited = (out / CARD).exists() and digest != file_digest(out / CARD)
+        if not edited:
+            write_text_atomic(out / CARD, card)
+            digest = file_digest(out / CARD)
+        write_text_atomic(out / FACTS, json.dumps(facts | {CARD_DIGEST: digest}, indent=2) + "\n")
+        print(printable(f"{path}: logits within {difference:.1g} of the network's"))
+        kept = f" (kept as it is, because {NAME} did not write it; remove it for a new one)" if edited else ""
+        print(printable(f"beside it: {FACTS}, {CARD}{kept} in {out}"))
 
 
 def _earlier_facts(out: Path, facts: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from carlt.reporting.published import published
 from carlt.reporting.summary import Table, summarize
 from carlt.runs.faults import check_place, write_errors
 from carlt.runs.heartbeat import heartbeat
+from carlt.runs.locks import claim_folder
 from carlt.runs.paths import write_text_atomic
 from carlt.runs.reading import read_runs
 from carlt.runs.text import printable
@@ -114,15 +115,16 @@ def report(arguments: argparse.Namespace) -> None:
                 print(f"published=true: carlt has no published numbers for {each.title}", file=sys.stderr)
     # Written before anything is printed, which nobody may read to its end.
     texts = _texts(data, tables, arguments)
-    for name, text in texts.items():
-        write_text_atomic(arguments.out / name, text)
-    if arguments.figure:
-        _draw_figure(data[0].groups, baselines[0], arguments.figure)
-    sections = _sections(data, baselines, found)
-    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
-    written = f"Written on {datetime.now():%Y-%m-%d %H:%M} from {count} in {', '.join(map(str, folders))}."
-    path = arguments.out / "report.html"
-    write_text_atomic(path, page(sections, left_out, written))
+    with claim_folder(arguments.out, new=False, option="out=<folder>"):
+        for name, text in texts.items():
+            write_text_atomic(arguments.out / name, text)
+        if arguments.figure:
+            _draw_figure(data[0].groups, baselines[0], arguments.figure)
+        sections = _sections(data, baselines, found)
+        count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+        written = f"Written on {datetime.now():%Y-%m-%d %H:%M} from {count} in {', '.join(map(str, folders))}."
+        path = arguments.out / "report.html"
+        write_text_atomic(path, page(sections, left_out, written))
     print("\n".join(map(table.summary, tables)) + f"\n{formats.NOTE}\n")
     if arguments.figure:
         print(f"Figure: {arguments.figure}")

@@ -211,6 +211,8 @@ def _run(
     before = paths.read_text(folder / paths.CONFIG) if resumes else None
     if trainer.is_global_zero:
         paths.write_text_atomic(folder / paths.CONFIG, OmegaConf.to_yaml(config, resolve=True))
+        for left in last.parent.glob("*.part"):  # of a process that was killed while it wrote
+            left.unlink(missing_ok=True)
     os.environ[CHILD] = str(folder)
     try:
         loggers.log_config(

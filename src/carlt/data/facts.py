@@ -1,5 +1,6 @@
 """Official facts of a data set, and the check that what was read agrees with them."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from carlt.errors import CarltError
 from carlt.functional.accuracy import class_groups
-from carlt.runs.paths import file_digest
+from carlt.runs.paths import check_file, file_digest
 
 OVERRIDE = "to use other data than the official, give data.official=false"
 
@@ -45,9 +46,11 @@ class Facts:
 
 
 def check_digest(path: Path, accepted: tuple[str, ...]) -> None:
-    """CarltError unless the sha256 of ``path`` is one of ``accepted``."""
+    """CarltError unless ``path`` is a file whose sha256 is one of ``accepted``."""
+    check_file(path, str(path), math.inf)
     found = file_digest(path)
     if found not in accepted:
         raise CarltError(
-            f"{path} is not the official file (sha256: expected {' or '.join(accepted)}, found {found}); {OVERRIDE}"
+            f"{path} is not the official file (sha256: expected {' or '.join(accepted)}, found {found}); remove it and "
+            f"prepare the data again, or, {OVERRIDE}"
         )

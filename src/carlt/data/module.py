@@ -23,6 +23,7 @@ from carlt.data.loaders import (
 )
 from carlt.errors import CarltError
 from carlt.ranges import Count, CountOrZero, checked
+from carlt.runs.paths import MAX_BYTES, check_file
 from carlt.samplers import BatchSchedule, Instance, Sampler
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -187,6 +188,17 @@ class LongTailDataModule(L.LightningDataModule):
 
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+
+def read_required(path: Path, what: str, remedy: str, most: int = MAX_BYTES) -> bytes:
+    """The content of ``path``, a file of at most ``most`` bytes; otherwise one error that names it and the remedy."""
+    require(path, what, remedy)
+    try:
+        check_file(path, "it", most)
+        return path.read_bytes()
+    except (CarltError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CarltError(f"{what} at {path.absolute()} cannot be read ({reason}): {remedy}") from None
 
 
 def require(path: Path, what: str, remedy: str) -> Path:

@@ -1,13 +1,16 @@
 """Weights from a local file. The file is data: nothing in it is ever executed."""
 
 import logging
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from carlt.errors import CarltError
+from carlt.runs.archives import unpacked_size
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +35,8 @@ def load_weights(
         convert: adapts weights of another image size or library to ``network``; tried where names or shapes differ.
 
     Raises:
-        CarltError: no such file, no plain weights in it, or weights that do not fill the network.
+        CarltError: no such file, no plain weights in it, weights that do not fill the network, or a normalisation that
+            is none.
     """
     if weights is None:
         return
@@ -62,13 +66,35 @@ def load_weights(
             path, len(unused), len(given), type(network).__name__, unused[0],
         )  # fmt: skip
     network.load_state_dict({key: given[key] for key in wanted if key in given and key not in misfit}, strict=False)
-    if "mean" in content and "std" in content:
-        set_normalisation(network, content["mean"].flatten().tolist(), content["std"].flatten().tolist())
+    take_normalisation(network, content, f"model.weights={path}")
 
 
 def set_normalisation(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
     """Record the normalisation that the weights of ``network`` were trained with."""
     network.__dict__["normalisation"] = (tuple(mean), tuple(std))
+
+
+def take_normalisation(network: nn.Module, state: Mapping[str, Any], where: str) -> None:
+    """Record ``mean`` and ``std`` of the ``state`` in the file ``where`` for ``network``, if both are there.
+
+    Raises:
+        CarltError: they are not real numbers of 1 or 3 channels, finite, with ``std`` above 0.
+    """
+    if "mean" not in state or "std" not in state:
+        return
+    values = []
+    for name in ("mean", "std"):
+        value = state[name]
+        # The size first: a tensor that is one number in memory may stand for billions.
+        plain = is_plain(value) and value.is_floating_point() and value.numel() in (1, 3)
+        values.append(value.flatten().tolist() if plain else [])
+    mean, std = values
+    if not mean or len(mean) != len(std) or not all(map(math.isfinite, mean + std)) or min(std) <= 0:
+        raise CarltError(
+            f"{where}: mean and std are no normalisation of 1 or 3 channels with finite numbers and std above 0; take "
+            "another file"
+        )
+    set_normalisation(network, mean, std)
 
 
 def normalisation(network: nn.Module, channels: int) -> Normalisation | None:
@@ -97,18 +123,46 @@ def _read(path: Path) -> Weights:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+            content: Any = load_file(path)
+        else:
+            content = load_data(path)
     except Exception as error:  # every reader has its own errors for a damaged or hostile file
+        reason = str(error) if isinstance(error, CarltError) else type(error).__name__
         raise CarltError(
-            f"model.weights={path} holds no plain weights ({type(error).__name__}); nothing was run; save the "
+            f"model.weights={path} holds no plain weights ({reason}); nothing was run; save the "
             "network's state_dict() with torch.save, or as .safetensors"
         ) from None
     for key in ("state_dict", "model"):
         content = content.get(key, content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise CarltError(f"model.weights={path} holds no dictionary of tensors; save the network's state_dict() in it")
+    if odd := [name for name, value in content.items() if not (isinstance(name, str) and is_plain(value))]:
+        raise CarltError(
+            f"model.weights={path}: {str(odd[0])[:80]!r} is no plain tensor of real numbers under a name; save the "
+            "network's state_dict() in it, dense and not quantized"
+        )
     return content
+
+
+def load_data(path: Path) -> Any:
+    """The content of a file of ``torch.save``, on the CPU; nothing in it is executed.
+
+    Raises:
+        CarltError: it unpacks to more than it holds.
+        Exception: whatever the readers raise on a damaged file.
+    """
+    if (unpacked := unpacked_size(path)) > 2 * path.stat().st_size:  # torch compresses nothing
+        raise CarltError(f"it unpacks to {unpacked >> 20} MiB")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def is_plain(value: Any) -> TypeGuard[Tensor]:
+    """Whether ``value`` is a tensor of real numbers, one beside the other."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and not (value.is_complex() or value.is_meta or value.is_quantized)
+    )
 
 
 def _strip(state: Weights) -> Weights:

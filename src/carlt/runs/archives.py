@@ -1,4 +1,4 @@
-"""Arrays of a run folder's ``.npz`` files; the file may be a stranger's."""
+"""Zip files and the arrays of ``.npz`` files; the file may be a stranger's."""
 
 import zipfile
 from collections.abc import Sequence
@@ -12,6 +12,14 @@ MAX_BYTES = 256 << 20
 """The most bytes of a file's unpacked content: a small file may unpack to more than memory holds."""
 
 
+def unpacked_size(path: Path) -> int:
+    """Bytes of the unpacked content of a zip file, 0 for another file."""
+    if not zipfile.is_zipfile(path):
+        return 0
+    with zipfile.ZipFile(path) as parts:
+        return sum(part.file_size for part in parts.infolist())
+
+
 def read_arrays(path: Path, names: Sequence[str], max_bytes: int | None = None) -> list[np.ndarray]:
     """The arrays ``names`` of an ``.npz`` file, without pickles.
 
@@ -20,8 +28,7 @@ def read_arrays(path: Path, names: Sequence[str], max_bytes: int | None = None) 
         Exception: whatever zipfile and numpy raise on a damaged file.
     """
     most = MAX_BYTES if max_bytes is None else max_bytes
-    with zipfile.ZipFile(path) as parts:
-        if sum(part.file_size for part in parts.infolist()) > most:
-            raise CarltError(f"{path.name} is damaged: it unpacks to more than {most >> 20} MiB")
+    if unpacked_size(path) > most:
+        raise CarltError(f"{path.name} is damaged: it unpacks to more than {most >> 20} MiB")
     with np.load(path, allow_pickle=False) as arrays:
         return [arrays[name] for name in names]

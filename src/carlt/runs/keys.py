@@ -46,6 +46,7 @@ MAY_CHANGE_ON_RESUME = (
     "trainer.log_every_n_steps",
     "data.root",
     "data.test_root",
+    "data.official",
     "data.num_workers",
     "data.eval_batch_size",
     "logger",

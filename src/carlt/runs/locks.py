@@ -12,17 +12,20 @@ from carlt.runs import paths
 
 
 @contextmanager
-def exclusive_lock(path: Path, folder: Path) -> Iterator[None]:
+def exclusive_lock(path: Path, folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold the lock file ``path`` in the block, on behalf of ``folder``; the file is removed at the end.
 
     The lock is the operating system's, on the open file: it ends with the process, however that ends. On a file system
     without locks nothing is held.
 
+    Args:
+        wait: whether to wait for another process that holds it.
+
     Raises:
-        CarltError: another process holds it, or the file cannot be written.
+        CarltError: another process holds it and ``wait`` is false, or the file cannot be written.
     """
     try:
-        file = _open_locked(path)
+        file = _open_locked(path, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
         if isinstance(error, PermissionError) and not os.access(path.parent, os.W_OK):
             raise CarltError(f"{folder} cannot be written ({error.strerror}); choose another folder") from None
@@ -36,11 +39,11 @@ def exclusive_lock(path: Path, folder: Path) -> Iterator[None]:
         os.close(file)
 
 
-def _open_locked(path: Path) -> int:
+def _open_locked(path: Path, how: int) -> int:
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, how)
         except (BlockingIOError, PermissionError):
             os.close(file)
             raise
@@ -67,11 +70,12 @@ def _may_be_replaced(config: Path) -> bool:
 
 
 @contextmanager
-def claim_folder(folder: Path, *, new: bool) -> Iterator[None]:
-    """Hold ``folder`` as the place of one run in the block. A folder that was made here and stays empty is removed.
+def claim_folder(folder: Path, *, new: bool, option: str = "hydra.run.dir") -> Iterator[None]:
+    """Hold ``folder`` as the place of one process in the block. A folder that was made here and stays empty is removed.
 
     Args:
         new: whether a new run begins: the folder must not hold a run then.
+        option: what names the folder.
 
     Raises:
         CarltError: another process runs there, the folder holds a run, or it cannot be made or written.
@@ -81,7 +85,7 @@ def claim_folder(folder: Path, *, new: bool) -> Iterator[None]:
         missing += [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CarltError(f"{folder} cannot be made ({error.strerror}); choose another hydra.run.dir") from None
+        raise CarltError(f"{folder} cannot be made ({error.strerror}); choose another {option}") from None
     try:
         with exclusive_lock(folder / paths.LOCK, folder):
             if new and any((folder / name).exists() for name in (paths.RESULT, paths.METRICS, paths.CHECKPOINTS)):

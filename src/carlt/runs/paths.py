@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,13 +47,13 @@ def read_text(path: Path) -> str:
         return file.read()
 
 
-def check_file(path: Path, name: str) -> None:
-    """CarltError, which says ``name``, for a pipe or a file of more than ``MAX_BYTES``; FileNotFoundError for none."""
+def check_file(path: Path, name: str, most: float = MAX_BYTES) -> None:
+    """CarltError, which says ``name``, for a pipe or a file of more than ``most`` bytes; FileNotFoundError for none."""
     facts = os.stat(path)
     if not stat.S_ISREG(facts.st_mode):
         raise CarltError(f"{name} is no regular file")
-    if facts.st_size > MAX_BYTES:
-        raise CarltError(f"{name} is larger than {MAX_BYTES >> 20} MiB")
+    if facts.st_size > most:
+        raise CarltError(f"{name} is larger than {int(most) >> 20} MiB")
 
 
 def write_text_atomic(path: Path, text: str) -> None:
@@ -63,10 +64,13 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A place beside ``path`` to write to in the block; it is then moved over ``path``, or removed if that failed."""
+    """A place beside ``path`` to write to in the block; it is then moved over ``path``, or removed if that failed.
+
+    Each writer has a place of its own: of several that write ``path`` at once, the last one's file stays, whole.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    beside.unlink(missing_ok=True)  # it may be a link to another file
+    # A name that nobody can guess, so that no link to another file lies there.
+    beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         yield beside
         beside.replace(path)

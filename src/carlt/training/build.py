@@ -22,7 +22,7 @@ from carlt.errors import CarltError
 from carlt.losses.base import Augmentation, LogitsLoss, NetworkLoss
 from carlt.models.class_means import RunningClassMeans
 from carlt.models.classifier import feature_dim
-from carlt.models.weights import AVERAGE, normalisation, set_normalisation
+from carlt.models.weights import AVERAGE, normalisation, take_normalisation
 from carlt.runs import paths
 from carlt.stages import Stage
 from carlt.training import checks, sharding
@@ -207,8 +207,7 @@ def _load(model: nn.Module, given: Mapping[str, Tensor], folder: str) -> None:
             "data of that run"
         )
     model.load_state_dict(weights)
-    if "mean" in given and "std" in given:
-        set_normalisation(model, given["mean"].flatten().tolist(), given["std"].flatten().tolist())
+    take_normalisation(model, given, f"init_run={folder}")
 
 
 def _shape(state: Mapping[str, Tensor], name: str) -> str:

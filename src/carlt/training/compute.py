@@ -12,6 +12,7 @@ from torch import nn
 
 from carlt.errors import CarltError
 from carlt.runs import paths
+from carlt.runs.locks import exclusive_lock
 
 BFLOAT16_GAIN = 1.2  # bfloat16 rounds more, so it has to be faster by this factor
 LAYOUT_GAIN = 1.1  # a smaller difference would be one thing in one measurement and another in the next
@@ -48,9 +49,18 @@ def resolve(config: DictConfig) -> None:
 
 def resolve_once(config: DictConfig, path: Path) -> None:
     """``resolve`` for the jobs of a sweep: the first measures and writes ``path``, the others and those of the same
-    command take what it says, so that a job is found again and seeds of one configuration compute alike."""
+    command take what it says, so that a job is found again and seeds of one configuration compute alike. Jobs that
+    begin at the same time wait for the one that measures."""
     precision, layout = config.trainer.get("precision"), config.get("channels_last")
-    asked = f"{precision}, {layout}"
+    if "auto" not in (precision, layout):
+        return resolve(config)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(path.with_name(path.name + ".lock"), path.parent, wait=True):
+        _resolve_as_known(config, path, f"{precision}, {layout}")
+
+
+def _resolve_as_known(config: DictConfig, path: Path, asked: str) -> None:
+    """Take what ``path`` says for ``asked``, or measure and write it."""
     try:
         known = json.loads(paths.read_text(path)) if path.is_file() else {}
         if not isinstance(known, dict):
@@ -62,7 +72,7 @@ def resolve_once(config: DictConfig, path: Path) -> None:
     except (ValueError, LookupError, TypeError, RecursionError):
         raise CarltError(f"{path} is damaged; remove it, and it is measured again") from None
     resolve(config)
-    if "auto" in (precision, layout) and asked not in known:
+    if asked not in known:
         chosen = {"precision": config.trainer.get("precision"), "channels_last": config.get("channels_last")}
         paths.write_text_atomic(path, json.dumps({**known, asked: chosen}, indent=2) + "\n")
 

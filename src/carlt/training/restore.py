@@ -9,8 +9,8 @@ import torch
 
 from carlt.data import LongTailDataModule
 from carlt.errors import CarltError
+from carlt.models.weights import is_plain
 from carlt.training.callbacks import Checkpoints
-from carlt.training.callbacks.checkpoints import is_plain
 from carlt.training.module import LongTailClassifier
 
 

@@ -1,5 +1,6 @@
 """CIFAR-LT out of archives made here: what is read, and what is refused."""
 
+import hashlib
 import io
 import os
 import pickle
@@ -8,9 +9,11 @@ import tarfile
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 
 from carlt.data import CIFAR10LT, CIFAR100LT
+from carlt.data.datasets import cifar
 from carlt.data.io.unpickle import read_pickle
 from carlt.errors import CarltError
 
@@ -78,8 +81,37 @@ def test_unofficial_data_are_refused_unless_meant(archive, loading, tmp_path):
         _ = CIFAR100LT(root=archive[0].parent, **loading).splits
     with tarfile.open(archive[0]) as tar:
         tar.extractall(tmp_path, filter="data")
-    with pytest.raises(CarltError, match=r"images: expected 50000, found 600; smallest: expected 500, found 6"):
+    with pytest.raises(
+        CarltError, match=r"train is not the official file \(md5: expected 16019d7e.*data.official=false"
+    ):
         _ = CIFAR100LT(root=tmp_path, **loading).splits
+
+
+def test_every_file_of_an_unpacked_folder_is_compared(archive, loading, tmp_path, monkeypatch):
+    """With the digests of these files in the place of the published ones; one more byte, and the file is another."""
+    with tarfile.open(archive[0]) as tar:
+        tar.extractall(tmp_path, filter="data")
+    folder, published = tmp_path / CIFAR100LT.folder, torchvision.datasets.CIFAR100
+    md5 = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    monkeypatch.setattr(published, "train_list", [["train", md5["train"]]])
+    monkeypatch.setattr(published, "test_list", [["test", md5["test"]]])
+    monkeypatch.setattr(published, "meta", {"filename": "meta", "md5": md5["meta"]})
+    with pytest.raises(CarltError, match="images: expected 50000, found 600; smallest: expected 500, found 6"):
+        _ = CIFAR100LT(root=tmp_path, **loading).splits
+    for name in md5:
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content + b"\0")
+        with pytest.raises(CarltError, match=rf"{name} is not the official file \(md5: expected {md5[name]}"):
+            _ = CIFAR100LT(root=tmp_path, **loading).splits
+        (folder / name).write_bytes(content)
+
+
+@pytest.mark.parametrize("cls", [CIFAR10LT, CIFAR100LT])
+def test_torchvision_has_a_digest_of_every_file(cls):
+    of = getattr(torchvision.datasets, cls.published)
+    assert of.base_folder == cls.folder
+    names = [*cls.train_files, *cls.test_files, cls.names_file]
+    assert [*(name for name, _ in (*of.train_list, *of.test_list)), of.meta["filename"]] == names
 
 
 def test_missing_and_damaged_archives(archive, loading, tmp_path):
@@ -117,6 +149,7 @@ def test_pickles_are_not_trusted(wrap, tmp_path):
         (pickle.dumps({b"data": np.zeros(3, np.float32)}), "holds an array of f4"),
         (pickle.dumps({b"data": np.zeros(3, np.uint8)})[:-20], "not a CIFAR batch"),
         (b"", "not a CIFAR batch"),
+        (b"\x80\2\x8e" + (1 << 40).to_bytes(8, "little") + b"x", "not a CIFAR batch"),  # says a length of 1 TiB
         (pickle.dumps([1, 2]), "not a CIFAR batch"),
     ],
 )
@@ -162,6 +195,63 @@ def test_wrong_batches(tmp_path, loading, train, complaint):
     files = {"meta": {b"fine_label_names": [b"a", b"b"]}, "test": {}} | ({"train": train} if train else {})
     write(tmp_path, **files)
     with pytest.raises(CarltError, match=complaint):
+        _ = CIFAR100LT(root=tmp_path, official=False, **loading).splits
+
+
+IMAGES = np.zeros((2, 3072), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({"train": {b"data": [1, 2], b"fine_labels": [0, 1]}}, "train has no array of images, or no list of labels"),
+        ({"train": {b"data": b"xx", b"fine_labels": [0, 1]}}, "train has no array of images, or no list of labels"),
+        ({"train": {b"data": None, b"fine_labels": None}}, "train has no array of images, or no list of labels"),
+        ({"train": {b"data": IMAGES, b"fine_labels": 5}}, "train has no array of images, or no list of labels"),
+        ({"train": {1: 2, b"x": 3}}, r"has no entry data; it holds \['1', \"b'x'\"\]"),
+        ({"meta": {b"fine_label_names": 3}}, "meta: fine_label_names is no list of names"),
+        ({"meta": {b"fine_label_names": None}}, "meta: fine_label_names is no list of names"),
+        ({"meta": {b"fine_label_names": b"ab"}}, "meta: fine_label_names is no list of names"),
+        ({"meta": {b"fine_label_names": [1, 2]}}, "meta: fine_label_names is no list of names"),
+        ({"meta": {b"fine_label_names": [b"\xff\xfe", b"b"]}}, "meta: fine_label_names is no list of names"),
+        ({"train": "a folder"}, "train at .* cannot be read .*no regular file.*remove .*cifar-100-python and run"),
+        ({"train": "a pipe"}, "train at .* cannot be read .*no regular file.*remove .*cifar-100-python and run"),
+        ({"train": "large"}, "train at .* cannot be read .*larger than 1024 MiB.*remove .*cifar-100-python and run"),
+    ],
+)
+def test_damaged_files_of_a_folder(tmp_path, loading, changed, complaint):
+    batch = {b"data": IMAGES, b"fine_labels": [0, 1]}
+    folder = tmp_path / CIFAR100LT.folder
+    folder.mkdir()
+    files = {"meta": {b"fine_label_names": [b"a", b"b"]}, "train": batch, "test": batch}
+    for name, content in (files | changed).items():
+        if content == "a folder":
+            (folder / name).mkdir()
+        elif content == "a pipe":
+            os.mkfifo(folder / name)
+        elif content == "large":
+            with open(folder / name, "wb") as file:
+                file.truncate(cifar.MAX_BYTES + 1)
+        else:
+            (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+    with pytest.raises(CarltError, match=complaint):
+        _ = CIFAR100LT(root=tmp_path, official=False, **loading).splits
+
+
+def test_an_archive_that_is_none(archive, tmp_path, loading, monkeypatch):
+    place = tmp_path / CIFAR100LT.archive
+    os.mkfifo(place)
+    with pytest.raises(CarltError, match=r"tar.gz is no regular file"):
+        _ = CIFAR100LT(root=tmp_path, official=False, **loading).splits
+    place.unlink()
+    damaged = bytearray(archive[0].read_bytes())
+    damaged[5000:5060] = bytes(60)
+    place.write_bytes(damaged)
+    with pytest.raises(CarltError, match=r"tar.gz cannot be read \(.+\); remove it"):
+        _ = CIFAR100LT(root=tmp_path, official=False, **loading).splits
+    place.write_bytes(archive[0].read_bytes())
+    monkeypatch.setattr(cifar, "MAX_BYTES", 1000)
+    with pytest.raises(CarltError, match=r"cifar-100-python/train is no file, or larger than 0 MiB"):
         _ = CIFAR100LT(root=tmp_path, official=False, **loading).splits
 
 

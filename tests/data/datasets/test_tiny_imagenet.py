@@ -1,9 +1,13 @@
 """Tiny-ImageNet-LT from a small copy of its layout."""
 
+import os
+import zipfile
+
 import pytest
 import torch
 
 from carlt.data import TinyImageNetLT
+from carlt.data.io.download import obtain
 from carlt.errors import CarltError
 
 
@@ -90,6 +94,31 @@ def test_bad_input(folder, loading, caplog):
     (folder / "val/val_annotations.txt").write_text("val_0.JPEG\tn1\t\nval_1.JPEG\tn9\t\n")
     with pytest.raises(CarltError, match=r"val_annotations.txt, line 2: .*is not `<file> <wnid> <box>`"):
         _ = tiny(folder, loading).splits
+
+
+@pytest.mark.parametrize("name", ["wnids.txt", "val/val_annotations.txt"])
+def test_texts_that_are_none(name, folder, loading):
+    (folder / name).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CarltError, match=rf"{name} is not UTF-8 text: .*prepare"):
+        _ = tiny(folder, loading).splits
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(CarltError, match=rf"{name} cannot be read \(it is no regular file\): .*prepare"):
+        _ = tiny(folder, loading).splits
+    (folder / name).unlink()
+    with open(folder / name, "wb") as file:
+        file.truncate(1 << 30)
+    with pytest.raises(CarltError, match=rf"{name} cannot be read \(it is larger than 64 MiB\): .*prepare"):
+        _ = tiny(folder, loading).splits
+
+
+def test_another_archive_is_unpacked_only_if_that_is_meant(tmp_path, loading):
+    with zipfile.ZipFile(tmp_path / "tiny-imagenet-200.zip", "w") as archive:
+        archive.writestr("tiny-imagenet-200/wnids.txt", "n1")
+    with pytest.raises(CarltError, match=r"tiny-imagenet-200.zip is not the official file .*data.official=false"):
+        obtain(*TinyImageNetLT(root=tmp_path, **loading).downloads())
+    obtain(*TinyImageNetLT(root=tmp_path, official=False, **loading).downloads())
+    assert (tmp_path / "tiny-imagenet-200" / "wnids.txt").read_text() == "n1"
 
 
 def test_names_need_no_words(folder, loading):

@@ -117,8 +117,15 @@ def test_no_image(picture, tmp_path, content, complaint):
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.jpg")
-    with pytest.raises(CarltError, match=r"a.jpg cannot be decoded \(no regular file\)"):
+    with pytest.raises(CarltError, match=r"a.jpg cannot be decoded \(it is no regular file\)"):
         decode(tmp_path / "a.jpg")
+
+
+def test_a_file_as_large_as_memory_is_not_read(tmp_path):
+    with open(tmp_path / "large.jpg", "wb") as file:
+        file.truncate(module.MAX_BYTES + 1)
+    with pytest.raises(CarltError, match=r"large.jpg cannot be decoded \(it is larger than 683 MiB\)"):
+        decode(tmp_path / "large.jpg")
 
 
 @pytest.mark.parametrize("size", [(20_000, 5_000), (20_000, 20_000)])

@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import io
 import os
+import struct
 import tarfile
 import threading
 import zipfile
@@ -236,6 +237,67 @@ def test_a_damaged_compressed_file(tmp_path):
     (tmp_path / "a.zip").write_bytes(content)
     with pytest.raises(CarltError, match="is damaged"):
         unpack(tmp_path / "a.zip", tmp_path / "set")
+
+
+def zip_header(path, offset, value):
+    """A zip whose headers have ``value`` at ``offset`` of the local header; the central one has it 2 bytes later."""
+    content = bytearray(zip_(path, "set/1").read_bytes())
+    for mark, place in ((b"PK\3\4", offset), (b"PK\1\2", offset + 2)):
+        start = content.index(mark) + place
+        content[start : start + 2] = struct.pack("<H", value)
+    path.write_bytes(content)
+
+
+def damaged_stream(path, kind):
+    """An archive whose compressed stream is overwritten in the middle."""
+    noise = os.urandom(1000) * 100
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+            archive.writestr("set/1", noise)
+    else:
+        with tarfile.open(path, f"w:{kind}") as archive:
+            info = tarfile.TarInfo("set/1")
+            info.size = len(noise)
+            archive.addfile(info, io.BytesIO(noise))
+    content = bytearray(path.read_bytes())
+    middle = 80 if kind == "zip" else len(content) // 2
+    content[middle : middle + 60] = bytes(byte ^ 255 for byte in content[middle : middle + 60])
+    path.write_bytes(content)
+
+
+ODD_ARCHIVES = {
+    "an encrypted zip": lambda path: zip_header(path, 6, 1),
+    "a zip of unknown compression": lambda path: zip_header(path, 8, 97),
+    "a damaged zip with LZMA": lambda path: damaged_stream(path, "zip"),
+    "a damaged tar.bz2": lambda path: damaged_stream(path, "bz2"),
+    "a damaged tar.xz": lambda path: damaged_stream(path, "xz"),
+    "a tar with a link to a missing entry": lambda path: tar(path, ("set/1", tarfile.LNKTYPE, "set/missing")),
+}
+
+
+@pytest.mark.parametrize("make", ODD_ARCHIVES.values(), ids=ODD_ARCHIVES)
+def test_archives_that_cannot_be_unpacked_are_one_message(tmp_path, make):
+    make(tmp_path / "archive")
+    with pytest.raises(CarltError, match=r"archive is damaged, encrypted or of an unknown kind \(.+\); remove it"):
+        unpack(tmp_path / "archive", tmp_path / "set")
+    assert left(tmp_path) == ["archive"]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "archive")
+    with pytest.raises(CarltError, match="archive is no regular file"):
+        unpack(tmp_path / "archive", tmp_path / "set")
+
+
+def test_an_archive_that_is_there_must_be_the_published_one(tmp_path):
+    archive = zip_(tmp_path / "a.zip", "set/1")
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    with pytest.raises(CarltError, match=rf"a.zip is not the official file .*found {digest}\); remove it .*official=f"):
+        obtain(Download("", archive, (DIGEST,), unpacked="set"))
+    assert left(tmp_path) == ["a.zip"]
+    obtain(Download("", archive, (DIGEST, digest), unpacked="set"))
+    obtain(Download("", zip_(tmp_path / "b.zip", "other/1"), (DIGEST,), unpacked="other", official=False))
+    assert left(tmp_path) == ["a.zip", "b.zip", "other", "set"]
 
 
 def test_wrong_archive(tmp_path):

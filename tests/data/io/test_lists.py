@@ -1,5 +1,7 @@
 """List files: what is read, and every way in which a line can be wrong."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -60,3 +62,9 @@ def test_rewriting_touches_every_path(tmp_path):
     assert records.paths.tolist() == [b"images/a/1.jpg", b"images/b/2 3.jpg"]
     assert records.paths.dtype.kind == "S"
     assert np.array_equal(records.labels, [0, 1])
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "list.txt")
+    with pytest.raises(CarltError, match=r"list .*list.txt is no regular file"):
+        read_list(tmp_path / "list.txt", 2)

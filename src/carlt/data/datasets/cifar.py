@@ -1,6 +1,8 @@
 """CIFAR-10-LT and CIFAR-100-LT: exponential or step subsets of CIFAR (Cao et al., NeurIPS 2019, section 4)."""
 
+import hashlib
 import logging
+import math
 import tarfile
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,16 +11,20 @@ import numpy as np
 import torch
 
 from carlt.data.datasets.png_folders import has_class_folders, read_class_folders
-from carlt.data.facts import Facts, check_digest
+from carlt.data.facts import OVERRIDE, Facts, check_digest
 from carlt.data.images import ArrayImages, Split, Splits
 from carlt.data.io.download import Download
 from carlt.data.io.unpickle import read_pickle
-from carlt.data.module import LongTailDataModule, require
+from carlt.data.module import LongTailDataModule, read_required, require
 from carlt.data.subsets import Profile, Rule, make_long_tailed
 from carlt.errors import CarltError
 from carlt.ranges import AtLeastOne, Count, CountOrZero, Seed, checked
+from carlt.runs.paths import check_file
 
 log = logging.getLogger(__name__)
+
+MAX_BYTES = 1 << 30
+"""Of a file in the archive; the largest official one has 155 million."""
 
 
 class _CIFARLT(LongTailDataModule):
@@ -36,10 +42,12 @@ class _CIFARLT(LongTailDataModule):
         largest_class: training images of class 0; all of them by default.
         val_per_class: validation images of each class, taken from the images that the tail leaves unused. The official
             protocol has none. The head class has no image left, so lower it: ``largest_class=475 val_per_class=25``.
-        official: whether the files must be the published ones.
+        official: whether the files must be the published ones: the archive by its sha256, an unpacked folder by the md5
+            of its files. Folders of image files, which nobody has published, are checked by their counts alone.
     """
 
     mean, std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+    published: ClassVar[str]  # the class of torchvision that has the md5 of the files
     archive: ClassVar[str]
     folder: ClassVar[str]  # inside the archive
     url: ClassVar[str]
@@ -106,7 +114,7 @@ class _CIFARLT(LongTailDataModule):
 
     def _from_archive(self) -> tuple[Split, Split, list[str]]:
         files = self._read([*self.train_files, *self.test_files, self.names_file])
-        names = [name.decode() for name in self._entry(files, self.names_file, self.names_key)]
+        names = self._names(files)
         return self._split(files, self.train_files, names), self._split(files, self.test_files, names), names
 
     def _read(self, names: list[str]) -> dict[str, bytes]:
@@ -115,25 +123,55 @@ class _CIFARLT(LongTailDataModule):
         prepare = f"run `python -m carlt.prepare data={self.name}`"
         if folder.is_dir():
             remedy = f"remove {folder} and {prepare}"
-            return {name: require(folder / name, f"{self.name}'s file {name}", remedy).read_bytes() for name in names}
+            files = {}
+            for name in names:
+                files[name] = read_required(folder / name, f"{self.name}'s file {name}", remedy, MAX_BYTES)
+                if self.official:
+                    self._check_published(folder / name, files[name], remedy)
+            return files
         remedy = f"point data.root at the folder that holds {self.archive}, or train/<class>/ and test/<class>/"
         require(archive, self.name, f"{prepare}, or {remedy}")
+        check_file(archive, str(archive), math.inf)
         if self.official:
             check_digest(archive, (self.sha256,))
         try:
             with tarfile.open(archive) as tar:
-                return {name: tar.extractfile(f"{self.folder}/{name}").read() for name in names}  # type: ignore[union-attr]
-        except (tarfile.TarError, EOFError, OSError, KeyError, AttributeError) as error:
-            raise CarltError(f"{archive} cannot be read ({error}); remove it and {prepare}") from None
+                return {name: _member(tar, f"{self.folder}/{name}") for name in names}
+        except Exception as error:  # each kind of compression has errors of its own
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise CarltError(f"{archive} cannot be read ({reason}); remove it and {prepare}") from None
+
+    def _check_published(self, path: Path, content: bytes, remedy: str) -> None:
+        """CarltError unless ``content`` is that of the published file, whose md5 torchvision has."""
+        from torchvision import datasets
+
+        of: Any = getattr(datasets, self.published)
+        md5 = dict([*of.train_list, *of.test_list, (of.meta["filename"], of.meta["md5"])])[path.name]
+        found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if found != md5:
+            raise CarltError(
+                f"{path} is not the official file (md5: expected {md5}, found {found}); {remedy}, or, {OVERRIDE}"
+            )
 
     def _again(self) -> str:
         return f"remove the data in {self.root} and run `python -m carlt.prepare data={self.name}`"
+
+    def _names(self, files: dict[str, bytes]) -> list[str]:
+        names = self._entry(files, self.names_file, self.names_key)
+        try:
+            return [bytes.decode(name) for name in names]
+        except (TypeError, UnicodeDecodeError):
+            raise CarltError(
+                f"{self.name}'s file {self.names_file}: {self.names_key.decode()} is no list of names in UTF-8; "
+                f"{self._again()}"
+            ) from None
 
     def _entry(self, files: dict[str, bytes], file: str, key: bytes) -> Any:
         entries = read_pickle(files[file], f"{self.name}'s file {file}")
         if key not in entries:
             raise CarltError(
-                f"{self.name}'s file {file} has no entry {key.decode()}; it holds {sorted(entries)}; {self._again()}"
+                f"{self.name}'s file {file} has no entry {key.decode()}; it holds {sorted(map(str, entries))}; "
+                f"{self._again()}"
             )
         return entries[key]
 
@@ -141,6 +179,10 @@ class _CIFARLT(LongTailDataModule):
         pixels = [self._entry(files, batch, b"data") for batch in batches]
         labels = [self._entry(files, batch, self.labels_key) for batch in batches]
         for batch, images, classes in zip(batches, pixels, labels, strict=True):
+            if not isinstance(images, np.ndarray) or not isinstance(classes, list):
+                raise CarltError(
+                    f"{self.name}'s file {batch} has no array of images, or no list of labels; {self._again()}"
+                )
             if images.shape != (len(classes), 3 * 32 * 32):
                 raise CarltError(
                     f"{self.name}'s file {batch} has images {images.shape} and {len(classes)} labels; {self._again()}"
@@ -155,10 +197,19 @@ class _CIFARLT(LongTailDataModule):
         )
 
 
+def _member(tar: tarfile.TarFile, name: str) -> bytes:
+    """The content of a file in the archive; an archive of zeros may unpack to more than memory holds."""
+    file, size = tar.extractfile(name), tar.getmember(name).size
+    if file is None or size > MAX_BYTES:
+        raise ValueError(f"{name} is no file, or larger than {MAX_BYTES >> 20} MiB")
+    return file.read()
+
+
 class CIFAR10LT(_CIFARLT):
     """CIFAR-10-LT: 10 classes, 5,000 to 50 images per class at imbalance factor 100; 12,406 in all."""
 
     name = "cifar10_lt"
+    published = "CIFAR10"
     archive, folder = "cifar-10-python.tar.gz", "cifar-10-batches-py"
     url = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
     sha256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
@@ -172,6 +223,7 @@ class CIFAR100LT(_CIFARLT):
     """CIFAR-100-LT: 100 classes, 500 to 5 images per class at imbalance factor 100; 10,847 in all."""
 
     name = "cifar100_lt"
+    published = "CIFAR100"
     archive, folder = "cifar-100-python.tar.gz", "cifar-100-python"
     url = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
     sha256 = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"

@@ -10,7 +10,7 @@ from carlt.data.datasets.in_memory import decode_all
 from carlt.data.facts import Facts
 from carlt.data.images import FileImages, OnError, Split, Splits
 from carlt.data.io.download import Download
-from carlt.data.module import LongTailDataModule, require
+from carlt.data.module import LongTailDataModule, read_required, require
 from carlt.data.subsets import Profile, Rule, make_long_tailed
 from carlt.errors import CarltError
 from carlt.ranges import AtLeastOne, Count, CountOrZero, Seed, checked
@@ -31,7 +31,8 @@ class TinyImageNetLT(LongTailDataModule):
         num_classes: how many classes ``wnids.txt`` should list; the official 200 by default.
         classes: the WordNet ids of the classes to use, largest first; by default all of ``wnids.txt`` in its order.
         on_error: whether an undecodable image is an error, or counted, logged and left out.
-        official: whether counts must be the published ones (500 training and 50 test images per class).
+        official: whether an archive must be the published one, and counts too (500 training and 50 test images per
+            class). Once it is unpacked, counts alone are checked.
         imbalance_factor, profile, subset, largest_class, val_per_class: as for CIFAR-LT.
     """
 
@@ -71,7 +72,8 @@ class TinyImageNetLT(LongTailDataModule):
     def downloads(self) -> list[Download]:
         """The official zip, unpacked."""
         there = (self.folder / "wnids.txt").exists()
-        return [] if there else [Download(self.url, self.root / f"{FOLDER}.zip", (self.sha256,), unpacked=FOLDER)]
+        zipped = Download(self.url, self.root / f"{FOLDER}.zip", (self.sha256,), FOLDER, official=self.official)
+        return [] if there else [zipped]
 
     def load(self) -> Splits:
         listed = self._wnids()
@@ -101,7 +103,7 @@ class TinyImageNetLT(LongTailDataModule):
 
     def _wnids(self) -> list[str]:
         remedy = f"run `python -m carlt.prepare data={self.name}`, or set data.root"
-        wnids = require(self.folder / "wnids.txt", self.name, remedy).read_text().split()
+        wnids = self._text("wnids.txt", self.name, remedy).split()
         if unknown := [wnid for wnid in self.classes or () if wnid not in wnids]:
             raise CarltError(
                 f"data.classes names {unknown[0]!r} ({len(unknown)} such), which {self.folder / 'wnids.txt'} does not "
@@ -114,9 +116,18 @@ class TinyImageNetLT(LongTailDataModule):
             )
         return wnids
 
+    def _text(self, name: str, what: str, remedy: str) -> str:
+        """The text of a file; ``remedy`` is for a missing one."""
+        path, again = require(self.folder / name, what, remedy), f"remove {self.folder} and prepare it again"
+        try:
+            return read_required(path, what, again).decode()
+        except UnicodeDecodeError:
+            raise CarltError(f"{path} is not UTF-8 text: {again}") from None
+
     def _names(self, wnids: list[str]) -> list[str]:
         path = self.folder / "words.txt"  # names alone, so that it may be missing
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        content = read_required(path, f"{self.name}'s names", "remove it") if path.is_file() else b""
+        lines = content.decode(errors="replace").splitlines()
         words = dict(line.split("\t", 1) for line in lines if "\t" in line)
         return [f"{wnid} {words[wnid].split(',')[0]}" if wnid in words else wnid for wnid in wnids]
 
@@ -130,12 +141,11 @@ class TinyImageNetLT(LongTailDataModule):
         return Split(FileImages(self.folder, paths, self.on_error), torch.tensor(targets))
 
     def _test(self, wnids: list[str], listed: list[str]) -> Split:
-        annotations = require(
-            self.folder / "val" / "val_annotations.txt", f"{self.name}'s test split", "prepare it again"
-        )
+        annotations = self.folder / "val" / "val_annotations.txt"
+        rows = self._text("val/val_annotations.txt", f"{self.name}'s test split", "prepare it again").splitlines()
         label_of: dict[str, int | None] = dict.fromkeys(listed) | {wnid: label for label, wnid in enumerate(wnids)}
         paths, targets = [], []
-        for line, row in enumerate(annotations.read_text().splitlines(), 1):
+        for line, row in enumerate(rows, 1):
             name, _, rest = row.partition("\t")
             wnid = rest.split("\t")[0]
             if wnid not in label_of or "/" in name:

@@ -2,7 +2,6 @@
 
 import io
 import os
-import stat
 import warnings
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from carlt.errors import CarltError
+from carlt.runs.paths import check_file
 
 try:  # the extra carlt[fast]
     from simplejpeg import decode_jpeg, decode_jpeg_header
@@ -32,6 +32,7 @@ UPRIGHT = {
 }
 """What turns an image of each EXIF orientation upright; 1 is upright."""
 MAX_PIXELS = 89_478_485  # Pillow's bound against decompression bombs: 256 MB as RGB, in each worker
+MAX_BYTES = 8 * MAX_PIXELS + (1 << 20)  # so many pixels uncompressed, of four colours with 16 bits, and a header
 
 # Too many pixels are an error below, so Pillow's warning would only repeat it.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -44,11 +45,10 @@ def decode(path: Path) -> Tensor:
     simplejpeg where it is installed: the same pixels as Pillow's, decoded faster.
 
     Raises:
-        CarltError: the file is missing, empty, no image, damaged, or larger than ``MAX_PIXELS``.
+        CarltError: the file is missing, empty, no image, damaged, or larger than ``MAX_PIXELS`` or ``MAX_BYTES``.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait for ever
-            raise OSError("no regular file")
+        check_file(path, "it", MAX_BYTES)  # reading a pipe would wait for ever
         data = path.read_bytes()
         pixels = _decode_fast(data)
         return torch.from_numpy(_decode_any(data) if pixels is None else pixels).permute(2, 0, 1)

@@ -2,6 +2,7 @@
 
 import errno
 import http.client
+import math
 import os
 import shutil
 import tarfile
@@ -10,14 +11,14 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from carlt.data.facts import check_digest
 from carlt.errors import CarltError
-from carlt.runs.paths import file_digest
+from carlt.runs.paths import check_file, file_digest
 
 PIECE = 1 << 18  # bytes
 TIMEOUT = 30  # seconds without a byte
@@ -30,13 +31,15 @@ Progress = Callable[[int, int | None], None]
 class Download:
     """A file to fetch from ``url`` to ``target``; ``sha256`` are the accepted digests, none if none is published.
 
-    ``unpacked`` is the folder that the archive holds, if it is to be unpacked beside it.
+    ``unpacked`` is the folder that the archive holds, if it is to be unpacked beside it; with ``official`` an archive
+    that is there already must be the published one.
     """
 
     url: str
     target: Path
     sha256: tuple[str, ...] = ()
     unpacked: str | None = None
+    official: bool = True
 
     @property
     def result(self) -> Path:
@@ -45,10 +48,17 @@ class Download:
 
 
 def obtain(download: Download, progress: Progress = lambda there, total: None) -> None:
-    """Fetch and unpack the missing parts."""
+    """Fetch and unpack the missing parts.
+
+    Raises:
+        CarltError: see :func:`fetch` and :func:`unpack`; or the archive that is there is not the published one.
+    """
     if download.result.exists():
         return
-    if not download.target.exists():
+    if download.target.exists():
+        if download.official and download.sha256:
+            check_digest(download.target, download.sha256)
+    else:
         fetch(download.url, download.target, download.sha256, progress)
     if download.unpacked:
         unpack(download.target, download.result)
@@ -133,6 +143,7 @@ def unpack(archive: Path, folder: Path) -> None:
         CarltError: the archive is damaged, would write outside its folder, needs more space than there is, or does not
             hold the folder.
     """
+    check_file(archive, str(archive), math.inf)
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
             if zipfile.is_zipfile(archive):
@@ -145,10 +156,15 @@ def unpack(archive: Path, folder: Path) -> None:
             os.replace(Path(scratch) / folder.name, folder)
     except tarfile.FilterError as error:
         raise CarltError(f"{archive} is unsafe ({error}); nothing was unpacked; delete it") from None
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise CarltError(f"{archive} is damaged ({error}); remove it and prepare again") from None
-    except OSError as error:
-        _cannot_write(error, folder)
+    except CarltError:
+        raise
+    except Exception as error:  # each kind of archive and compression has errors of its own
+        if isinstance(error, OSError) and error.errno is not None:
+            _cannot_write(error, folder)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CarltError(
+            f"{archive} is damaged, encrypted or of an unknown kind ({reason}); remove it and prepare again"
+        ) from None
 
 
 def _unzip(archive: Path, folder: str) -> None:

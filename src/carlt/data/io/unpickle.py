@@ -60,6 +60,6 @@ def read_pickle(data: bytes, where: str) -> dict[bytes, Any]:
             key.encode() if isinstance(key, str) else key: value.array if isinstance(value, _Array) else value
             for key, value in entries.items()
         }
-    # A damaged pickle can fail in any of these ways.
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
-        raise CarltError(f"{where} is not a CIFAR batch: {error}; remove it and prepare the data again") from None
+    except Exception as error:  # a damaged pickle can fail in any way; one with a huge length has a MemoryError
+        reason = str(error) or type(error).__name__
+        raise CarltError(f"{where} is not a CIFAR batch: {reason}; remove it and prepare the data again") from None

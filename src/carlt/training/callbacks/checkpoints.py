@@ -2,7 +2,6 @@
 
 import os
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from carlt.errors import CarltError
 from carlt.metrics import metric_names
+from carlt.models.weights import is_plain, load_data
 from carlt.ranges import CountOrZero, checked
 from carlt.runs import paths
 
@@ -114,11 +114,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CarltError(f"no checkpoint at {path}")
     reason: str | None
     try:
-        if (unpacked := _unpacked_size(path)) > 2 * path.stat().st_size:  # torch compresses nothing
-            reason = f"it unpacks to {unpacked >> 20} MiB"
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            reason = _problem(content)
+        content = load_data(path)
+        reason = _problem(content)
+    except CarltError as error:
+        reason = str(error)
     except Exception as error:  # the unpickler and the zip reader have many kinds of error
         reason = type(error).__name__
     if reason:
@@ -128,21 +127,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def _unpacked_size(path: Path) -> int:
-    if not zipfile.is_zipfile(path):
-        return 0
-    with zipfile.ZipFile(path) as parts:
-        return sum(part.file_size for part in parts.infolist())
-
-
-def is_plain(value: torch.Tensor) -> bool:
-    """Whether ``value`` holds real numbers, one beside the other."""
-    return value.layout == torch.strided and not (value.is_complex() or value.is_meta or value.is_quantized)
-
-
 def checked_state(value: Any, shape: tuple[int, ...], dtype: torch.dtype, name: str) -> torch.Tensor:
     """``value`` if it is a plain tensor of this shape and type, as a callback saved it; else ValueError."""
-    if not isinstance(value, torch.Tensor) or not is_plain(value) or value.shape != shape or value.dtype != dtype:
+    if not is_plain(value) or value.shape != shape or value.dtype != dtype:
         raise ValueError(f"{name} is no {dtype} of shape {shape}")
     return value
 
@@ -157,7 +144,7 @@ def _problem(content: Any) -> str | None:
     if not isinstance(state, Mapping):
         return "its state_dict is no mapping"
     for name, value in state.items():
-        if not isinstance(value, torch.Tensor) or not is_plain(value):
+        if not is_plain(value):
             return f"{str(name)[:80]!r} is no plain tensor"
     if not isinstance(epoch, int) or isinstance(epoch, bool) or not 0 <= epoch < 2**31:
         return f"its epoch is {str(epoch)[:40]!r}"
