@@ -9,6 +9,15 @@ class CarltError(ValueError):
     """A mistake of the user or of their data. Its message names the value, the place and the remedy."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what ``error`` says, or its kind if it says nothing.
+
+    >>> first_line(ValueError("too long\\nthe rest")), first_line(MemoryError())
+    ('too long', 'MemoryError')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def exit_with(command: str, error: CarltError) -> NoReturn:
     """End a command after a user's mistake: the message, no traceback, exit code 2."""
     prefix = f"{command}: error: "

@@ -64,9 +64,8 @@ def export(folder: Path, form: str, out: Path, which: str = "last", *, trust: bo
         CarltError: no finished run, a missing package, a network that cannot be written in this form, or another one in
             ``out``.
     """
-    from carlt.evaluation.export import FORMATS as FORMS
     from carlt.evaluation.export import export as write
-    from carlt.evaluation.export import facts_of
+    from carlt.evaluation.export import facts_of, network_file
     from carlt.evaluation.load import load_run
     from carlt.reporting.model_card import model_card
     from carlt.runs.reading import read_run
@@ -76,7 +75,7 @@ def export(folder: Path, form: str, out: Path, which: str = "last", *, trust: bo
     with claim_folder(out, new=False, option="out=<folder>"):
         before = _earlier_facts(out, facts)
         digest = before.get(CARD_DIGEST)
-        if not before and (place := out / f"network{FORMS[form].suffix}").exists():
+        if not before and (place := network_file(out, form)).exists():
             raise CarltError(
                 f"{place} is not of {NAME}: no {FACTS} lies beside it; choose another out=<folder>, or move it"
             )

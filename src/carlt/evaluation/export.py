@@ -85,6 +85,11 @@ def facts_of(run: TrainedRun) -> dict[str, Any]:
     }
 
 
+def network_file(folder: Path, form: str) -> Path:
+    """Where ``folder`` holds the network in this form."""
+    return folder / f"network{FORMATS[form].suffix}"
+
+
 def export(run: TrainedRun, form: str, folder: Path, facts: Mapping[str, Any]) -> tuple[Path, float]:
     """Write the network of ``run`` into ``folder`` as ``onnx``, ``torch_export`` or ``safetensors``, read it again and
     run it beside the network. The file's metadata holds ``facts``, see :func:`facts_of`.
@@ -98,7 +103,7 @@ def export(run: TrainedRun, form: str, folder: Path, facts: Mapping[str, Any]) -
     how = FORMATS[form]
     for package in how.packages:
         _require(package, form)
-    path = folder / f"network{how.suffix}"
+    path = network_file(folder, form)
     network = network_of(run)
     images = _random_images(facts["input"]["shape"][1:])
     expected = network(images).numpy()

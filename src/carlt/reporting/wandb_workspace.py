@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from carlt.errors import CarltError
+from carlt.errors import CarltError, first_line
 
 USAGE = """usage: python -m carlt.report dashboard <entity>/<project> [file=<file.json>]
 
@@ -124,7 +124,7 @@ def save(view: Any) -> None:
     try:
         view.save()
     except Exception as error:  # of the network, of the service's answer or of the key
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise CarltError(f"W&B did not take the workspace of {view.entity}/{view.project}: {reason}") from error
     print(f"Workspace: {view.url}")
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from carlt.errors import CarltError
+from carlt.errors import CarltError, first_line
 from carlt.runs import examples, paths
 from carlt.runs.archives import read_arrays
 from carlt.runs.config_file import read_config
@@ -92,7 +92,7 @@ class Run:
         except CarltError:
             raise
         except Exception as error:  # whatever a damaged csv or npz raises
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise CarltError(f"{name} is damaged: {reason[:200]}") from None
 
 

@@ -8,7 +8,7 @@ import lightning as L
 import torch
 
 from carlt.data import LongTailDataModule
-from carlt.errors import CarltError
+from carlt.errors import CarltError, first_line
 from carlt.models.weights import is_plain
 from carlt.training.callbacks import Checkpoints
 from carlt.training.module import LongTailClassifier
@@ -81,7 +81,7 @@ def fit(trainer: L.Trainer, module: LongTailClassifier, data: LongTailDataModule
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if any(each.begun for each in trainer.callbacks if isinstance(each, Checkpoints)):  # type: ignore[attr-defined]
             raise
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise NotRestoredError(
             f"{checkpoint} holds another state than that of this training ({reason}): it is damaged, or of another "
             "program; start a new run"

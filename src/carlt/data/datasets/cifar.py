@@ -17,7 +17,7 @@ from carlt.data.io.download import Download
 from carlt.data.io.unpickle import read_pickle
 from carlt.data.module import LongTailDataModule, read_required, require
 from carlt.data.subsets import Profile, Rule, make_long_tailed
-from carlt.errors import CarltError
+from carlt.errors import CarltError, first_line
 from carlt.ranges import AtLeastOne, Count, CountOrZero, Seed, checked
 from carlt.runs.paths import check_file
 
@@ -138,7 +138,7 @@ class _CIFARLT(LongTailDataModule):
             with tarfile.open(archive) as tar:
                 return {name: _member(tar, f"{self.folder}/{name}") for name in names}
         except Exception as error:  # each kind of compression has errors of its own
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise CarltError(f"{archive} cannot be read ({reason}); remove it and {prepare}") from None
 
     def _check_published(self, path: Path, content: bytes, remedy: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from carlt.data.facts import check_digest
-from carlt.errors import CarltError
+from carlt.errors import CarltError, first_line
 from carlt.runs.paths import check_file, file_digest
 
 PIECE = 1 << 18  # bytes
@@ -161,7 +161,7 @@ def unpack(archive: Path, folder: Path) -> None:
     except Exception as error:  # each kind of archive and compression has errors of its own
         if isinstance(error, OSError) and error.errno is not None:
             _cannot_write(error, folder)
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise CarltError(
             f"{archive} is damaged, encrypted or of an unknown kind ({reason}); remove it and prepare again"
         ) from None

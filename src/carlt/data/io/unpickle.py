@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from carlt.errors import CarltError
+from carlt.errors import CarltError, first_line
 
 
 class _Array:
@@ -61,5 +61,6 @@ def read_pickle(data: bytes, where: str) -> dict[bytes, Any]:
             for key, value in entries.items()
         }
     except Exception as error:  # a damaged pickle can fail in any way; one with a huge length has a MemoryError
-        reason = str(error) or type(error).__name__
-        raise CarltError(f"{where} is not a CIFAR batch: {reason}; remove it and prepare the data again") from None
+        raise CarltError(
+            f"{where} is not a CIFAR batch: {first_line(error)}; remove it and prepare the data again"
+        ) from None

@@ -10,6 +10,7 @@ from carlt.reporting.figures.style import Figure, Listing, PlottedGroups, canvas
 from carlt.reporting.groups import Group
 from carlt.runs.reading import Cells
 from carlt.runs.record import ClassResult
+from carlt.shots import evenly_spaced
 
 BLOCKS = 100
 """Matrices with more classes are summed into this many blocks per side."""
@@ -93,7 +94,7 @@ def heat_map_ticks(axis: Any, group: Group, blocks: int, named: bool) -> None:
         axis.set_xticks(range(len(rows)), [row.class_name for row in rows], rotation=90, fontsize=7.5)
         axis.set_yticks(range(len(rows)), [row.class_name for row in rows] if named else [], fontsize=7.5)
         return
-    places = np.linspace(0, len(rows) - 1, 5).round().astype(int)
+    places = np.array(evenly_spaced(len(rows), 5))
     labels = [f"{rows[i].train_count:,}" for i in places]
     at = (places + 0.5) * blocks / len(rows) - 0.5
     axis.set_xticks(at, labels, fontsize=7.5)
