@@ -1,7 +1,8 @@
 """Shared by all tests: short runs on the bundled digits in this process, and made-up run folders."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,22 +25,25 @@ MakeRun = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def run() -> Run:
-    """``run(folder, *overrides)``: a run on digits_lt, 3 epochs of 5 steps unless overridden; returns its result."""
+    """``run(folder, *overrides)``: a run on digits_lt, 3 epochs of 5 steps unless overridden; returns its result.
+    It draws nothing unless told ``draw=True``."""
 
-    def run(folder: Path, *overrides: str) -> dict[str, Any]:
+    def run(folder: Path, *overrides: str, draw: bool = False) -> dict[str, Any]:
         overrides = ("trainer.accelerator=cpu", "trainer.max_epochs=3", *overrides)
         composed = compose_checked("train", overrides)
-        return run_module.run(run_module.config_of_run(composed, composed.hydra), folder)
+        with nullcontext() if draw else without_plots():
+            return run_module.run(run_module.config_of_run(composed, composed.hydra), folder)
 
     return run
 
 
 @pytest.fixture(scope="session")
 def resume() -> Run:
-    """``resume(folder, *overrides)``: go on with the run in ``folder``; returns its result."""
+    """``resume(folder, *overrides)``: go on with the run in ``folder`` without drawing; returns its result."""
 
     def resume(folder: Path, *overrides: str) -> dict[str, Any]:
-        return run_module.run(resumed_config(folder, overrides), folder)
+        with without_plots():
+            return run_module.run(resumed_config(folder, overrides), folder)
 
     return resume
 
@@ -59,17 +63,26 @@ def load_script() -> Callable[[Path], ModuleType]:
     return load
 
 
+@contextmanager
+def without_plots() -> Iterator[None]:
+    """Runs draw nothing here: that would take most of their time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "draw_run", lambda run_dir: {})
+        yield
+
+
 @pytest.fixture
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs of a test draw nothing: that would take most of their time."""
-    monkeypatch.setattr(plots, "draw_run", lambda run_dir: {})
+def no_plots() -> Iterator[None]:
+    """Commands of a test draw nothing."""
+    with without_plots():
+        yield
 
 
 @pytest.fixture(scope="session")
 def finished(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of three epochs; tests read it and leave it as it is."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    run(folder, "reg=car")
+    run(folder, "reg=car", draw=True)
     return folder
 
 

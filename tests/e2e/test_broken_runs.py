@@ -19,7 +19,6 @@ from carlt.runs import archives, paths
 from carlt.runs.reading import read_runs
 from carlt.training.callbacks import read_checkpoint
 
-pytestmark = pytest.mark.usefixtures("no_plots")
 Checkpoint = dict[str, Any]
 
 

@@ -25,9 +25,7 @@ CHECKPOINT = 180_000
 def whole(run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing disturbed."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("carlt.reporting.plots.draw_run", lambda run_dir: {})
-        run(folder, *SIZE)
+    run(folder, *SIZE)
     return folder
 
 

@@ -12,8 +12,6 @@ from carlt.evaluation.evaluate import evaluate
 from carlt.models import timm_model
 from carlt.runs import paths
 
-pytestmark = pytest.mark.usefixtures("no_plots")
-
 
 def normalisation(folder: Path) -> tuple[float, float]:
     state = torch.load(paths.checkpoint(folder, "last"), weights_only=True)["state_dict"]

@@ -8,8 +8,6 @@ from carlt.errors import CarltError
 from carlt.runs import paths
 from carlt.training.callbacks import read_rows
 
-pytestmark = pytest.mark.usefixtures("no_plots")
-
 
 @pytest.mark.parametrize(
     "overrides",

@@ -20,9 +20,7 @@ CHANCE = 0.1
 @pytest.fixture(scope="module")
 def first(run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("first") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("carlt.reporting.plots.draw_run", lambda run_dir: {})
-        run(folder, "reg=none", "trainer.max_epochs=60")
+    run(folder, "reg=none", "trainer.max_epochs=60")
     return folder
 
 

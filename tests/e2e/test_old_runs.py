@@ -14,7 +14,6 @@ from carlt.runs.reading import read_runs
 from carlt.runs.record import read_result
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-pytestmark = pytest.mark.usefixtures("no_plots")
 
 
 @pytest.mark.parametrize("name", ["run_0_1", "stage_0_1"])

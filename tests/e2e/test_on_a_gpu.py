@@ -15,8 +15,6 @@ import carlt
 from carlt.config.compose import options
 from carlt.evaluation.evaluate import evaluate_posthoc
 
-pytestmark = pytest.mark.usefixtures("no_plots")
-
 METHODS = [f"{group}={name}" for group in ("loss", "reg", "sampler") for name in options(group) if name != "several"]
 METHODS += ["aug=randaugment", "aug=mixup", "aug=cutmix", "aug=cmo", "aug=concutmix"]
 

@@ -219,7 +219,6 @@ def test_the_seed_decides_everything(run, finished: Path, tmp_path: Path) -> Non
     assert other["data"]["sha256"] == recorded["data"]["sha256"]  # but not the split
 
 
-@pytest.mark.usefixtures("no_plots")
 def test_the_ratio_and_the_examples_are_the_last_epoch_s(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the best epoch, whose metrics are taken before, is another network: here one without weights."""
 

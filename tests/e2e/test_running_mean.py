@@ -13,15 +13,11 @@ from carlt.models import SmallCNN
 from carlt.runs import paths
 from carlt.runs.record import read_result
 
-pytestmark = pytest.mark.usefixtures("no_plots")
-
 
 @pytest.fixture(scope="module")
 def folder(run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("mean") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("carlt.reporting.plots.draw_run", lambda run_dir: {})
-        run(place, "model.width=4", "optim.ema_decay=0.9", "trainer.max_epochs=2")
+    run(place, "model.width=4", "optim.ema_decay=0.9", "trainer.max_epochs=2")
     return place
 
 

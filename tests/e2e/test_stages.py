@@ -35,9 +35,7 @@ def config_of(folder: Path, stage: str, *overrides: str) -> Any:
 def first(run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A first stage unlike the defaults: network, mixing, epochs."""
     folder = tmp_path_factory.mktemp("first") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("carlt.reporting.plots.draw_run", lambda run_dir: {})
-        run(folder, "model.width=8", "reg=none", "aug=mixup", "data.val_per_class=10", "trainer.max_epochs=2", "seed=3")
+    run(folder, "model.width=8", "reg=none", "aug=mixup", "data.val_per_class=10", "trainer.max_epochs=2", "seed=3")
     return folder
 
 

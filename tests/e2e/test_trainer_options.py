@@ -10,8 +10,6 @@ from carlt.errors import CarltError
 from carlt.runs import paths
 from carlt.training.callbacks import read_checkpoint
 
-pytestmark = pytest.mark.usefixtures("no_plots")
-
 EPOCHS, BATCHES = 2, 5
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_plots")]
+pytestmark = pytest.mark.slow
 LOSSES = ("bcl", "glmc", "paco", "ride")
 
 

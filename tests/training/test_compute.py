@@ -96,7 +96,6 @@ def test_a_wrong_value_is_named(run, override: str, tmp_path) -> None:
         run(tmp_path / "run", override)
 
 
-@pytest.mark.usefixtures("no_plots")
 def test_the_record_says_how_it_was_computed_and_resume_keeps_it(run, resume, measured, tmp_path) -> None:
     measured(FAST)
     through, again = tmp_path / "through", tmp_path / "again"
@@ -121,7 +120,6 @@ def test_the_record_says_how_it_was_computed_and_resume_keeps_it(run, resume, me
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_plots")
 def test_inductor_trains(run, tmp_path) -> None:
     """With the compiler that ``trainer.compile=true`` means."""
     plain = run(tmp_path / "plain", "reg=car")

@@ -12,8 +12,6 @@ from carlt.runs import paths
 from carlt.training.callbacks import CarDiagnostics, read_rows
 from carlt.training.callbacks.car_diagnostics import Stopwatch
 
-pytestmark = pytest.mark.usefixtures("no_plots")
-
 
 class Module(nn.Module):
     """Images (N, C) that are their own logits, and CAR."""

@@ -8,8 +8,6 @@ from carlt.errors import CarltError
 from carlt.runs import paths
 from carlt.training.callbacks import AtomicCheckpointIO, Checkpoints, read_checkpoint, read_rows
 
-pytestmark = pytest.mark.usefixtures("no_plots")
-
 CONTENT = {"state_dict": {"w": torch.ones(3)}, "epoch": 4, "pytorch-lightning_version": "2.6.0"}
 
 

@@ -12,7 +12,6 @@ from carlt.reg import CAR
 from carlt.runs import paths
 from carlt.training.callbacks import GradientShares, read_rows
 
-pytestmark = pytest.mark.usefixtures("no_plots")
 COUNTS = torch.tensor([500, 50, 5])
 
 

@@ -7,8 +7,6 @@ from carlt.runs import paths
 from carlt.training.callbacks import read_rows
 from carlt.training.callbacks.metrics_csv import write_rows
 
-pytestmark = pytest.mark.usefixtures("no_plots")
-
 
 def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
     rows = [{"epoch": 0, "step": 5, "b": 0.1}, {"epoch": 1, "step": 10, "a": float("inf"), "b": 1 / 3}]

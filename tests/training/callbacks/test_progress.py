@@ -16,8 +16,6 @@ from carlt.training.callbacks import Progress, read_rows
 from carlt.training.callbacks.progress import SweepPosition
 from carlt.training.callbacks.run_header import hints, run_header
 
-pytestmark = pytest.mark.usefixtures("no_plots")
-
 SHOWN = {
     "loss": ("train/loss", "{:.3f}"),
     "val": ("val/accuracy", "{:.1%}"),
