@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from carlt.commands import run as run_module
 from carlt.config.overrides import compose_checked
@@ -61,6 +63,16 @@ def load_script() -> Callable[[Path], ModuleType]:
         return module
 
     return load
+
+
+@pytest.fixture
+def pretended_gpu() -> None:
+    """Skips where torch asks for a driver as soon as a tensor that only says it is on a GPU is indexed."""
+    with FakeTensorMode():
+        try:
+            torch.zeros(1, device="cuda")[None]
+        except RuntimeError as error:
+            pytest.skip(f"torch {torch.__version__} cannot pretend to have a GPU: {str(error).splitlines()[0]}")
 
 
 @contextmanager

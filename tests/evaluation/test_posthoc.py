@@ -116,7 +116,9 @@ def test_records_are_rows_of_their_own(trained: Path) -> None:
     assert all(label for label in labels)
 
 
-def test_a_best_epoch_has_no_record_and_says_whether_the_test_split_chose_it(trained: Path, run, tmp_path: Path) -> None:
+def test_a_best_epoch_has_no_record_and_says_whether_the_test_split_chose_it(
+    trained: Path, run, tmp_path: Path
+) -> None:
     run(tmp_path / "run", "reg=none", "trainer.max_epochs=1", "data.validation=test")
     for folder, on_test in ((trained, False), (tmp_path / "run", True)):
         result, recorded = evaluate_posthoc(folder, "logit_adjusted", 1.0, "best")

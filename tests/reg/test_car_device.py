@@ -59,16 +59,6 @@ def test_a_step_at_100_classes_takes_half_the_operators():
     assert operators.count - operators.views <= 0.58 * (OPERATORS_AT_9E5B706 - VIEWS_AT_9E5B706)
 
 
-@pytest.fixture
-def pretended_gpu():
-    """Skips where torch asks for a driver as soon as a tensor that only says it is on a GPU is indexed."""
-    with FakeTensorMode():
-        try:
-            torch.zeros(1, device="cuda")[None]
-        except RuntimeError as error:
-            pytest.skip(f"torch {torch.__version__} cannot pretend to have a GPU: {str(error).splitlines()[0]}")
-
-
 @pytest.mark.parametrize(
     ("num_classes", "options", "most"),
     [

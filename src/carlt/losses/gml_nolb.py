@@ -37,8 +37,9 @@ class GMLNOLB(LogitsLoss):
         check_batch(logits, targets, len(self.log_counts))
         log_p = (at_least_float32(logits) + self.log_counts).log_softmax(1)
         share = soft_labels_of(targets, logits.shape[1], log_p.dtype)
-        mass = share.sum(0)
-        present = mass > 0
+        present = share.sum(0) > 0
+        # Absent classes are multiplied by 0 and not left out: the number of columns would have to come from the device.
+        share = share.where(present, 1)
         # In logarithms: a mean of probabilities that are all tiny would be 0.
-        log_recall = (log_p[:, present] + share[:, present].log()).logsumexp(0) - mass[present].log()
-        return -log_recall.mean()
+        log_recall = (log_p + share.log()).logsumexp(0) - share.sum(0).log()
+        return -(log_recall * present).sum() / present.sum()
