@@ -89,14 +89,15 @@ def swept(tmp_path: Path) -> Sweep:
 
 
 def test_the_end_names_what_is_left(swept: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
-    Record(2, 3, "seed=1", "failed", error="out of memory").write(swept)
-    Record(1, 3, "seed=0").write(swept)
+    Record(2, 4, "seed=1", "failed", error="out of memory").write(swept)
+    Record(4, 4, "seed=3", "failed", error="out of memory").write(swept)
+    Record(1, 4, "seed=0").write(swept)
     assert sweep.exit_code(swept) == 1
     sweep.conclude(swept)
     assert capsys.readouterr().out.splitlines() == [
-        f"Sweep: 0 of 3 jobs finished, 0 of them before. Folder: {swept.folder}",
-        "  job 1 (seed=0) was interrupted",
-        "  job 2 (seed=1) failed: out of memory",
+        f"Sweep: 0 of 4 jobs finished, 0 of them before. Folder: {swept.folder}",
+        "  job 1 (seed=0) interrupted",
+        "  jobs 2 (seed=1), 4 (seed=3) failed: out of memory",
         "The same command does what is left, and skips what is finished.",
     ]
 

@@ -126,9 +126,8 @@ def conclude(sweep: Sweep) -> None:
     print(f"Sweep: {len(finished)} of {total} jobs finished, {before} of them before. Folder: {sweep.folder}")
     if seconds:
         print(f"These jobs took {format_duration(seconds)} in all.")
-    for record in records:
-        if record not in finished:
-            print(f"  job {record.number} ({record.label}) {_trouble(record)}")
+    for trouble, alike in _troubles(records).items():
+        print(f"  job{'s' * (len(alike) > 1)} {', '.join(alike)} {trouble}")
     if len(finished) < total:
         print("The same command does what is left, and skips what is finished.")
     if finished:
@@ -152,8 +151,14 @@ def _table(finished: Sequence[Record], search: bool) -> str:
     return "\n".join(map(table.summary, last_epochs))
 
 
-def _trouble(record: Record) -> str:
-    return f"failed: {record.error}" if record.state == "failed" else "was interrupted"
+def _troubles(records: Sequence[Record]) -> dict[str, list[str]]:
+    """What happened to the jobs that are not finished, each with the jobs that it happened to."""
+    found: dict[str, list[str]] = {}
+    for record in records:
+        if record.state not in DONE:
+            trouble = f"failed: {record.error}" if record.state == "failed" else "interrupted"
+            found.setdefault(trouble, []).append(f"{record.number} ({record.label})")
+    return found
 
 
 def _records(sweep: Sweep) -> list[Record]:
