@@ -88,8 +88,35 @@ def test_inaturalist_json_gives_the_same_lists(loading, tmp_path):
         (tmp_path / "categories.json").write_text(damaged)
         with pytest.raises(CarltError, match="is not the competition's list of categories"):
             _ = INaturalist2018(lists=tmp_path, verify="lists", official=False, **loading).splits
-    (tmp_path / "train2018.json").write_text("{}")
-    with pytest.raises(CarltError, match="is not the competition's JSON"):
+
+
+def coco(name: object, label: object) -> str:
+    """A JSON of one image; a label that is missing is left out."""
+    entry = {"image_id": 0} | ({} if label is None else {"category_id": label})
+    return json.dumps({"images": [{"id": 0, "file_name": name}], "annotations": [entry]})
+
+
+GOOD = "train_val2018/Aves/1/0.jpg"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{}", r"not the competition's JSON \(KeyError"),
+        ("[" * 100_000, r"not the competition's JSON \(RecursionError"),
+        (coco(3, 1), "not the competition's JSON"),
+        (coco(GOOD + "\nx", 1), r"a line break in 'train_val2018/Aves/1/0.jpg\\nx'"),
+        (coco(GOOD, None), r"not the competition's JSON \(KeyError: 'category_id'"),
+        (coco(GOOD, 8142), r"line 1: the label '8142' is no integer from 0 to 8141"),
+        (coco(GOOD, 1.5), "the label '1.5' is no integer"),
+        (coco("train_val2018/../../other/0.jpg", 1), r"other/0.jpg leaves the data folder"),
+        (coco("/other/0.jpg", 1), r"/other/0.jpg leaves the data folder"),
+        ('{"images": [], "annotations": []}', "no usable line"),
+    ],
+)
+def test_a_damaged_json_is_one_message(content: str, said: str, loading, tmp_path):
+    (tmp_path / "train2018.json").write_text(content)
+    with pytest.raises(CarltError, match=said):
         _ = INaturalist2018(lists=tmp_path, verify="lists", official=False, **loading).splits
 
 

@@ -4,14 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from carlt.data.datasets.listed import ListedLT, SplitName
 from carlt.data.facts import Facts
-from carlt.data.io.lists import Records
+from carlt.data.images import OnError
+from carlt.data.io.lists import MAX_BYTES, Records, checked_records
 from carlt.errors import CarltError
+from carlt.runs.paths import check_file
 
 JSON = {"train": "train2018.json", "test": "val2018.json"}
+DAMAGED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading a JSON of another content raises."""
 
 
 class INaturalist2018(ListedLT):
@@ -50,7 +52,7 @@ class INaturalist2018(ListedLT):
         path = self.lists / JSON[split]
         if (self.lists / self.files[split]).exists() or not path.exists():
             return super().records(split)
-        records = read_coco(path, self.classes)
+        records = read_coco(path, self.classes, self.on_error)
         self.check(split, records)
         return records
 
@@ -66,8 +68,8 @@ class INaturalist2018(ListedLT):
         if not categories.exists():
             return [" ".join(folder.split("/")[-2:]) for folder in folders]
         try:
-            names = {entry["id"]: entry["name"] for entry in json.loads(categories.read_bytes())}
-        except (ValueError, KeyError, TypeError) as error:
+            names = {entry["id"]: str(entry["name"]) for entry in _read_json(categories)}
+        except DAMAGED as error:
             raise CarltError(
                 f"{categories} is not the competition's list of categories ({type(error).__name__}: {error}); get it "
                 "again, or remove it to name classes by their folders"
@@ -75,18 +77,24 @@ class INaturalist2018(ListedLT):
         return [names.get(label, f"class {label}") for label in range(self.classes)]
 
 
-def read_coco(path: Path, num_classes: int) -> Records:
-    """Records of a COCO-style JSON: ``images`` with id and file_name, ``annotations`` with image_id and category_id."""
+def read_coco(path: Path, num_classes: int, on_error: OnError = "raise") -> Records:
+    """Records of a COCO-style JSON: ``images`` with id and file_name, ``annotations`` with image_id and category_id.
+    The line of a record is the number of its annotation."""
     try:
-        content = json.loads(path.read_bytes())
+        content = _read_json(path)
         names = {image["id"]: image["file_name"] for image in content["images"]}
-        pairs = [(names[entry["image_id"]].encode(), entry["category_id"]) for entry in content["annotations"]]
-    except (ValueError, KeyError, TypeError) as error:
+        if broken := [name for name in names.values() if "\n" in name]:
+            raise ValueError(f"a line break in {broken[0]!r}")
+        rows = [
+            (names[entry["image_id"]].encode(), str(entry["category_id"]).encode()) for entry in content["annotations"]
+        ]
+    except DAMAGED as error:
         raise CarltError(
             f"{path} is not the competition's JSON ({type(error).__name__}: {error}); get it again"
         ) from None
-    labels = np.array([label for _, label in pairs], dtype=np.int64)
-    if len(labels) == 0 or labels.min() < 0 or labels.max() >= num_classes:
-        raise CarltError(f"{path} has a category_id outside 0 to {num_classes - 1}, or no annotations; get it again")
-    paths = np.array([name for name, _ in pairs], dtype=np.bytes_)
-    return Records(str(path), paths, labels, np.arange(1, len(labels) + 1, dtype=np.int32))
+    return checked_records(str(path), rows, num_classes, on_error)
+
+
+def _read_json(path: Path) -> Any:
+    check_file(path, str(path), MAX_BYTES)
+    return json.loads(path.read_bytes())

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,14 +54,22 @@ def read_list(path: Path, num_classes: int, on_error: OnError = "raise") -> Reco
         text = path.read_bytes().rstrip()
     except OSError as error:
         raise CarltError(f"list {path} cannot be read: {error.strerror}") from None
+    rows = [row.rstrip().rpartition(b" ")[::2] for row in text.split(b"\n")]
+    return checked_records(str(path), rows, num_classes, on_error)
+
+
+def checked_records(
+    source: str, rows: Sequence[tuple[bytes, bytes]], num_classes: int, on_error: OnError = "raise"
+) -> Records:
+    """Records of a source's (relative path, label) rows, the first on line 1; errors as in :func:`read_list`."""
     label_of = {str(label).encode(): label for label in range(num_classes)}
-    strays = LEAVES.search(text) is not None  # one search of the whole text is faster than half a million of its lines
+    # One search of all paths is faster than half a million.
+    strays = LEAVES.search(b"\n".join(name for name, _ in rows)) is not None
     paths, labels, lines, seen = [], [], [], set()
     bad: list[str] = []
-    for line, row in enumerate(text.split(b"\n"), 1):
-        name, _, label = row.rstrip().rpartition(b" ")
+    for line, (name, label) in enumerate(rows, 1):
         if label not in label_of or name in seen or not name or (strays and LEAVES.search(name)):
-            bad.append(f"{path}, line {line}: {_complaint(name, label, num_classes, name in seen)}")
+            bad.append(f"{source}, line {line}: {_complaint(name, label, num_classes, name in seen)}")
             if on_error == "raise":
                 raise CarltError(f"{bad[0]}; correct the list, or leave such lines out with data.on_error=skip")
             continue
@@ -69,10 +78,10 @@ def read_list(path: Path, num_classes: int, on_error: OnError = "raise") -> Reco
         labels.append(label_of[label])
         lines.append(line)
     if bad:
-        log.warning("left out %d lines of %s; the first: %s", len(bad), path, bad[0])
+        log.warning("left out %d lines of %s; the first: %s", len(bad), source, bad[0])
     if not paths:
-        raise CarltError(f"list {path} holds no usable line; each should read `<relative path> <label>`")
-    return Records(str(path), np.array(paths, dtype=np.bytes_), np.array(labels, np.int64), np.array(lines, np.int32))
+        raise CarltError(f"list {source} holds no usable line; each should read `<relative path> <label>`")
+    return Records(source, np.array(paths, dtype=np.bytes_), np.array(labels, np.int64), np.array(lines, np.int32))
 
 
 def _complaint(name: bytes, label: bytes, num_classes: int, seen: bool) -> str:
