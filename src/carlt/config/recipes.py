@@ -12,6 +12,10 @@ FINE_TUNING = "recipe=finetune_${family}"
 ADAPTING = "recipe=adapter"
 """The same where an adapter is trained."""
 
+AUTOMATIC = ("trainer.precision", "channels_last")
+"""What the recipes of one's own images leave to the machine (``auto``); published recipes, which fine-tuning shares,
+compute in float32."""
+
 DECIDE = ("data", "model", "family", "recipe", "preset", "stage")
 """Groups that decide the optimizer and its learning rate."""
 
@@ -20,18 +24,20 @@ Given = Mapping[str, list[Any]]
 
 
 def implied_recipe(given: Given) -> list[str]:
-    """The recipe that pretrained weights or an adapter imply where a command line leaves it open, as its override.
+    """The recipe that pretrained weights or an adapter imply where a command line leaves it open, as overrides.
 
     A file of weights may be of any training, so only for one's own images, which have no published recipe, it implies
     fine-tuning.
     """
     if {"recipe", "preset"} & given.keys():
         return []
-    if None not in given.get("model.adapter", [None]):
-        return [ADAPTING]
-    own_weights = given.get("data") == ["image_folder"] and None not in given.get("model.weights", [None])
+    own = given.get("data") == ["image_folder"]
+    adapts = None not in given.get("model.adapter", [None])
     pretrained = set(given.get("model.pretrained", [])) == {True}
-    return [FINE_TUNING] if own_weights or pretrained else []
+    if not (adapts or pretrained or (own and None not in given.get("model.weights", [None]))):
+        return []
+    automatic = [f"{key}=auto" for key in AUTOMATIC if own and key not in given]
+    return [ADAPTING if adapts else FINE_TUNING, *automatic]
 
 
 def family_problems(given: Given) -> Iterator[str]:
