@@ -16,7 +16,7 @@ class FollowsProgress(Protocol):
 
 @runtime_checkable
 class AdjustsLogits(Protocol):
-    """A regularizer that changes the logits which the loss sees. Those that are tested stay."""
+    """A regularizer that changes the logits which the loss sees, and not those that are evaluated."""
 
     def adjust(self, logits: Tensor) -> Tensor:
         """Logits (..., C) of the network to those for the loss."""

@@ -9,13 +9,13 @@ GROUP_COLOURS = {"many": "#0072b2", "medium": "#009e73", "few": "#d55e00"}
 """In all plots, from Okabe and Ito's palette for colour-blind readers."""
 
 
-def group_of(train_count: int, many_above: int = MANY_ABOVE, few_below: int = FEW_BELOW) -> str:
+def group_of(train_count: int) -> str:
     """The group of a class with ``train_count`` training images.
 
     >>> [group_of(n) for n in (500, 100, 20, 19)]
     ['many', 'medium', 'medium', 'few']
     """
-    return "many" if train_count > many_above else "few" if train_count < few_below else "medium"
+    return "many" if train_count > MANY_ABOVE else "few" if train_count < FEW_BELOW else "medium"
 
 
 def evenly_spaced(classes: int, most: int) -> list[int]:

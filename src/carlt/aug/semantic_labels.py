@@ -8,7 +8,7 @@ from carlt.ranges import Count, NonNegative, Share, checked
 
 
 class SemanticLabels:
-    """Adds the classes that a mixed image resembles to its labels by area (``functional.semantic_labels``).
+    """Adds the classes that a mixed image resembles to its labels by area (``functional.mixing.semantic_labels``).
 
     With ``loss=bcl``, as in ConCutMix's paper, images and class centres are compared in the contrastive space. Other
     losses have no such space: then the network's features are compared with running means of each class's features

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from carlt.commands.arguments import INTERRUPTED, Parser, command, count, strength
-from carlt.errors import CarltError
+from carlt.errors import CarltError, first_line
 from carlt.runs.faults import write_errors
 from carlt.runs.heartbeat import heartbeat
 from carlt.runs.locks import exclusive_lock
@@ -154,7 +154,7 @@ def _move(run: "TrainedRun", device: str | None) -> None:
     try:
         run.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except (RuntimeError, AssertionError) as error:
-        raise CarltError(f"device={device}: {str(error).splitlines()[0]}") from None
+        raise CarltError(f"device={device}: {first_line(error)}") from None
 
 
 @contextmanager

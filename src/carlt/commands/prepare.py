@@ -1,5 +1,6 @@
 """``python -m carlt.prepare data=<set>``: fetch, check and picture a data set."""
 
+import functools
 import itertools
 import logging
 import sys
@@ -68,9 +69,7 @@ def prepare(data: "LongTailDataModule", verify: "Verify" = "files", out: Path = 
     print(overview.profile_bars(splits))
     if verify == "full":
         print("every image counted above decodes")
-    picture = out / f"{data.name}_profile.png"
-    with write_errors(picture, "choose another out=<folder>"):
-        picture = _draw(picture, lambda path: overview.draw_profile(data.name, splits, path))
+    picture = _draw(out / f"{data.name}_profile.png", lambda path: overview.draw_profile(data.name, splits, path))
     print(f"profile drawn in {picture}")
     if isinstance(data, ImageFolder):
         _inspect(data, splits, out)
@@ -85,9 +84,8 @@ def _inspect(data: "ImageFolder", splits: "Splits", out: Path) -> None:
 
     found = inspection.inspect(data.listed, data.num_workers)
     print(inspection.describe(found, splits, data.image_size))
-    picture = out / f"{data.name}_files.png"
-    with write_errors(picture, "choose another out=<folder>"):
-        picture = _draw(picture, lambda path: draw_files(data.name, found, splits, data.image_size, path))
+    draw = functools.partial(draw_files, data.name, found, splits, data.image_size)
+    picture = _draw(out / f"{data.name}_files.png", draw)
     print(f"files drawn in {picture}")
 
 
@@ -97,23 +95,23 @@ def show_augmentations(
     """Draw the views that training uses as ``<name>_<aug>_augmentations.png`` in ``out``."""
     from carlt.training import augmentation_grid
 
-    path = out / f"{data.name}_{aug}_augmentations.png"
-    with write_errors(path, "choose another out=<folder>"):
-        path = _draw(path, lambda place: augmentation_grid.draw(data, module, place))
+    draw = functools.partial(augmentation_grid.draw, data, module)
+    path = _draw(out / f"{data.name}_{aug}_augmentations.png", draw)
     print(f"drawn in {path}")
     return path
 
 
 def _draw(path: Path, draw: Callable[[Path], None]) -> Path:
     """Draw at ``path``, or at the next number where another picture lies: a name may stand for several settings."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent, prefix=".carlt_") as folder:
-        new = Path(folder) / path.name
-        draw(new)
-        numbered = (path.with_stem(f"{path.stem}_{k}") for k in itertools.count(2))
-        for place in itertools.chain([path], numbered):
-            if not place.exists() or place.read_bytes() == new.read_bytes():
-                return new.replace(place)
+    with write_errors(path, "choose another out=<folder>"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=path.parent, prefix=".carlt_") as folder:
+            new = Path(folder) / path.name
+            draw(new)
+            numbered = (path.with_stem(f"{path.stem}_{k}") for k in itertools.count(2))
+            for place in itertools.chain([path], numbered):
+                if not place.exists() or place.read_bytes() == new.read_bytes():
+                    return new.replace(place)
     raise AssertionError("numbers do not end")
 
 

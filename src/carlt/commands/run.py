@@ -9,6 +9,8 @@ from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -19,7 +21,7 @@ from carlt.config.compose import take_search_path
 from carlt.config.overrides import check_single, compose_checked
 from carlt.config.schema import validate
 from carlt.config.stored import resumed_config, without_initial_weights
-from carlt.errors import CarltError
+from carlt.errors import CarltError, first_line
 from carlt.runs import defaults, paths
 from carlt.runs.config_file import read_config
 from carlt.runs.faults import write_errors
@@ -254,7 +256,7 @@ def compose_run(overrides: Sequence[str], *, trust: bool = False) -> tuple[DictC
         composed = second_stage.compose_stage("train", overrides, trust=trust)
     else:
         composed = compose_checked("train", overrides)
-    _configure_log(composed)
+    configure_log(composed.hydra.job_logging, composed.hydra.verbose)
     named = any(text.startswith("hydra.run.dir=") for text in overrides)
     folder = _hydra_folder(composed)
     config = config_of_run(composed, composed.hydra)
@@ -289,23 +291,15 @@ def config_of_run(composed: DictConfig, hydra: Any) -> DictConfig:
 
 def _hydra_folder(composed: DictConfig) -> Path:
     """``hydra.run.dir`` with its interpolations resolved."""
-    from hydra.core.hydra_config import HydraConfig
-
     holder: Any = HydraConfig.instance()
     before = holder.cfg
     try:
         holder.set_config(composed)
         return Path(str(composed.hydra.run.dir))
     except OmegaConfBaseException as error:
-        raise CarltError(f"hydra.run.dir: {str(error).splitlines()[0]}; give hydra.run.dir=<folder>") from None
+        raise CarltError(f"hydra.run.dir: {first_line(error)}; give hydra.run.dir=<folder>") from None
     finally:
         holder.cfg = before  # Lightning takes a process with Hydra's config for one that Hydra started
-
-
-def _configure_log(composed: DictConfig) -> None:
-    from hydra.core.utils import configure_log
-
-    configure_log(composed.hydra.job_logging, composed.hydra.verbose)
 
 
 def _now() -> str:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from carlt.errors import CarltError
+from carlt.errors import CarltError, first_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -86,7 +86,7 @@ def _check_network(
         with torch.no_grad():
             logits = network.eval()(images)
     except Exception as error:  # any network may refuse in any way
-        raise CarltError(f"{what} raises {type(error).__name__}: {str(error).splitlines()[0]}") from error
+        raise CarltError(f"{what} raises {type(error).__name__}: {first_line(error)}") from error
     finally:
         network.train(training)
     shape = tuple(getattr(logits, "shape", ()))

@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from carlt.config.targets import locate, parameters_of
-from carlt.errors import CarltError
+from carlt.errors import CarltError, first_line
 
 
 def build(config: DictConfig, place: str, /, **context: Any) -> Any:
@@ -17,6 +17,8 @@ def build(config: DictConfig, place: str, /, **context: Any) -> Any:
         CarltError: the constructor refused its values; the message names the node and the reason.
     """
     node = OmegaConf.select(config, place)
+    if node is None:
+        raise CarltError(f"{place} is null, and this run needs it: leave {place}=null out")
     values = plain_values(node)
     target = values.pop("_target_")
     for name, value in values.items():
@@ -32,7 +34,7 @@ def build(config: DictConfig, place: str, /, **context: Any) -> Any:
         refused = isinstance(error, TypeError | ValueError | ImportError | OverflowError | RuntimeError | MemoryError)
         if refused or type(error).__name__ == "MisconfigurationException":
             too_large = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
-            reason = "too large for this machine's memory; lower its sizes" if too_large else str(error).splitlines()[0]
+            reason = "too large for this machine's memory; lower its sizes" if too_large else first_line(error)
             raise CarltError(f"{place} ({target}): {reason}") from error
         raise
 

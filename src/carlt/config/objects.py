@@ -89,23 +89,18 @@ def _is_object(value: Any) -> bool:
 def _of_value(key: str, value: Any) -> list[str]:
     if isinstance(value, Mapping):
         return [word for name, each in value.items() for word in _of_value(f"{key}.{name}", each)]
-    return [f"{key}={_text(value, key)}"]
+    return [f"{key}={_text(_plain(value, key))}"]
 
 
-def _text(value: Any, key: str) -> str:
-    """A value in Hydra's grammar."""
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    if isinstance(value, numbers.Real):  # numpy's numbers, too
-        return repr(int(value) if isinstance(value, numbers.Integral) else float(value))
-    if isinstance(value, str | Path):
-        text = str(value)
-        return text if SAFE.fullmatch(text) and text.lower() not in WORDS else quoted(text)
-    if isinstance(value, list | tuple):
-        return f"[{','.join(_text(each, key) for each in value)}]"
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{name}:{_text(each, key)}" for name, each in value.items()) + "}"
-    raise CarltError(f"{key}={value!r} is neither a plain value nor the class of a part")
+def _text(value: Any) -> str:
+    """A plain value in Hydra's grammar."""
+    if isinstance(value, str):
+        return value if SAFE.fullmatch(value) and value.lower() not in WORDS else quoted(value)
+    if isinstance(value, list):
+        return f"[{','.join(map(_text, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{name}:{_text(each)}" for name, each in value.items()) + "}"
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
 def _of_object(part: str, value: Any, folder: Path, found: Translated) -> list[str]:
@@ -123,7 +118,7 @@ def _of_object(part: str, value: Any, folder: Path, found: Translated) -> list[s
     option, values = _option(part, target, values)
     if option is None:
         return [f"{part}={_write_option(part, made.__name__, target, values, folder)}"]
-    return [f"{part}={option}", *(f"{part}.{name}={_text(each, part)}" for name, each in values.items())]
+    return [f"{part}={option}", *(f"{part}.{name}={_text(each)}" for name, each in values.items())]
 
 
 def _made_of(part: str, value: Any, found: Translated) -> tuple[Callable | None, dict[str, Any]]:

@@ -28,7 +28,7 @@ from carlt.config.schema import (
 )
 from carlt.config.shape import shape_problems
 from carlt.config.targets import settable
-from carlt.errors import CarltError
+from carlt.errors import CarltError, first_line
 from carlt.ranges import describe_type, matches, value_problem
 
 OPTIONAL = ("preset", "stage")
@@ -155,7 +155,7 @@ def _resolved(config: DictConfig, problems: Sequence[str]) -> Any:
     try:
         return OmegaConf.to_container(own, resolve=True, throw_on_missing=False)
     except OmegaConfBaseException as error:
-        broken = f"{error.full_key}: {str(error).splitlines()[0]}; give {error.full_key} a value"
+        broken = f"{error.full_key}: {first_line(error)}; give {error.full_key} a value"
         raise joined_error(problems or [broken]) from None
 
 
@@ -330,7 +330,7 @@ def _compose(config_name: str, overrides: list[str], problems: list[str]) -> Dic
         if is_group(group):  # named by a YAML file, not by the command line
             problems.append(f"{group}={name}: no such {group}; {_nearest(name, options(group))}")
         elif not problems:
-            lines = [str(each).strip().splitlines()[0] for each in (error, error.__cause__) if each and str(each)]
+            lines = [first_line(each) for each in (error, error.__cause__) if each and str(each)]
             problems.append(": ".join(dict.fromkeys(line.rstrip(".") for line in lines)) + "; --hydra-help lists keys")
         return None
 

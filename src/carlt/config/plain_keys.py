@@ -6,6 +6,7 @@ from typing import Any, Literal
 from hydra.core.override_parser.types import Override
 
 from carlt.config.compose import options, read_option
+from carlt.config.schema import suggest
 from carlt.ranges import Count, Seed, value_problem
 
 KINDS: dict[str, Any] = {
@@ -39,7 +40,7 @@ def objective_problems(values: Sequence[Any]) -> Iterator[str]:
     for value in values:
         for name in value if isinstance(value, list) and value else [value]:
             if name not in known:
-                yield f"objective={name}: a search maximises a metric of the validation split; " + _choose(known)
+                yield f"objective={name}: a search maximises a metric of the validation split; {suggest(name, known)}"
 
 
 def removal_problem(override: Override) -> str | None:
@@ -65,7 +66,3 @@ def conflicts(overrides: Sequence[Override]) -> Iterator[str]:
         for part, both in setters.items():
             if len(both) > 1:
                 yield f"aug={'+'.join(both)}: each sets aug.{part}, so only the last would act; leave one out"
-
-
-def _choose(known: Sequence[str]) -> str:
-    return f"choose from {', '.join(known)}"

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from carlt.config.instantiate import plain_values
 from carlt.config.targets import settable
-from carlt.errors import CarltError
+from carlt.errors import CarltError, first_line
 from carlt.ranges import value_problem
 
 INJECTED = frozenset(
@@ -38,7 +38,7 @@ INJECTED = frozenset(
 """Constructor parameters that ``carlt.training.build`` fills in from other parts, so a config need not."""
 
 OBJECTS = INJECTED - {"num_classes", "in_channels", "image_size", "seed"}
-"""Those of them that no plain value can be."""
+"""Those of them that are objects: no plain value can stand for them."""
 
 
 def joined_error(problems: Sequence[str]) -> CarltError:
@@ -68,7 +68,7 @@ def node_problems(node: DictConfig, place: str) -> Iterator[str]:
         parameters = settable(target)
         values = plain_values(node)
     except (CarltError, OmegaConfBaseException) as error:
-        yield f"{place}: {str(error).splitlines()[0]}"
+        yield f"{place}: {first_line(error)}"
         return
     for key, value in values.items():
         if key == "_target_" or (isinstance(value, dict) and "_target_" in value):

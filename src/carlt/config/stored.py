@@ -48,8 +48,8 @@ KINDS = {
     "aug.second": ("carlt.aug.SecondBatch",),
     "aug.relabel": ("carlt.aug.SemanticLabels",),
 }
-"""For each node, or mapping of names to nodes, whose packages hold other classes too, those that it may name. A class
-that extends one of them is taken as well."""
+"""The classes that a node, or each node of a mapping of names, may name, where its packages in ``TARGETS`` have classes
+of other kinds too. Their subclasses count as well."""
 
 BASES = ("carlt.data.LongTailDataModule", "carlt.aug.BatchTransform", "torchvision.transforms.v2.Transform")
 """Classes that are only extended."""
@@ -124,7 +124,7 @@ def resumed_config(folder: Path, overrides: Sequence[str] = (), *, trust: bool =
         CarltError: see :func:`load_config`; an override of a value that a running training cannot take.
     """
     config = load_config(folder, trust=trust, word="resume")
-    before = OmegaConf.to_container(config)
+    before = config.copy()
     parsed = [override for text in overrides if (override := parse(text, []))]
     apply_values(config, overrides)
     refused = [
@@ -138,7 +138,7 @@ def resumed_config(folder: Path, overrides: Sequence[str] = (), *, trust: bool =
     changed = {
         o.key_or_group: OmegaConf.select(config, o.key_or_group)
         for o in parsed
-        if OmegaConf.select(config, o.key_or_group) != OmegaConf.select(OmegaConf.create(before), o.key_or_group)
+        if OmegaConf.select(config, o.key_or_group) != OmegaConf.select(before, o.key_or_group)
     }
     if changed:
         config.resumed = [*(config.get("resumed") or []), {"from_epoch": None, "values": changed}]

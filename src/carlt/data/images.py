@@ -92,6 +92,11 @@ class Splits:
         """Training images of each class, int64 (C,)."""
         return torch.bincount(self.train.targets, minlength=self.num_classes)
 
+    def named(self) -> dict[str, Split]:
+        """The splits that there are, by name, in the order train, val, test."""
+        found = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: split for name, split in found.items() if split is not None}
+
     def untested(self) -> str:
         """A sentence on the classes without test images, the most frequent first; empty if every class has some."""
         counts = self.class_counts

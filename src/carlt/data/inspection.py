@@ -1,6 +1,5 @@
 """What the files of an image folder are: sizes, kinds, copies of one another, and classes with almost no images."""
 
-import hashlib
 import os
 import stat
 from collections import Counter, defaultdict
@@ -11,10 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from carlt.data.images import FileImages, Splits
-from carlt.data.io.decode import open_image
+from carlt.data.io.decode import open_image, orientation
+from carlt.errors import first_line
+from carlt.runs.paths import file_digest
 from carlt.runs.text import printable
 
 NEAR_EMPTY = 5
@@ -23,7 +24,6 @@ NAMED = 8
 """Classes that a line names at most."""
 TURNED = (5, 6, 7, 8)
 """EXIF orientations in which the stored width is the height of the upright picture."""
-PIECE = 1 << 20
 
 
 class File(NamedTuple):
@@ -73,8 +73,8 @@ def inspect(splits: Splits, threads: int = 1) -> FolderInspection:
             if isinstance(header, _Header):
                 by_bytes[header.bytes].append(file)
         candidates = [file for group in by_bytes.values() if len(group) > 1 for file in group]
-        by_content: dict[bytes, list[File]] = defaultdict(list)
-        for file, digest in zip(candidates, pool.map(_digest, (file.path for file in candidates)), strict=True):
+        by_content: dict[str, list[File]] = defaultdict(list)
+        for file, digest in zip(candidates, pool.map(file_digest, (file.path for file in candidates)), strict=True):
             by_content[digest].append(file)
     good = [header for header in headers if isinstance(header, _Header)]
     bad = [(file.path, header) for file, header in zip(files, headers, strict=True) if isinstance(header, str)]
@@ -100,11 +100,10 @@ class _Header(NamedTuple):
 
 
 def _files(splits: Splits) -> Iterator[File]:
-    for name, split in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
-        if split is not None:
-            assert isinstance(split.images, FileImages)
-            for index, label in enumerate(split.targets.tolist()):
-                yield File(name, label, split.images.path(index))
+    for name, split in splits.named().items():
+        assert isinstance(split.images, FileImages)
+        for index, label in enumerate(split.targets.tolist()):
+            yield File(name, label, split.images.path(index))
 
 
 def _header(path: Path) -> _Header | str:
@@ -114,21 +113,13 @@ def _header(path: Path) -> _Header | str:
             return "no regular file"
         with open_image(path) as image:
             width, height = image.size
-            if image.getexif().get(ExifTags.Base.Orientation, 1) in TURNED:
+            if orientation(image) in TURNED:
                 width, height = height, width
             return _Header(facts.st_size, (width, height), str(image.format), image.mode)
     except UnidentifiedImageError:
         return "the file holds no image"
     except Exception as error:  # a reader of a damaged or hostile file has errors of its own
-        return str(error) or type(error).__name__
-
-
-def _digest(path: Path) -> bytes:
-    digest = hashlib.blake2b(digest_size=20)
-    with path.open("rb") as file:
-        while piece := file.read(PIECE):
-            digest.update(piece)
-    return digest.digest()
+        return first_line(error)
 
 
 def _files_lines(found: FolderInspection, image_size: int) -> Iterator[str]:

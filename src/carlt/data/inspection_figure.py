@@ -50,11 +50,10 @@ def _draw_sizes(axes: Axes, found: FolderInspection, image_size: int) -> None:
 def _draw_rarest(axes: Axes, splits: Splits) -> None:
     order = splits.class_counts.argsort(stable=True)[:RAREST].flip(0)
     left, places = np.zeros(len(order)), np.arange(len(order))
-    for name, split in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
-        if split is not None:
-            counts = split.targets.bincount(minlength=splits.num_classes)[order].numpy()
-            axes.barh(places, counts, left=left, color=COLOURS[name], label=name)
-            left += counts
+    for name, split in splits.named().items():
+        counts = split.targets.bincount(minlength=splits.num_classes)[order].numpy()
+        axes.barh(places, counts, left=left, color=COLOURS[name], label=name)
+        left += counts
     for place, (label, end) in enumerate(zip(order.tolist(), left, strict=True)):
         count = int(splits.class_counts[label])
         colour = GROUP_COLOURS["few"] if count < NEAR_EMPTY else "black"

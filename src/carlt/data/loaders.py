@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import cycle, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 class TrainLoader:
     """The resumable part of a training loader: its epoch and position, and the images of each batch."""
 
-    def __init__(self, split: Split, schedule: BatchSchedule, views: Views):
+    def __init__(self, schedule: BatchSchedule, views: Views):
         self.schedule, self.views = schedule, views
         self.epoch = self.position = 0
         self.plan = BatchPlan(schedule, views.foreground)
@@ -68,7 +69,7 @@ class ArrayTrainLoader(TrainLoader):
     """Whole batches indexed and augmented as tensors, on the device that holds the array."""
 
     def __init__(self, split: Split, schedule: BatchSchedule, views: Views, device: torch.device):
-        super().__init__(split, schedule, views)
+        super().__init__(schedule, views)
         assert isinstance(split.images, ArrayImages)
         self.pixels, self.targets = split.images.pixels.to(device), split.targets.to(device)
 
@@ -90,7 +91,7 @@ class FileTrainLoader(TrainLoader):
     """Files decoded and cropped in worker processes that live as long as the loader (no stall between epochs)."""
 
     def __init__(self, split: Split, schedule: BatchSchedule, views: Views, num_workers: int, device: torch.device):
-        super().__init__(split, schedule, views)
+        super().__init__(schedule, views)
         self._items = _EpochItems(self.plan)
         self._workers = _Workers(split, views, self._items, num_workers, device)
 
@@ -317,9 +318,7 @@ def _collate(items: list[_LoadedItem | str], views: Views | None) -> _Collated:
     if not own:
         return _Collated(None, 0, complaints)
     contrast = torch.stack([torch.stack(item.contrast) for item in own], 1) if own[0].contrast else None
-    other = (
-        [other[i % len(other)] for i in range(len(own))] if other else []
-    )  # as many as shown images, also if some were left out
+    other = list(islice(cycle(other), len(own)))  # as many as shown images, also if some were left out
     batch = Batch(*_stacked(own), contrast, _stacked(other) if other else None)
     return _Collated(batch if views is None else _finish(batch, own[0].seed, views), own[0].seed, complaints)
 

@@ -90,6 +90,9 @@ class LongTailDataModule(L.LightningDataModule):
         self._splits: Splits | None = None
         self._with_workers: weakref.WeakSet[FileTrainLoader | FileEvalLoader] = weakref.WeakSet()
 
+    def __str__(self) -> str:
+        return repr(self)  # Lightning's would read an epoch of batches and fail on them
+
     def load(self) -> Splits:
         """Read the data set; called once per process."""
         raise NotImplementedError

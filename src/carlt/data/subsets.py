@@ -8,13 +8,13 @@ from torch import Tensor
 
 from carlt.errors import CarltError
 from carlt.functional.profile import PROFILES
-from carlt.ranges import CountOrZero, checked
+from carlt.ranges import CountOrZero, Seed, checked
 
 Profile = Literal["exponential", "step", "pareto"]
 Rule = Literal["ldam", "concutmix", "first"]
 
 # Published CIFAR-LT numbers are of different subsets: repositories seed NumPy's legacy generator differently.
-RULE_SEEDS = {"ldam": 0, "concutmix": 10}
+RULE_SEEDS: dict[Rule | int, int] = {"ldam": 0, "concutmix": 10}
 
 
 def indices_by_class(targets: Tensor, num_classes: int) -> list[Tensor]:
@@ -23,7 +23,7 @@ def indices_by_class(targets: Tensor, num_classes: int) -> list[Tensor]:
     return list(targets.argsort(stable=True).split(counts.tolist()))
 
 
-def rank_images(targets: Tensor, num_classes: int, rule: Rule | int) -> list[Tensor]:
+def rank_images(targets: Tensor, num_classes: int, rule: Rule | Seed) -> list[Tensor]:
     """Each class's indices in the order in which ``rule`` keeps them; a smaller subset is the start of a larger one.
 
     ``ldam`` (Cao et al., NeurIPS 2019, released code): NumPy's legacy generator, seed 0, shuffles class after class.
@@ -32,11 +32,8 @@ def rank_images(targets: Tensor, num_classes: int, rule: Rule | int) -> list[Ten
     classes = indices_by_class(targets, num_classes)
     if rule == "first":
         return classes
-    seed = RULE_SEEDS.get(rule, rule) if isinstance(rule, str) else rule
-    if not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise CarltError(f"data.subset is {', '.join(RULE_SEEDS)}, first or a seed in [0, 2^32), not {rule!r}")
     # The legacy generator, because the published subsets are defined by it.
-    generator = np.random.RandomState(seed)
+    generator = np.random.RandomState(RULE_SEEDS.get(rule, rule))
     orders = [indices.numpy().copy() for indices in classes]
     for order in orders:
         generator.shuffle(order)
@@ -57,6 +54,7 @@ def class_sizes(profile: str, largest: int, num_classes: int, imbalance_factor: 
     return PROFILES[profile](largest, num_classes, imbalance_factor).tolist()
 
 
+@checked
 def make_long_tailed(
     targets: Tensor,
     num_classes: int,
@@ -64,7 +62,7 @@ def make_long_tailed(
     imbalance_factor: float,
     profile: Profile = "exponential",
     largest: int | None = None,
-    rule: Rule | int = "ldam",
+    rule: Rule | Seed = "ldam",
     val_per_class: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Indices of a long-tailed training subset, class after class, and of ``val_per_class`` unused images per class.
@@ -78,8 +76,6 @@ def make_long_tailed(
     Raises:
         CarltError: a class has fewer images than its place in the profile, or too few left to validate.
     """
-    if profile not in PROFILES:
-        raise CarltError(f"data.profile is one of {', '.join(PROFILES)}, not {profile!r}")
     orders = rank_images(targets, num_classes, rule)
     available = [len(order) for order in orders]
     keep = class_sizes(profile, largest or min(available), num_classes, imbalance_factor)
@@ -98,7 +94,7 @@ def thin(
     imbalance_factor: float,
     profile: Profile = "exponential",
     largest: int | None = None,
-    rule: Rule | int = "ldam",
+    rule: Rule | Seed = "ldam",
 ) -> Tensor:
     """Indices, ascending, of a training subset that gives a long-tailed set another imbalance factor.
 

@@ -32,13 +32,12 @@ def evaluate_splits(
     trainer: L.Trainer, module: LongTailClassifier, data: LongTailDataModule, names: tuple[str, ...]
 ) -> dict[str, Evaluation]:
     """One pass in eval mode over each named split (``test``, ``val``, ``train``) that the data has."""
-    splits = {"test": data.splits.test, "val": data.splits.val, "train": data.splits.train}
+    splits = data.splits.named()
     data.trainer = trainer
     found = {}
     for name in names:
-        split = splits[name]
-        if split is not None:
-            trainer.test(module, data.evaluation_loader(split), verbose=False)
+        if name in splits:
+            trainer.test(module, data.evaluation_loader(splits[name]), verbose=False)
             assert module.evaluation is not None
             found[name] = module.evaluation
     return found

@@ -40,7 +40,7 @@ def find_examples(module: LongTailClassifier, data: LongTailDataModule, test: Ev
     training = module.training
     module.eval()
     try:
-        filled = [_row(outputs, data, *row) for row in rows]
+        filled = [_row(outputs, data, true, predicted) for _, true, predicted in rows]
     finally:
         module.train(training)
     size = min(PIXELS, data.image_size)
@@ -73,7 +73,7 @@ def confused_pairs(test: Evaluation) -> list[tuple[int, int]]:
 
 
 def _row(
-    outputs: Callable[[str, int], Outputs], data: LongTailDataModule, kind: str, true: int, wanted: int | None
+    outputs: Callable[[str, int], Outputs], data: LongTailDataModule, true: int, wanted: int | None
 ) -> list[tuple[Tensor, list[str]]]:
     """Wrong test images of class ``true`` (predicted as ``wanted``, if given), most confident first."""
     images, logits, features = outputs("test", true)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from carlt.config.instantiate import part_class, plain_values
-from carlt.errors import CarltError
+from carlt.errors import CarltError, first_line
 from carlt.evaluation.load import TrainedRun
 from carlt.runs.paths import file_digest, written_whole
 from carlt.runs.text import printable
@@ -116,7 +116,7 @@ def export(run: TrainedRun, form: str, folder: Path, facts: Mapping[str, Any]) -
         except (CarltError, OSError):
             raise
         except Exception as error:  # exporters and runtimes have many kinds of error
-            reason = printable(next((line for line in str(error).splitlines() if line.strip()), type(error).__name__))
+            reason = printable(first_line(error))
             raise CarltError(
                 f"format={form}: {type(run.model.model).__name__} cannot be exported for any number of images "
                 f"({reason[:200]}); its forward may depend neither on the number of images nor on their values: write "

@@ -149,7 +149,6 @@ def load_run(folder: Path | str, which: str = "last", *, trust: bool = False, **
         image_size=config.data.image_size,
         normalisation="own",  # the checkpoint has the mean and deviation
     )
-    config.init_run = None  # the checkpoint holds a second stage whole
     with given(modules):
         module = build_module(without_initial_weights(config), known)
     path = paths.chosen_checkpoint(folder, which)

@@ -12,13 +12,13 @@ from torch import Tensor
 from carlt.shots import FEW_BELOW, MANY_ABOVE
 
 
-def class_groups(train_counts: Tensor, many_above: int = MANY_ABOVE, few_below: int = FEW_BELOW) -> dict[str, Tensor]:
+def class_groups(train_counts: Tensor) -> dict[str, Tensor]:
     """Masks (C,) of the ``many``-, ``medium``- and ``few``-shot classes (Liu et al., CVPR 2019, section 4.1).
 
     >>> {name: mask.tolist() for name, mask in class_groups(torch.tensor([500, 50, 5])).items()}
     {'many': [True, False, False], 'medium': [False, True, False], 'few': [False, False, True]}
     """
-    many, few = train_counts > many_above, train_counts < few_below
+    many, few = train_counts > MANY_ABOVE, train_counts < FEW_BELOW
     return {"many": many, "medium": ~many & ~few, "few": few}
 
 

@@ -4,7 +4,7 @@ Written per sample, as (N, C) contributions, because later steps need no more: a
 of contributions, and the gradient of a penalty on the matrix flows through them alone.
 """
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,12 +23,6 @@ class LabelledRows(NamedTuple):
     sample: Tensor | slice
     label: Tensor
     weight: Tensor
-
-
-def check_surrogate(surrogate: str) -> None:
-    """Raise CarltError unless ``surrogate`` names a known form."""
-    if surrogate not in get_args(Surrogate):
-        raise CarltError(f"surrogate is one of {list(get_args(Surrogate))}, not {surrogate!r}")
 
 
 def gate_and_rival(

@@ -1,4 +1,4 @@
-"""Long-tail profiles (how many training images each class keeps) and the seeded subsets that realise them."""
+"""Long-tail profiles: how many training images each class keeps."""
 
 import torch
 from torch import Tensor

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from carlt.errors import CarltError
+from carlt.errors import CarltError, first_line
 from carlt.models.adapters import Adapter, add_adapter
 from carlt.models.classifier import get_classifier, make_classifier, set_classifier
 from carlt.models.experts import Branches, expert_channels
@@ -69,7 +69,7 @@ def timm_model(
     try:
         network, *others = (_create(name, pretrained, image_size, options) for _ in range(experts))
     except (RuntimeError, OSError, ValueError, TypeError, AssertionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise CarltError(
             _where_to_get(name, reason)
             if pretrained
@@ -177,7 +177,7 @@ def _check_size(network: nn.Module, name: str, in_channels: int, image_size: int
         network.eval()(torch.zeros(1, in_channels, image_size, image_size, device=weight.device))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise CarltError(
-            f"model.name={name!r} cannot take images of {image_size} pixels ({str(error).splitlines()[0]}); "
+            f"model.name={name!r} cannot take images of {image_size} pixels ({first_line(error)}); "
             "choose another data.image_size"
         ) from None
     network.train()

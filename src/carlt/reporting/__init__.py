@@ -1,1 +1,1 @@
-"""Run records, tables and plots: reads and writes files, imports no torch."""
+"""Tables, plots and pages of the records that ``carlt.runs`` reads; imports no torch."""

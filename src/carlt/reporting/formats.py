@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from carlt.errors import CarltError
@@ -28,11 +28,12 @@ LATEX_NOTE = (
     "Test accuracy in %, mean ± standard deviation over n seeds; bold: best mean; worst: the class with the lowest "
     "accuracy."
 )
-_LATEX = {
+_LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "±": r"$\pm$", "≈": r"$\approx$",
-}  # fmt: skip
+})  # fmt: skip
+_MARKDOWN = str.maketrans({letter: "\\" + letter for letter in r"\`*[]|~$"} | {"<": "&lt;", "\n": " "})
 
 
 class Line(NamedTuple):
@@ -185,15 +186,10 @@ def _bar(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _escape(table: dict[str, str]) -> Callable[[str], str]:
-    return lambda text: "".join(table.get(letter, letter) for letter in text)
-
-
-_latex = _escape(_LATEX)
-_MARKDOWN = {letter: "\\" + letter for letter in r"\`*[]|~$"} | {"<": "&lt;", "\n": " "}
-_escape_markdown = _escape(_MARKDOWN)
+def _latex(text: str) -> str:
+    return text.translate(_LATEX)
 
 
 def markdown_text(text: str) -> str:
     """``text`` without Markdown's meaning; addresses do not become links."""
-    return re.sub(r"(?i)(www)\.", r"\1&#46;", _escape_markdown(text).replace("://", "&#58;//"))
+    return re.sub(r"(?i)(www)\.", r"\1&#46;", text.translate(_MARKDOWN).replace("://", "&#58;//"))

@@ -10,6 +10,7 @@ from carlt.errors import CarltError
 from carlt.runs import paths
 from carlt.runs.keys import NOT_IN_REPORT, SAME_AS_ABSENT, is_under
 from carlt.runs.reading import LeftOut, Run
+from carlt.runs.record import ClassResult
 
 CHECKSUM = "data checksum"
 OF_STAGE = ("choices.loss", "choices.sampler", "choices.optim")
@@ -32,9 +33,14 @@ class Group:
     def settings(self) -> dict[str, str]:
         """The values that tell configurations apart in a spreadsheet: the options first, without checksums and what
         other values imply."""
-        found = {n: v for n, v in self.config.items() if not (_implied(n) or n in OF_ALL or n.endswith("._target_"))}
+        found = {n: v for n, v in self.config.items() if not (implied(n) or n in OF_ALL or n.endswith("._target_"))}
         names = sorted(found, key=lambda name: not name.startswith("choices."))
         return {name.removeprefix("choices."): found[name] for name in names}
+
+    @property
+    def classes(self) -> list[ClassResult]:
+        """The classes of the first seed: of all seeds the names, numbers and training images are these."""
+        return next(iter(self.runs.values())).classes
 
     def values(self, metric: str, best: bool = False) -> dict[int, float]:
         """The metric of the last (or best) epoch by seed, without seeds that lack it."""
@@ -185,7 +191,8 @@ def _configuration(run: Run) -> dict[str, str]:
     config = {
         name: value
         for name, value in run.config.items()
-        if not _ignored(name) and value != "None" and value not in map(str, SAME_AS_ABSENT.get(name, ()))
+        if not is_under(name.removeprefix("choices."), NOT_IN_REPORT)
+        if value != "None" and value not in map(str, SAME_AS_ABSENT.get(name, ()))
     }
     if "choices.aug" not in config and any(name.startswith("choices.") for name in config):
         config |= _combined_augmentation(config)
@@ -219,7 +226,7 @@ def _label(config: Mapping[str, str], names: Sequence[str]) -> str:
 def _differs(name: str, config: Mapping[str, str], configs: Sequence[Mapping[str, str]]) -> bool:
     """Whether a value of ``config`` differs among the configurations of its stage with the same option of its group."""
     group = name.split(".")[0]
-    if _implied(name):
+    if implied(name):
         return False
     choice = f"choices.{group}"
     peers = [other for other in configs if _stage(other) == _stage(config)]
@@ -230,7 +237,7 @@ def _differs(name: str, config: Mapping[str, str], configs: Sequence[Mapping[str
     return len({other.get(name) for other in peers if other.get(choice) == config.get(choice)}) > 1
 
 
-def _implied(name: str) -> bool:
+def implied(name: str) -> bool:
     """Whether other values imply the value of this key."""
     return name.split(".")[0] == "recipe" or name == CHECKSUM
 
@@ -245,11 +252,6 @@ def _is_first_stage(config: Mapping[str, str]) -> bool:
 
 def _stage(config: Mapping[str, str]) -> str:
     return config.get("choices.stage", "None")
-
-
-def _ignored(name: str) -> bool:
-    name = name.removeprefix("choices.")
-    return is_under(name, NOT_IN_REPORT)
 
 
 def _imbalance_factor(run: Run) -> float | None:

@@ -128,9 +128,8 @@ def _verdict(regularizer: str, found: dict[str, Difference], n: int) -> str:
         return f"No interval excludes zero: these seeds do not show that {regularizer} helps or harms."
     parts = [f"improves {_listed(better)}"] if better else []
     parts += [f"lowers {_listed(worse)}"] if worse else []
-    return f"{regularizer} {' and '.join(parts)}; the other intervals contain zero." if len(better + worse) < len(
-        found
-    ) else f"{regularizer} {' and '.join(parts)}."  # fmt: skip
+    others = "; the other intervals contain zero" if len(better + worse) < len(found) else ""
+    return f"{regularizer} {' and '.join(parts)}{others}."
 
 
 def _listed(names: Sequence[str]) -> str:

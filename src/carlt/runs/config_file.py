@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from carlt.errors import CarltError
+from carlt.errors import CarltError, first_line
 from carlt.runs import paths
 from carlt.runs.resumed import is_sound
 
@@ -60,41 +60,40 @@ def read_config(folder: Path) -> dict[str, Any]:
         CarltError: the file is missing, cannot be read, or is not such a mapping; the message names the reason.
     """
     path = folder / paths.CONFIG
-    if path.exists() and not path.is_file():
-        raise CarltError(f"{path} is no regular file")
     try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
+        paths.check_file(path, str(path), MAX_BYTES)
+        return _parsed(path.read_bytes())
     except FileNotFoundError:
         raise CarltError(f"no {paths.CONFIG} in {folder}") from None
     except OSError as error:
         raise CarltError(f"{path} cannot be read ({error.strerror})") from None
-    reason = ""
-    config: Any = None
-    if len(content) > MAX_BYTES:
-        reason = "larger than 1 MiB"
-    elif b"\0" in content:
+    except CarltError:
+        raise
+    except UnicodeDecodeError:
         reason = "not UTF-8 text"
-    else:
-        try:
-            text = content.decode("utf-8")
-            depth = 0
-            for event in yaml.parse(text, _Base):
-                if isinstance(event, yaml.AliasEvent):
-                    raise yaml.YAMLError("anchors and aliases are not allowed")
-                depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-                if depth > MAX_DEPTH:
-                    raise yaml.YAMLError(f"nested more than {MAX_DEPTH} levels deep")
-                if isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_LETTERS:
-                    raise yaml.YAMLError(f"a value of more than {MAX_LETTERS:,} letters")
-            config = yaml.load(text, _Loader)
-            reason = next(_problems(config), "") if isinstance(config, dict) else "no mapping of keys to values"
-            if not reason and not is_sound(config.get("resumed")):
-                reason = "resumed is no list of changes"
-        except UnicodeDecodeError:
-            reason = "not UTF-8 text"
-        except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-            reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-    if reason:
-        raise CarltError(f"{path} is damaged: {reason}")
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        reason = getattr(error, "problem", None) or first_line(error)
+    raise CarltError(f"{path} is damaged: {reason}")
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
+    """The mapping in ``content``; ValueError or an error of YAML's for anything that carlt does not write."""
+    text, depth = content.decode("utf-8"), 0
+    if "\0" in text:
+        raise ValueError("not UTF-8 text")
+    for event in yaml.parse(text, _Base):
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError("anchors and aliases are not allowed")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise yaml.YAMLError(f"nested more than {MAX_DEPTH} levels deep")
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_LETTERS:
+            raise yaml.YAMLError(f"a value of more than {MAX_LETTERS:,} letters")
+    config = yaml.load(text, _Loader)
+    if not isinstance(config, dict):
+        raise ValueError("no mapping of keys to values")
+    if problem := next(_problems(config), ""):
+        raise ValueError(problem)
+    if not is_sound(config.get("resumed")):
+        raise ValueError("resumed is no list of changes")
     return config

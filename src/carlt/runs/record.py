@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from carlt.errors import CarltError
+from carlt.errors import CarltError, first_line
 from carlt.runs import paths
 from carlt.runs.text import from_spreadsheet_cell, printable, spreadsheet_cell
 from carlt.shots import GROUPS, group_of
@@ -50,7 +50,7 @@ def read_result(run_dir: Path) -> dict[str, Any]:
     except OSError as error:
         raise CarltError(f"{path} cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
-        raise CarltError(f"{path} is damaged: no valid JSON ({str(error).splitlines()[0]})") from None
+        raise CarltError(f"{path} is damaged: no valid JSON ({first_line(error)})") from None
     if not isinstance(found, dict) or not isinstance(found.get("data", {}), dict):
         raise CarltError(f"{path} is damaged: no mapping of keys to values")
     return found

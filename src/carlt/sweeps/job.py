@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from carlt.config.plain_keys import objective_problems
 from carlt.config.schema import joined_error, validate
 from carlt.config.stored import load_config
-from carlt.errors import CarltError
+from carlt.errors import CarltError, first_line
 from carlt.runs import paths, provenance
 from carlt.runs.hash import run_hash
 from carlt.runs.locks import exclusive_lock
@@ -77,8 +77,7 @@ def run_job(
     except Exception as error:
         where = Path(job.record.folder or hydra.runtime.output_dir) / ERROR
         paths.write_text_atomic(where, traceback.format_exc())
-        said = (str(error).strip() or "no message").splitlines()[0]
-        reason = f"{type(error).__name__}: {said} (see {where.parent.name}/{ERROR})"
+        reason = f"{type(error).__name__}: {first_line(error)} (see {where.parent.name}/{ERROR})"
     # The other jobs continue; the end of the sweep names this one.
     print(f"carlt.train: error in job {job.record.number} ({job.record.label}): {reason}", file=sys.stderr)
     job.note(state="failed", error=reason.replace("\n", "; "))

@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from carlt.config.compose import quoted
-from carlt.errors import CarltError
+from carlt.config.grammar import text_of
+from carlt.errors import CarltError, first_line
 from carlt.reporting import table
 from carlt.reporting.groups import group_by_data_set
 from carlt.reporting.summary import summarize
@@ -66,7 +67,7 @@ def plan(overrides: Sequence[str]) -> tuple[Sweep, list[str]]:
     naming = [o for o in parsed if not is_under(o.key_or_group, NOT_IN_SWEEP_NAME)]
     varied = [o for o in parsed if o.is_sweep_override()]
     given = [o for o in parsed if o.key_or_group == "hydra.sweep.dir"]
-    text = "\n".join(sorted(_text(o) for o in naming))
+    text = "\n".join(sorted(text_of(o).lstrip("+") for o in naming))
     keys = tuple(o.key_or_group for o in varied)
     named = "+".join(o.key_or_group for o in naming if o.is_sweep_override())
     name = "_".join([named[:60], hashlib.sha256(text.encode()).hexdigest()[:8]]).lstrip("_")
@@ -81,15 +82,17 @@ def plan(overrides: Sequence[str]) -> tuple[Sweep, list[str]]:
     search = any(o.key_or_group in SWEEPERS and o.value() not in ("grid", "basic") for o in parsed)
     for o in varied:
         if not (search or o.is_discrete_sweep()):
-            raise CarltError(f"{_text(o)}: only a search draws from an interval; add sweep=optuna, or list values")
+            raise CarltError(
+                f"{text_of(o).lstrip('+')}: only a search draws from an interval; add sweep=optuna, or list values"
+            )
     sweep = Sweep(folder.absolute(), keys, jobs, search)
     place = "hydra.callbacks.sweep"
     complete += [
         f"{place}.folder={quoted(str(sweep.folder))}",
         f"{place}.jobs={jobs}",
         f"{place}.search={str(search).lower()}",
+        f"{place}.keys=[{','.join(keys)}]",
     ]
-    complete.append(f"{place}.keys=[{','.join(keys)}]")
     return sweep, complete
 
 
@@ -165,14 +168,10 @@ def _records(sweep: Sweep) -> list[Record]:
     return [Record(**json.loads(path.read_text(encoding="utf-8"))) for path in (sweep.folder / JOBS).glob("*.json")]
 
 
-def _text(override: Override) -> str:
-    return (override.input_line or "").lstrip("+")
-
-
 def _resolved(override: Override) -> str:
     setup_globals()  # ${now:...}
     try:
         return str(OmegaConf.create([override.value()])[0])
     except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise CarltError(f"hydra.sweep.dir must not depend on a job: {reason}") from None

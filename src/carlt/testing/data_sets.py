@@ -36,7 +36,7 @@ def splits_are_what_a_run_needs(part: Part) -> None:
     data = build(part)
     splits = data.splits
     require(data.name and len(data.mean) == len(data.std) == data.channels, "name, mean, std or channels is missing")
-    for name, split in _splits(data).items():
+    for name, split in splits.named().items():
         require(len(split.images) == len(split.targets), f"{name} has {len(split.images)} images")
         require(split.targets.dtype == torch.int64, f"the labels of {name} are {split.targets.dtype}")
         inside = (split.targets >= 0) & (split.targets < splits.num_classes)
@@ -54,7 +54,7 @@ def it_is_read_the_same_twice(part: Part) -> None:
 def no_test_image_is_trained_on(part: Part) -> None:
     """Training, validation and test images are different images."""
     seen: dict[bytes, str] = {}
-    for name, split in _splits(build(part)).items():
+    for name, split in build(part).splits.named().items():
         for key in _keys(split):
             require(seen.setdefault(key, name) == name, f"an image of {name} is in {seen[key]} too")
 
@@ -69,11 +69,6 @@ def batches_are_bytes(part: Part) -> None:
     images, labels = next(iter(data.test_dataloader()))[:2]
     require((images.dtype, images.shape[1:]) == (torch.uint8, shape), f"test: {images.dtype}, {images.shape}")
     data.close()
-
-
-def _splits(data: LongTailDataModule) -> dict[str, Split]:
-    named = {"train": data.splits.train, "val": data.splits.val, "test": data.splits.test}
-    return {name: split for name, split in named.items() if split is not None}
 
 
 def _keys(split: Split) -> list[bytes]:

@@ -31,11 +31,6 @@ class Part:
         """Whether its constructor has a parameter of this name."""
         return name in parameters(self.kind)
 
-    def lacks(self, *context: str) -> set[str]:
-        """The parameters without a value, besides those of ``context``."""
-        required = {name for name, value in parameters(self.kind).items() if value.default is value.empty}
-        return required - {*context, *self.options}
-
     def is_a(self, base: type) -> bool:
         """Whether it is a subclass of ``base``; a function is none."""
         return isinstance(self.kind, type) and issubclass(self.kind, base)

@@ -12,7 +12,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
 from carlt.aug import Compose
@@ -43,8 +43,8 @@ def build_data(config: DictConfig) -> LongTailDataModule:
     copies, like_view = (loss.contrast_views, loss.contrast_is_view) if issubclass(loss, NetworkLoss) else (0, False)
     loss.check_augmentation(Augmentation(bool(config.aug.get("mix")), bool(paste)))
     view = build(config, "aug.view", **size)
-    if config.aug.get("transforms"):
-        view = Compose(view, [build(config, f"aug.transforms.{name}") for name in config.aug.transforms])
+    if transforms := _build_named(config, "aug.transforms"):
+        view = Compose(view, transforms)
     contrast = view if like_view else build(config, "aug.contrast", **size) if copies else None
     return build(
         config,
@@ -116,6 +116,12 @@ def build_module(
         seed=config.seed,
         channels_last=config.channels_last,
     )
+
+
+def _build_named(config: DictConfig, mapping: str, **context: Any) -> list[Any]:
+    """The parts of a mapping from names to parts, in its order; null leaves one out."""
+    nodes = OmegaConf.select(config, mapping) or {}
+    return [build(config, f"{mapping}.{name}", **context) for name, node in nodes.items() if node is not None]
 
 
 def _loss_class(config: DictConfig) -> type[LogitsLoss] | type[NetworkLoss]:
@@ -217,16 +223,14 @@ def _shape(state: Mapping[str, Tensor], name: str) -> str:
 def build_loggers(config: DictConfig, run_dir: Path, position: SweepPosition | None = None) -> list[Logger]:
     """The loggers that ``logger=`` names."""
     context: dict[str, Any] = {"run_dir": run_dir, "position": position, "choices": dict(config.get("choices") or {})}
-    return [build(config, f"logger.{name}", **context) for name in config.logger]
+    return _build_named(config, "logger", **context)
 
 
 def build_trainer(
     config: DictConfig, run_dir: Path, loggers: list[Logger], position: SweepPosition | None = None
 ) -> L.Trainer:
     """Lightning's trainer with carlt's callbacks; metrics.csv is written for every config."""
-    given = [name for name, node in config.callbacks.items() if node is not None]
-    callbacks = [build(config, f"callbacks.{name}", run_dir=run_dir, position=position) for name in given]
-    callbacks.append(MetricsCsv(run_dir))
+    callbacks = [*_build_named(config, "callbacks", run_dir=run_dir, position=position), MetricsCsv(run_dir)]
     trainer = _trainer(
         config, callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO()], default_root_dir=run_dir
     )

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from carlt.data import LongTailDataModule
-from carlt.errors import CarltError
+from carlt.errors import CarltError, first_line
 from carlt.losses.base import NetworkLoss
 from carlt.reg import CAR
 from carlt.training import sharding
@@ -52,7 +52,7 @@ def check_image_size(model: nn.Module, data: LongTailDataModule) -> None:
     except (RuntimeError, ValueError, AssertionError) as error:
         raise CarltError(
             f"data.image_size={data.image_size} is too small for {type(model).__name__}: "
-            f"{str(error).splitlines()[0]}; give a larger one"
+            f"{first_line(error)}; give a larger one"
         ) from None
     finally:
         model.train(training)

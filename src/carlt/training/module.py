@@ -1,4 +1,4 @@
-"""One training step, in order: normalise, mix, forward, loss + regularizer. Every formula lives elsewhere."""
+"""The training step: mixed and normalised images, forward, loss + regularizer; and the EMA of the weights."""
 
 import math
 from collections.abc import Callable

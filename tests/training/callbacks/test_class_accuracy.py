@@ -7,7 +7,7 @@ from carlt.training.callbacks import ClassAccuracy
 
 
 def test_counts_of_the_training_batches_are_logged_by_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("carlt.training.callbacks.class_accuracy.goes_on_within_epoch", lambda trainer: False)
+    monkeypatch.setattr("carlt.training.callbacks.epoch_sums.goes_on_within_epoch", lambda trainer: False)
     logged: dict[str, float] = {}
     module = SimpleNamespace(
         device="cpu", class_counts=torch.tensor([101, 50, 3, 2]), log_dict=lambda values: logged.update(values)

@@ -183,7 +183,9 @@ def test_jobs_that_run_at_once_have_their_name_on_each_line(
 
 
 def test_classes_without_test_images_are_named_before_the_training() -> None:
-    splits = SimpleNamespace(train=[0], val=None, test=[0], untested=lambda: "1 class has no test images: b")
+    splits = SimpleNamespace(
+        named=lambda: {"train": [0], "test": [0]}, untested=lambda: "1 class has no test images: b"
+    )
     data = SimpleNamespace(splits=splits, name="x", num_classes=2, image_size=8)
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
     of = SimpleNamespace(datamodule=data, strategy=strategy, world_size=1, precision="32-true", loggers=[])

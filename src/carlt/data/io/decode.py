@@ -10,7 +10,7 @@ import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
-from carlt.errors import CarltError
+from carlt.errors import CarltError, first_line
 from carlt.runs.paths import check_file
 
 try:  # the extra carlt[fast]
@@ -59,7 +59,7 @@ def decode(path: Path) -> Tensor:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # the warning where warnings are errors
         raise CarltError(f"image {path} has more than {MAX_PIXELS:,} pixels; scale it down") from None
     except Exception as error:  # a reader of a damaged or hostile file has errors of its own
-        reason = "the file holds no image" if isinstance(error, UnidentifiedImageError) else str(error)
+        reason = "the file holds no image" if isinstance(error, UnidentifiedImageError) else first_line(error)
         if os.path.isfile(path) and os.path.getsize(path) == 0:
             reason = "the file is empty"
         raise CarltError(f"image {path} cannot be decoded ({reason}); replace or remove it") from None
@@ -75,7 +75,7 @@ def _decode_fast(data: bytes) -> np.ndarray | None:
             return None
         # In EXIF or in XMP; found among the pixels by chance, the words only cost a look at the header.
         turned = b"Exif\0\0" in data or b"tiff:Orientation" in data
-        if turned and _orientation(open_image(io.BytesIO(data))) != 1:
+        if turned and orientation(open_image(io.BytesIO(data))) != 1:
             return None
         return decode_jpeg(data, strict=True)
     except Exception:  # Pillow then says what is wrong
@@ -88,7 +88,7 @@ def _decode_any(data: bytes) -> np.ndarray:
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
         image.load()  # which turns a TIFF by itself
-        method = UPRIGHT.get(_orientation(image))
+        method = UPRIGHT.get(orientation(image))
         # Not Pillow's exif_transpose: it writes all EXIF anew, and fails for a tag of another type than usual.
         return np.array(to_rgb(image if method is None else image.transpose(method)))
 
@@ -98,7 +98,8 @@ def open_image(file: Path | io.BytesIO) -> Image.Image:
     return Image.open(file, formats=FORMATS)
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 for an upright image."""
     return image.getexif().get(ExifTags.Base.Orientation, 1)
 
 

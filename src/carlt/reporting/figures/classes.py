@@ -31,13 +31,8 @@ def frequency(shown: PlottedGroups, name: str) -> Figure:
                 x, y = binned(x, y)
             axes.plot(x, y, marker="o", ms=3.5, label=group.label, **style)
             if len(order) <= FEW_CLASSES:
-                rows = next(iter(group.runs.values())).classes
-                hover(
-                    axes,
-                    x,
-                    y,
-                    [f"{group.label}\n{rows[i].class_name}: {a:.1f} %" for i, a in zip(order, y, strict=True)],
-                )
+                names = [group.classes[i].class_name for i in order]
+                hover(axes, x, y, [f"{group.label}\n{n}: {a:.1f} %" for n, a in zip(names, y, strict=True)])
         count_axis_of_classes(axes)
         percent_axis(axes)
         axes.set(xlabel="training images of the class (frequent left, rare right)")

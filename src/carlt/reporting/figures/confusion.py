@@ -22,10 +22,9 @@ PAIRS = 10
 
 def heat_maps(shown: PlottedGroups, name: str) -> Figure:
     """Confusion of the baseline and the best others, all seeds together."""
-    best = sorted(shown.groups, key=lambda group: (group is shown.baseline, group.mean("test/accuracy")), reverse=True)
-    groups = best[:METHODS]
+    groups = shown.ranked()[:METHODS]
     matrices = [shares(group) for group in groups]
-    size = len(_classes(groups[0]))
+    size = len(groups[0].classes)
     with canvas(3.3 * len(groups) + 1.1, 3.5, len(groups)) as (figure, axes):
         figure.set_layout_engine("compressed")  # the layout for panels of a fixed shape
         image = None
@@ -55,13 +54,9 @@ def heat_maps(shown: PlottedGroups, name: str) -> Figure:
     )
 
 
-def _classes(group: Group) -> list[ClassResult]:
-    return next(iter(group.runs.values())).classes
-
-
 def _cells(group: Group, seeds: Sequence[int] | None = None) -> Cells:
     """The non-zero cells over ``seeds`` (default: all)."""
-    size = len(_classes(group))
+    size = len(group.classes)
     all_cells = [run.confusion for seed, run in group.runs.items() if seeds is None or seed in seeds]
     flat = np.concatenate([cells.true.astype(np.int64) * size + cells.predicted for cells in all_cells])
     cell, place = np.unique(flat, return_inverse=True)
@@ -71,7 +66,7 @@ def _cells(group: Group, seeds: Sequence[int] | None = None) -> Cells:
 
 def shares(group: Group, seeds: Sequence[int] | None = None) -> np.ndarray:
     """``confusion_shares`` over ``seeds`` (default: all)."""
-    return confusion_shares(_classes(group), _cells(group, seeds), BLOCKS)
+    return confusion_shares(group.classes, _cells(group, seeds), BLOCKS)
 
 
 def _heat_map(axis: Any, percent: np.ndarray) -> Any:
@@ -89,7 +84,7 @@ def _heat_map(axis: Any, percent: np.ndarray) -> Any:
 
 def heat_map_ticks(axis: Any, group: Group, blocks: int, named: bool) -> None:
     """Class names where there are few classes, otherwise numbers of training images."""
-    rows = by_frequency(_classes(group))
+    rows = by_frequency(group.classes)
     if len(rows) <= NAMED:
         axis.set_xticks(range(len(rows)), [row.class_name for row in rows], rotation=90, fontsize=7.5)
         axis.set_yticks(range(len(rows)), [row.class_name for row in rows] if named else [], fontsize=7.5)
@@ -104,7 +99,7 @@ def heat_map_ticks(axis: Any, group: Group, blocks: int, named: bool) -> None:
 
 def _most_confused(group: Group) -> list[tuple[ClassResult, ClassResult, float, int]]:
     """The pairs of true and predicted class with the largest share of the true class's images, and the images."""
-    rows = _classes(group)
+    rows = group.classes
     cells = _cells(group)
     true, predicted, count = cells.true, cells.predicted, cells.count
     total = np.bincount(true, count, minlength=len(rows))

@@ -66,7 +66,7 @@ def class_gains(pairs: Sequence[Pair], look: LineStyle, name: str) -> Figure:
     reach = 1.1 * max(1.0, *(np.nanmax(gains) for gains in largest if not np.isnan(gains).all()))
     with canvas(4.6 * min(len(shown), 2) + 0.4, 3.1 * -(-len(shown) // 2), len(shown), 2) as (figure, axes):
         for axis, pair in zip(axes, shown, strict=True):
-            rows = next(iter(pair.plain.runs.values())).classes
+            rows = pair.plain.classes
             gains, counts = pair.class_gains(), np.array([row.train_count for row in rows], dtype=float)
             known = np.flatnonzero(~np.isnan(gains))
             known = known[np.argsort(-counts[known], kind="stable")]
@@ -223,7 +223,7 @@ def _largest(pairs: Sequence[Pair], most: int) -> tuple[list[Pair], str]:
 
 
 def _helped_and_harmed(pair: Pair, gains: np.ndarray) -> list[Listing]:
-    rows = next(iter(pair.plain.runs.values())).classes
+    rows = pair.plain.classes
     gains = gains.round(1)  # as it is printed: no class is harmed by -0.0
     order = [int(k) for k in np.argsort(-np.nan_to_num(gains), kind="stable")]
     sides = {

@@ -16,10 +16,7 @@ METHODS = 2
 
 def sheet(kind: str, place: int, shown: PlottedGroups, name: str) -> Figure | None:
     """The sheet of the group at ``place``: the first is the baseline, then by overall accuracy."""
-    others = sorted(
-        (g for g in shown.groups if g is not shown.baseline), key=lambda g: g.mean("test/accuracy"), reverse=True
-    )
-    group = [shown.baseline, *others][place]
+    group = shown.ranked()[place]
     seed, examples = _first(group)
     rows = sheets.rows_of(examples, kind) if examples else []
     if not examples or not rows:

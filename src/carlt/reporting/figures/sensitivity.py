@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from carlt.reporting.figures.style import INK, Figure, LineStyle, canvas, svg, wrapped
-from carlt.reporting.groups import CHECKSUM, Group
+from carlt.reporting.groups import Group, implied
 from carlt.reporting.statistics import mean_and_std
 
 PANELS = {"test/accuracy": "overall (%)", "test/few": "few (%)", "test/worst_class": "worst class (%)"}
@@ -30,7 +30,7 @@ def sweeps(groups: Sequence[Group]) -> dict[str, list[Sweep]]:
     found = {}
     for parameter in (name for name in differing if _is_parameter(name)):
         families: dict[tuple[str | None, ...], dict[str, Group]] = {}
-        rest = [name for name in differing if name != parameter and name.split(".")[0] != "recipe" and name != CHECKSUM]
+        rest = [name for name in differing if name != parameter and not implied(name)]
         for group in groups:
             value = group.config.get(parameter, DEFAULT)
             families.setdefault(tuple(group.config.get(name) for name in rest), {})[value] = group
@@ -96,8 +96,7 @@ def sensitivity(parameter: str, lines: Sequence[Sweep], baseline: Group, look: L
 
 def _is_parameter(name: str) -> bool:
     """A value of a part: no choice of a part, no recipe (which other values repeat), no checksum."""
-    parts = name.split(".")
-    return parts[0] not in ("choices", "recipe") and parts[-1] != "_target_" and name != CHECKSUM
+    return not (implied(name) or name.startswith("choices.") or name.endswith("._target_"))
 
 
 def _label(names: Sequence[str], key: Sequence[str | None], apart: Sequence[int]) -> str:

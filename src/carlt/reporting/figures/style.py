@@ -83,6 +83,10 @@ class PlottedGroups:
         for group in self.groups:
             yield group, self.look(group)
 
+    def ranked(self) -> list[Group]:
+        """The baseline, then the others by overall accuracy."""
+        return sorted(self.groups, key=lambda g: (g is self.baseline, g.mean("test/accuracy")), reverse=True)
+
 
 def choose(groups: Sequence[Group], baseline: Group) -> PlottedGroups:
     """The baseline and the best others by overall accuracy, at most ``MOST`` in all."""

@@ -73,8 +73,8 @@ class Checkpoints(Checkpoint):
             self._save(trainer, "stopped")
 
     def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        # Lightning counts a batch as completed, and its step for the loggers, after on_train_batch_end. From a file of
-        # that moment 2.4 would repeat the batch; whatever the file says, later versions count the step once more.
+        # Lightning counts a batch as completed, and its step for the loggers, after on_train_batch_end, where we save.
+        # From such a file 2.4 would repeat the batch, and later versions would add one to the step.
         loop = checkpoint["loops"]["fit_loop"]
         loop["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"]
         for batches in (loop["epoch_loop.batch_progress"][which] for which in ("total", "current")):

@@ -4,19 +4,15 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from carlt.functional.accuracy import class_groups
 from carlt.losses.base import NetworkLoss
 from carlt.ranges import Count, checked
-from carlt.training.callbacks.checkpoints import checked_state
-from carlt.training.epochs import goes_on_within_epoch
-
-KEY = "carlt/gradient_shares"
+from carlt.training.callbacks.epoch_sums import EpochSums
 
 
-class GradientShares(Callback):
+class GradientShares(EpochSums):
     """Logs how the regularizer's gradient compares with the loss's, both with respect to the logits, each epoch.
 
     With g_q and h_q the gradients of loss and penalty at the logits of sample q, over the measured batches:
@@ -33,16 +29,18 @@ class GradientShares(Callback):
         every_n_steps: batches between two that are measured.
     """
 
-    sums: Tensor  # (3, 3): ||g_q|| and ||h_q|| by group; then <g, h>, ||g||^2 and ||h||^2
+    key = "carlt/gradient_shares"
 
     @checked
     def __init__(self, every_n_steps: Count = 10):
         self.every_n_steps = every_n_steps
 
+    def zeros(self, module: Any) -> Tensor:
+        """(3, 3): ||g_q|| and ||h_q|| by group; then <g, h>, ||g||^2 and ||h||^2."""
+        return torch.zeros(3, 3, dtype=torch.float32)
+
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
-        if not hasattr(self, "sums"):
-            self._reset(module)
-        self.sums = self.sums.to(module.device)
+        super().on_train_start(trainer, module)
         groups = class_groups(module.class_counts).values()
         self.group = torch.stack(list(groups)).int().argmax(0).to(module.device)
         self.hooks, self.due = [], False
@@ -56,10 +54,6 @@ class GradientShares(Callback):
     def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
         for hook in self.hooks:
             hook.remove()
-
-    def on_train_epoch_start(self, trainer: L.Trainer, module: Any) -> None:
-        if not goes_on_within_epoch(trainer):
-            self._reset(module)
 
     def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
         self.due, self.labels = batch_idx % self.every_n_steps == 0, batch[1]
@@ -77,7 +71,7 @@ class GradientShares(Callback):
         self.sums[2] += torch.stack([(loss * penalty).sum(), loss.square().sum(), penalty.square().sum()])
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
-        loss, penalty, (inner, loss_square, penalty_square) = self._over_ranks(trainer).cpu()
+        loss, penalty, (inner, loss_square, penalty_square) = self.over_ranks(trainer)
         if not loss_square * penalty_square > 0:  # nothing was measured, or the penalty is zero
             return
         shown = {"ratio": penalty.sum() / loss.sum(), "alignment": inner / (loss_square * penalty_square).sqrt()}
@@ -85,20 +79,6 @@ class GradientShares(Callback):
             shown[f"loss_{name}"] = loss[place] / loss.sum()
             shown[f"penalty_{name}"] = penalty[place] / penalty.sum()
         module.log_dict({f"gradient/{name}": float(value) for name, value in shown.items()})
-
-    def on_save_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
-        checkpoint[KEY] = self._over_ranks(trainer).cpu()
-
-    def on_load_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
-        if KEY in checkpoint:  # one rank continues the sum over all ranks
-            saved = checked_state(checkpoint[KEY], (3, 3), torch.float32, KEY)
-            self.sums = saved * int(trainer.is_global_zero)
-
-    def _reset(self, module: Any) -> None:
-        self.sums = torch.zeros(3, 3, dtype=torch.float32, device=module.device)
-
-    def _over_ranks(self, trainer: L.Trainer) -> Tensor:
-        return trainer.strategy.reduce(self.sums.clone(), reduce_op="sum")
 
 
 def _gradient(value: Tensor, logits: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
-from carlt.errors import CarltError
+from carlt.errors import CarltError, first_line
 from carlt.runs import paths, record
 
 Row = dict[str, float]
@@ -60,7 +60,7 @@ def read_rows(path: Path) -> list[Row]:
     except CarltError:
         raise
     except (ValueError, AttributeError, csv.Error) as error:
-        raise CarltError(f"{path} is damaged ({str(error).splitlines()[0][:200]}); {REMEDY}") from None
+        raise CarltError(f"{path} is damaged ({first_line(error)[:200]}); {REMEDY}") from None
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:

@@ -20,11 +20,7 @@ def run_header(trainer: L.Trainer, module: Any, run_dir: Path | None = None) -> 
     """Data, network, training, device and folder, one line each, and hints at faster settings."""
     data: Any = getattr(trainer, "datamodule", None)
     if data is not None:
-        images = ", ".join(
-            f"{len(split):,} {name}"
-            for name in ("train", "val", "test")
-            if (split := getattr(data.splits, name)) is not None
-        )
+        images = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.named().items())
         yield f"data     {data.name}: {data.num_classes:,} classes, {images} images of {data.image_size} px"
         if untested := printable(data.splits.untested()):
             yield f"note     {untested}"
