@@ -116,7 +116,7 @@ def parts(out: Path, gpu: bool) -> list[Part]:
     tests = [*pytest, *(path for path in marked if path not in trainings)]
     step = [python, str(benchmarks / "car_step.py"), "--no-svd", *([] if gpu else ["--sizes", "100", "1000"])]
     git = None if git_says("--absolute-git-dir") else "no git repository here"
-    cifar = [os.environ["CARLT_CIFAR"]] if os.environ.get("CARLT_CIFAR") else []
+    cifar = [os.path.abspath(os.environ["CARLT_CIFAR"])] if os.environ.get("CARLT_CIFAR") else []
     training = [python, str(HERE / "training.py"), "cuda" if gpu else "cpu", str(out / "training")]
     found = [
         Part("tests", tests, 90),
@@ -151,7 +151,15 @@ def prepare(out: Path) -> dict[str, str]:
     path = [str(ROOT / "src"), *([str(out / "packages")] if (out / "packages").exists() else [])]
     path += [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
     git = {"GIT_DIR": folder, "GIT_WORK_TREE": str(ROOT)} if (folder := git_says("--absolute-git-dir")) else {}
-    return {**os.environ, **git, "PYTHONPATH": os.pathsep.join(path), "WANDB_MODE": "offline", "HF_HUB_OFFLINE": "1"}
+    real = {"CARLT_REAL_DATA": os.path.abspath(place)} if (place := os.environ.get("CARLT_REAL_DATA")) else {}
+    return {
+        **os.environ,
+        **git,
+        **real,
+        "PYTHONPATH": os.pathsep.join(path),
+        "WANDB_MODE": "offline",
+        "HF_HUB_OFFLINE": "1",
+    }
 
 
 def hardware() -> tuple[bool, list[str]]:

@@ -48,6 +48,17 @@ def test_vit_large_is_shared_out(mesh: Any) -> None:
     assert all(type(block).__name__ == "FSDPBlock" for block in network.blocks)
 
 
+@pytest.mark.parametrize("name", ["swin_tiny", "timm family=vit model.name=convnext_atto"])
+def test_blocks_within_stages_are_shared_out(name: str, mesh: Any) -> None:
+    words = [f"model={name.split()[0]}", *name.split()[1:]]
+    config = compose_checked("train", ["trainer=fsdp", *words, "data=imagenet_lt", "data.root=x"])
+    with torch.device("meta"):
+        network = build(config, "model", num_classes=1000, image_size=224)
+    whole = sum(value.numel() for value in network.parameters())
+    sharding.shard(network, mesh)
+    assert sum(value.to_local().numel() for value in network.parameters()) == pytest.approx(whole / DEVICES, rel=0.01)
+
+
 VIT = ("model=timm", "family=vit", "model.name=test_vit", "data.image_size=32")
 
 

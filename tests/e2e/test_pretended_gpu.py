@@ -42,7 +42,8 @@ PROGRESS = (0.5, 0.9)
 
 class Host(TorchDispatchMode):
     """What the host has in place of numbers: 1/2 or 1 for what it draws and uses as a number. It counts how often it
-    waits for the places of values that are not 0, and is given two in each row."""
+    waits: for a copy of its own tensors, and for the places of values that are not 0, of which it is given two in each
+    row."""
 
     def __init__(self):
         super().__init__()
@@ -51,6 +52,9 @@ class Host(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if function is torch.ops.aten._local_scalar_dense.default and args[0].device.type == "cpu":
             return 0.5 if args[0].is_floating_point() else 1
+        copied = function is torch.ops.aten._to_copy.default and args[0].device.type == "cpu"
+        if copied and torch.device(kwargs.get("device") or "cpu").type == "cuda" and not kwargs.get("non_blocking"):
+            self.waits += 1
         if function is torch.ops.aten.nonzero.default and args[0].device.type == "cuda":
             self.waits += 1
             return torch.empty(2 * len(args[0]), args[0].ndim, dtype=torch.int64, device="cuda")

@@ -56,13 +56,24 @@ def test_auto_is_what_was_measured(measured, ms, native, precision, layout) -> N
     assert run_hash(config, "") == run_hash(said, "")
 
 
-def test_a_measurement_takes_little_and_finds_four_times(monkeypatch) -> None:
-    found = compute.milliseconds("cpu")
-    assert found.keys() == FAST.keys()
+@pytest.mark.parametrize("native", [True, False])
+def test_a_measurement_takes_little_and_times_bfloat16_where_it_is_native(native: bool, monkeypatch) -> None:
+    monkeypatch.setattr(compute, "native_bfloat16", lambda device: native)
+    found = compute.milliseconds.__wrapped__("cpu")
+    assert found.keys() == {name for name in FAST if native or "bfloat16" not in name}
     assert all(0 < value < 1000 for value in found.values())
+
+
+def test_a_measurement_draws_no_number_of_the_run() -> None:
     state = torch.random.get_rng_state()
     compute.milliseconds.__wrapped__("cpu")
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_bfloat16_that_was_asked_for_where_it_is_not_native_leaves_the_layout_of_float32(measured) -> None:
+    measured({"float32": 4.0, "float32, channels last": 3.0}, False)
+    config = resolved(AUTO[0], "trainer.precision=bf16-mixed", "channels_last=auto")
+    assert (config.trainer.precision, config.channels_last) == ("bf16-mixed", True)
 
 
 def test_published_recipes_keep_float32_and_a_folder_of_ones_own_does_not(measured) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Beta
 
+from carlt.aug.batch import to_device_of
 from carlt.errors import CarltError
 from carlt.functional.mixing import area_outside, random_box, remix_lam, soft_labels
 from carlt.ranges import AtLeastOne, Count, CountOrZero, Finite, Positive, Share, checked
@@ -29,9 +30,8 @@ class Remix:
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         lam = self.lam.sample()
-        partner = torch.randperm(len(images)).to(images.device)
-        counts = self.class_counts.to(images.device)
-        own = remix_lam(lam.to(images.device), counts[labels], counts[labels[partner]], self.kappa, self.tau)
+        partner, counts = (to_device_of(x, images) for x in (torch.randperm(len(images)), self.class_counts))
+        own = remix_lam(to_device_of(lam, images), counts[labels], counts[labels[partner]], self.kappa, self.tau)
         mixed = torch.lerp(images[partner], images, float(lam))
         return mixed, soft_labels(labels, labels[partner], own, len(counts))
 

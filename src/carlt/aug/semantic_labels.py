@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from carlt.aug.batch import to_device_of
 from carlt.errors import CarltError
 from carlt.functional.mixing import semantic_labels
 from carlt.ranges import Count, NonNegative, Share, checked
@@ -40,5 +41,5 @@ class SemanticLabels:
         """Mixed images' features (N, D), class centres (C, D), and labels by area (N, C) to labels (N, C)."""
         if not self.active:
             return labels
-        counts = self.class_counts.to(labels.device)
+        counts = to_device_of(self.class_counts, labels)
         return semantic_labels(features.detach(), centres.detach(), labels, counts, self.omega, self.top_k)

@@ -14,7 +14,7 @@ Profile = Literal["exponential", "step", "pareto"]
 Rule = Literal["ldam", "concutmix", "first"]
 
 # Published CIFAR-LT numbers are of different subsets: repositories seed NumPy's legacy generator differently.
-RULE_SEEDS: dict[Rule | int, int] = {"ldam": 0, "concutmix": 10}
+RULE_SEEDS: dict[str, int] = {"ldam": 0, "concutmix": 10}
 
 
 def indices_by_class(targets: Tensor, num_classes: int) -> list[Tensor]:
@@ -33,7 +33,7 @@ def rank_images(targets: Tensor, num_classes: int, rule: Rule | Seed) -> list[Te
     if rule == "first":
         return classes
     # The legacy generator, because the published subsets are defined by it.
-    generator = np.random.RandomState(RULE_SEEDS.get(rule, rule))
+    generator = np.random.RandomState(rule if isinstance(rule, int) else RULE_SEEDS[rule])
     orders = [indices.numpy().copy() for indices in classes]
     for order in orders:
         generator.shuffle(order)

@@ -84,7 +84,8 @@ class TrainedRun:
         channels = self.model.mean.numel()
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != channels:
             raise CarltError(f"images: expected uint8 (N, {channels}, H, W), got {images.dtype} {tuple(images.shape)}")
-        return self.model(self.transform(images, torch.Generator())).float().softmax(1)
+        images = self.transform(images, torch.Generator()).to(self.model.device)
+        return self.model(images).float().softmax(1)
 
     def predict(
         self,

@@ -68,6 +68,7 @@ def evaluate_and_record(
         epochs = read_rows(run_dir / paths.METRICS) if (run_dir / paths.METRICS).exists() else []
         metrics |= {name: value for name, value in (epochs or [{}])[-1].items() if name.startswith("car/")}
         write_confusions(run_dir, evaluations, data)
+        module.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
         write_examples(run_dir, find_examples(module, data, evaluations["test"]))
         result["timings"]["evaluation_s"] = round(time.monotonic() - began, 2)
         record.write_result(run_dir, result)

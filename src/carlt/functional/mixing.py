@@ -37,7 +37,8 @@ def soft_labels(labels: Tensor, others: Tensor, share: Tensor | float, num_class
         labels, others: int64 (N,).
         share: of ``labels``, in [0, 1], one number or (N,).
     """
-    share = torch.as_tensor(share, dtype=torch.float32, device=labels.device).reshape(-1, 1)
+    if isinstance(share, Tensor):
+        share = share.to(labels.device, torch.float32, non_blocking=True).reshape(-1, 1)
     return share * F.one_hot(labels, num_classes) + (1 - share) * F.one_hot(others, num_classes)
 
 

@@ -38,7 +38,7 @@ def resolve(config: DictConfig) -> None:
     reduced = "bf16" in str(precision)
     if precision == "auto":
         reduced = native_bfloat16(device) and (not ms or ms["bfloat16"] * BFLOAT16_GAIN < ms["float32"])
-    fast = "bfloat16" if reduced else "float32"
+    fast = "bfloat16" if reduced and "bfloat16" in ms else "float32"
     with open_dict(config):
         config.compute_ms = {name: round(value, 3) for name, value in ms.items()}
         if precision == "auto":
@@ -87,7 +87,8 @@ def native_bfloat16(device: str) -> bool:
 
 @functools.cache
 def milliseconds(device: str) -> dict[str, float]:
-    """What a 3 x 3 convolution takes forward and backward, the least of ``REPEATS``, in each precision and layout.
+    """What a 3 x 3 convolution takes forward and backward, the least of ``REPEATS``, in each layout, in float32 and, if
+    the hardware has it, in bfloat16.
 
     On a processor it is small, so that this takes a fraction of a second even on a slow one; on a GPU it takes much
     longer than the launch of its kernels."""
@@ -97,7 +98,7 @@ def milliseconds(device: str) -> dict[str, float]:
         for name, layout in (("", torch.contiguous_format), (", channels last", torch.channels_last)):
             network = nn.Conv2d(channels, channels, 3, padding=1).to(device).to(memory_format=layout)
             images = torch.randn(batch, channels, side, side).to(device, memory_format=layout).requires_grad_()
-            for precision in ("float32", "bfloat16"):
+            for precision in ("float32", "bfloat16") if native_bfloat16(device) else ("float32",):
                 with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
                     found[precision + name] = min(_step(network, images, device) for _ in range(REPEATS))
     return found

@@ -70,7 +70,7 @@ def shard(network: nn.Module, mesh: DeviceMesh) -> None:
 
     if isinstance(network, FSDPModule):
         return
-    for sequence in network.modules():
+    for sequence in reversed(list(network.modules())):  # from the inside out, as fully_shard asks for
         if isinstance(sequence, nn.Sequential | nn.ModuleList):
             for block in sequence:
                 if sum(value.numel() for value in block.parameters()) >= BLOCK:

@@ -50,7 +50,7 @@ def hints(device: torch.device, precision: str, module: Any) -> Iterator[str]:
             yield "hint     this processor has bfloat16: trainer.precision=auto channels_last=auto may be faster"
     if device.type != "cuda":
         return
-    if precision.startswith("32") and torch.cuda.is_bf16_supported():
+    if precision.startswith("32") and native_bfloat16("cuda"):  # torch also counts what it emulates
         yield "hint     this GPU computes in bfloat16: trainer.precision=bf16-mixed is faster"
     convolves = any(isinstance(part, nn.Conv2d) for part in module.model.modules())
     if convolves and module.layout is not torch.channels_last:
