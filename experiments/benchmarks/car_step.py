@@ -279,7 +279,8 @@ Memory bandwidth of a matrix-vector product: {:.1f} GB/s.
 
 {}
 
-- rows read: rows of C^ that hold more than 1e-5 of sigma^2; all of them up to 2,048 classes, and on a GPU.
+- rows read: the fewest rows of Lambda C^ such that the squared norms of all others add up to at most 1e-5 of sigma^2;
+  all rows where that is more than half of them, and always up to 2,048 classes and on a GPU.
 - floor: the bytes of those rows, once for each product with M^T M (one pass over the rows), over the bandwidth. Where
   they fit the cache a step can be faster than this.
 - SVD step: surrogate, EMA, `torch.linalg.svd` and backward as C x C autograd, on the same batches and history; timed

@@ -81,7 +81,8 @@ def apply_values(config: DictConfig, overrides: Sequence[str]) -> None:
 
 def list_options() -> str:
     """The options of each group for --help, the user's own too, and the presets, one paragraph per folder."""
-    listed = [_wrapped(f"{group}: {', '.join(options(group))}") for group in group_names()]
+    shown = {group: [name for name in options(group) if (group, name) != ("reg", "several")] for group in group_names()}
+    listed = [_wrapped(f"{group}: {', '.join(names)}") for group, names in shown.items()]
     folders: dict[str, list[str]] = {}
     for name in options("preset"):
         folders.setdefault(name.rpartition("/")[0], []).append(name)

@@ -40,7 +40,8 @@ class ClassBalancedFocal(Loss):
     """sum_q w[y_q] sum_c (1 - p_qc)^gamma * -log p_qc / N (Cui et al., CVPR 2019, section 4).
 
     p_qc = sigmoid(z_qc) for the label and sigmoid(-z_qc) for each other class: C tasks of two classes each, as in the
-    released code. The focal loss over a softmax with the same weights is ``Focal`` with ``effective_number_beta``.
+    released code. The focal loss over a softmax with the same weights is ``Focal`` with ``gamma=1``,
+    ``effective_number_beta=0.9999`` and ``divide_by="samples"``.
 
     Args:
         class_counts: training images of each class, at least 1 each, (C,).

@@ -24,8 +24,8 @@ class RIDE(NetworkLoss):
     Section 3 as the released code reads it: z_e are expert e's logits, and what is predicted is their mean, which is a
     constant in the divergence. ``diversity`` below 0 pushes experts apart. From ``drw_start`` on LDAM has class
     weights, and the divergence a temperature for each class: T_c = (1 - spread + spread C pi_c) over its maximum; T = 1
-    before. A step costs one pass through the shared stages and one through each expert's. There is no expert
-    assignment, with which the published numbers were made: every expert gets every image.
+    before. A step costs one pass through the shared stages and one through each expert's. Every expert gets
+    every image: carlt has no expert assignment, but RIDE's published numbers were made with it.
 
     Args:
         class_counts: training images of each class, at least 1 each, (C,).
