@@ -169,12 +169,14 @@ def run(
 def _begun_before(config: DictConfig, folder: Path, hash_in_name: bool, checksum: str) -> Path | None:
     """Where this SLURM job began with the run of ``config`` before it was started again. What ``auto`` chose then
     stands for it, because a measurement may come out otherwise."""
+    from carlt.training import compute
+
     for place in sorted(folder.parent.glob(f"{escape(folder.name)}_*")) if hash_in_name else [folder]:
         if config.resume or not (place / paths.CONFIG).exists():
             continue
         stored, alike = OmegaConf.create(read_config(place)), config.copy()
-        for key in ("trainer.precision", "channels_last"):
-            if OmegaConf.select(alike, key) == "auto":
+        for key in compute.AUTOMATIC:
+            if str(OmegaConf.select(alike, key)) in compute.ALL_DEVICES:
                 OmegaConf.update(alike, key, OmegaConf.select(stored, key))
         if run_hash(alike, checksum) == stored.get("run_hash"):
             return place
@@ -199,11 +201,13 @@ def _run(
     resumes = bool(config.resume) and build.has_begun(folder)
     initial = build.initial_weights(config) if config.get("stage") and not resumes else None
     module = build.build_module(without_initial_weights(config) if resumes else config, data, initial)
-    _date_changes(config, build.check_resumable(last, module, config, data) if resumes else None)
+    epochs_done, devices = build.check_resumable(last, module, config, data) if resumes else (None, None)
+    _date_changes(config, epochs_done)
     identity = run_hash(config, data.checksum())
     run_loggers = build.build_loggers(config, folder, position)
     checks.check_run(config, module, data)
     trainer = build.build_trainer(config, folder, run_loggers, position)
+    checks.check_resumed(trainer, folder, devices)
     clock = TrainingTime()
     trainer.callbacks += [callback, clock]  # type: ignore[attr-defined]
     build.compile_network(module, config)
