@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from carlt.commands import run as run_module
-from carlt.commands.run import compose_run
+from carlt.commands.run import compose_run, train
 from carlt.config.stored import load_config
 from carlt.errors import CarltError
 from carlt.reporting.groups import drop_repeats, group_by_data_set
@@ -230,6 +230,10 @@ def test_processes_of_torchrun_need_a_folder_by_name(monkeypatch: pytest.MonkeyP
     with pytest.raises(CarltError, match=r"need the same run folder, .* give hydra\.run\.dir=<folder>"):
         compose_run(["reg=none"])
     assert compose_run(["reg=none", "hydra.run.dir=runs/x"])[2]
+    monkeypatch.setattr(run_module, "run", lambda config, folder, **_: {"folder": folder})
+    assert train("reg=none", folder="/runs/x")["folder"] == Path("/runs/x")
+    with pytest.raises(CarltError, match="need the same run folder"):
+        train("reg=none")
 
 
 def test_sigterm_while_the_finished_network_is_evaluated(run, resume, tmp_path: Path) -> None:

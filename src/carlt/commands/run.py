@@ -71,7 +71,7 @@ def train(*overrides: str, folder: Path | str | None = None, trust: bool = False
         if place := parts.get("resume") or next(iter(earlier), None):
             kept = [word for word in words if word.partition("=")[0] not in given.modules]
             return resume(str(place), kept, trust=trust)
-        config, default, named = compose_run(words, trust=trust)
+        config, default, named = compose_run(words, trust=trust, named=folder is not None)
         folder, new_name = (default, not named) if folder is None else (Path(folder).absolute(), False)
         data = None
         if given.class_counts:
@@ -248,8 +248,11 @@ def _run(
         loggers.finish(run_loggers, failed=sys.exc_info()[0] is not None)
 
 
-def compose_run(overrides: Sequence[str], *, trust: bool = False) -> tuple[DictConfig, Path, bool]:
+def compose_run(overrides: Sequence[str], *, trust: bool = False, named: bool = False) -> tuple[DictConfig, Path, bool]:
     """The config of a command line that describes one run, its folder, and whether the command line names that folder.
+
+    Args:
+        named: whether the caller has a folder of its own, so that the command line need not name one.
 
     Raises:
         CarltError: lists every mistake.
@@ -261,7 +264,7 @@ def compose_run(overrides: Sequence[str], *, trust: bool = False) -> tuple[DictC
     else:
         composed = compose_checked("train", overrides)
     configure_log(composed.hydra.job_logging, composed.hydra.verbose)
-    named = any(text.startswith("hydra.run.dir=") for text in overrides)
+    named = named or any(text.startswith("hydra.run.dir=") for text in overrides)
     folder = _hydra_folder(composed)
     config = config_of_run(composed, composed.hydra)
     if stage:  # put together from two configs that were checked one by one

@@ -81,8 +81,8 @@ def check_length(config: DictConfig, data: LongTailDataModule) -> None:
 
 
 def check_resumed(trainer: L.Trainer, folder: Path, devices: int | None) -> None:
-    """CarltError if the run in ``folder`` stopped within an epoch on another number of ``devices``: the batches that are
-    left of the epoch would be others. At the end of an epoch the number may change."""
+    """CarltError if the run in ``folder`` stopped within an epoch on another number of ``devices``: the batches that
+    are left of the epoch would be others. At the end of an epoch the number may change."""
     if devices not in (None, trainer.world_size):
         raise CarltError(
             f"resume={folder}: it stopped within an epoch on {devices} device(s), and there are {trainer.world_size} "

@@ -24,8 +24,8 @@ ALL_DEVICES = ("auto", "-1")
 
 
 def resolve(config: DictConfig) -> None:
-    """Replace ``auto`` in ``trainer.devices`` by their number, and in ``trainer.precision`` and ``channels_last`` by what
-    is fastest here; note the milliseconds.
+    """Replace ``auto`` in ``trainer.devices`` by their number, and in ``trainer.precision`` and ``channels_last`` by
+    what is fastest here; note the milliseconds.
 
     bfloat16 needs hardware that has it (CUDA compute capability 8, AVX512-BF16, AMX) and a measured gain.
     ``config.compute_ms`` holds what was measured. A resumed run keeps what its first start chose. Where a cluster

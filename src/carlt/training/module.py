@@ -143,7 +143,7 @@ class LongTailClassifier(L.LightningModule):
         self._set_progress()  # a run resumed within an epoch has no start of that epoch
         scheduler = cast(LambdaLR, self.lr_schedulers())
         if not goes_on_within_epoch(self.trainer):
-            # On another number of devices an epoch has another number of steps, and the checkpoint counted the old ones.
+            # On another number of devices an epoch has another number of steps; the checkpoint counted the old ones.
             scheduler.last_epoch = self.current_epoch * self._steps_per_epoch()
         # Of a run that resume= made longer the checkpoint has the rates of the shorter one.
         for group, base, factor in zip(
