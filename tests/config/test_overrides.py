@@ -123,6 +123,18 @@ def test_several_values_are_a_sweep() -> None:
         check_single(["data=glob(*)", "seed=0,1", "optim.lr=0.1"])
 
 
+@pytest.mark.parametrize("devices", ["auto", "[0,1]", "-1", "1,2"])
+def test_slurm_needs_the_number_of_devices(devices: str) -> None:
+    words = ["launcher=slurm", "trainer=ddp", f"trainer.devices={devices}"]
+    (problem,) = mistakes(*words)
+    assert problem.startswith(f"trainer.devices={devices.replace(',', ', ') if '[' in devices else devices}: ")
+    assert problem.endswith("launcher=slurm asks the cluster for one number of devices; give trainer.devices=<number>")
+    asked = ["hydra.launcher.tasks_per_node=2", "hydra.launcher.gpus_per_node=2"]
+    assert composed(*words, *asked).hydra.launcher.tasks_per_node == 2
+    assert composed("launcher=slurm", "trainer=ddp", "trainer.devices=4").hydra.launcher.gpus_per_node == 4
+    assert composed("launcher=slurm").hydra.launcher.tasks_per_node == 1
+
+
 def test_hydra_s_own_overrides_pass() -> None:
     assert "hydra.run.dir=here" in sweep_overrides("train", ["hydra.run.dir=here"])
 

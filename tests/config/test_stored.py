@@ -293,3 +293,11 @@ def test_resume_records_a_change() -> None:
     config = resumed_config(SOUND, ["trainer.max_epochs=9", "data.num_workers=0"])
     (change,) = config.resumed
     assert change["values"] == {"trainer.max_epochs": 9, "data.num_workers": 0}
+
+
+def test_resume_records_the_number_of_devices() -> None:
+    (change,) = resumed_config(SOUND, ["trainer.devices=2"]).resumed
+    assert change["values"] == {"trainer.devices": 2}
+    for word in ("auto", "-1"):
+        with pytest.raises(CarltError, match=r"trainer\.devices=.*needs their number; give trainer\.devices=<number>"):
+            resumed_config(SOUND, [f"trainer.devices={word}"])

@@ -1,6 +1,7 @@
 """``trainer=ddp`` from the command line, on two CPU processes."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -76,6 +77,17 @@ def test_killed_and_resumed_it_ends_the_same(uninterrupted: Path, tmp_path: Path
         assert torch.equal(tensor, resumed[name]), name
     # Up to rounding: one process goes on with the sums of both.
     assert rows(folder) == [pytest.approx(row, rel=1e-5) for row in rows(uninterrupted)]
+
+
+def test_it_goes_on_with_one_process_at_the_same_point_of_the_schedule(uninterrupted: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(uninterrupted, tmp_path / "run")
+    train(tmp_path, f"resume={folder}", "trainer.devices=1", "trainer.max_epochs=4")
+    (before,), (after,) = (
+        torch.load(paths.checkpoint(place, "last"), weights_only=True)["lr_schedulers"]
+        for place in (uninterrupted, folder)
+    )
+    assert (before["last_epoch"], after["last_epoch"]) == (3 * 3, 4 * 5)
+    assert after["_last_lr"] == [pytest.approx(0, abs=1e-6)]  # the end of the cosine
 
 
 def test_the_tasks_of_a_slurm_job_stop_together_and_the_job_goes_on(uninterrupted: Path, tmp_path: Path) -> None:

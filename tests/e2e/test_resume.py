@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from carlt.commands import run as run_module
-from carlt.commands.run import compose_run
+from carlt.commands.run import compose_run, train
 from carlt.config.stored import load_config
 from carlt.errors import CarltError
 from carlt.reporting.groups import drop_repeats, group_by_data_set
@@ -173,7 +173,7 @@ def test_a_longer_training_has_its_own_rate_from_the_first_step_on(run, resume, 
         found: list[float] = []
 
         def note(progress: Any, trainer: Any, *_: Any) -> None:
-            found.append(trainer.optimizers[0].param_groups[0]["lr"])
+            found.append(lr_of(trainer))
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Progress, "on_train_batch_start", note)
@@ -185,12 +185,55 @@ def test_a_longer_training_has_its_own_rate_from_the_first_step_on(run, resume, 
     assert longer == rates(run, tmp_path / "whole", "reg=none", "trainer.max_epochs=4")[10:]
 
 
+def test_on_fewer_devices_the_schedule_goes_on_at_the_share_that_is_done(run, resume, tmp_path: Path) -> None:
+    """An epoch of 5 batches, two to a step, has 3 steps; the checkpoint says that it had 2, as on more devices."""
+    options = ("reg=none", "trainer.accumulate_grad_batches=2", "callbacks.checkpoints.every_n_steps=2")
+    folder, rates = tmp_path / "run", []
+    run(folder, *options, "trainer.max_epochs=1")
+    last = paths.checkpoint(folder, "last")
+    checkpoint = torch.load(last, weights_only=True)
+    checkpoint["world_size"], checkpoint["lr_schedulers"][0]["last_epoch"] = 2, 2
+    torch.save(checkpoint, last)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Progress, "on_train_batch_start", lambda _, trainer, *__: rates.append(lr_of(trainer)))
+        resume(folder, "trainer.max_epochs=2")
+        run(tmp_path / "whole", *options, "trainer.max_epochs=2")
+    assert rates[:5] == rates[10:]
+    assert torch.load(last, weights_only=True)["lr_schedulers"][0]["last_epoch"] == 6
+
+
+def lr_of(trainer: Any) -> float:
+    return trainer.optimizers[0].param_groups[0]["lr"]
+
+
+def test_within_an_epoch_the_number_of_devices_stays(run, resume, tmp_path: Path) -> None:
+    with terminate_at("on_train_batch_end", 2), pytest.raises(SystemExit):
+        run(tmp_path / "run", "reg=none")
+    last = paths.checkpoint(tmp_path / "run", "last")
+    checkpoint = torch.load(last, weights_only=True)
+    assert checkpoint["world_size"] == 1
+    torch.save({**checkpoint, "world_size": 2}, last)
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(
+        CarltError, match=r"within an epoch on 2 device.*there are 1 now; resume with 2 until the epoch"
+    ):
+        resume(tmp_path / "run", "trainer.max_epochs=4")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
+    del checkpoint["world_size"]  # of version 0.1
+    torch.save(checkpoint, last)
+    assert resume(tmp_path / "run")["epochs"] == 3
+
+
 def test_processes_of_torchrun_need_a_folder_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(CarltError, match=r"need the same run folder, .* give hydra\.run\.dir=<folder>"):
         compose_run(["reg=none"])
     assert compose_run(["reg=none", "hydra.run.dir=runs/x"])[2]
+    monkeypatch.setattr(run_module, "run", lambda config, folder, **_: {"folder": folder})
+    assert train("reg=none", folder="/runs/x")["folder"] == Path("/runs/x")
+    with pytest.raises(CarltError, match="need the same run folder"):
+        train("reg=none")
 
 
 def test_sigterm_while_the_finished_network_is_evaluated(run, resume, tmp_path: Path) -> None:

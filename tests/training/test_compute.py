@@ -86,6 +86,28 @@ def test_published_recipes_keep_float32_and_a_folder_of_ones_own_does_not(measur
     assert (config.trainer.precision, config.channels_last) == ("bf16-mixed", True)
 
 
+def test_all_devices_are_their_number_in_hash_and_record(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for number in (2, 4):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda number=number: number)
+        said = composed("trainer=ddp", f"trainer.devices={number}")
+        for word in ("auto", "-1"):
+            alone, job = (composed("trainer=ddp", f"trainer.devices={word}") for _ in range(2))
+            compute.resolve(alone)
+            compute.resolve_once(job, tmp_path / "compute.json")
+            assert alone.trainer.devices == job.trainer.devices == number
+            assert run_hash(alone, "") == run_hash(job, "") == run_hash(said, "")
+    assert resolved("trainer=ddp", "trainer.accelerator=cpu").trainer.devices == 1
+    assert resolved("trainer.devices=[1,3]").trainer.devices == [1, 3]
+
+
+def test_a_resumed_run_of_an_earlier_version_keeps_its_devices_and_hash() -> None:
+    config = composed("trainer=ddp", "trainer.accelerator=cpu")
+    config.resume = "runs/x"
+    compute.resolve(config)
+    assert config.trainer.devices == "auto"
+
+
 def test_float32_said_or_not_is_one_hash() -> None:
     said, unsaid = composed(), composed()
     assert unsaid.trainer.pop("precision") == "32-true"

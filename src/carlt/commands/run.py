@@ -71,7 +71,7 @@ def train(*overrides: str, folder: Path | str | None = None, trust: bool = False
         if place := parts.get("resume") or next(iter(earlier), None):
             kept = [word for word in words if word.partition("=")[0] not in given.modules]
             return resume(str(place), kept, trust=trust)
-        config, default, named = compose_run(words, trust=trust)
+        config, default, named = compose_run(words, trust=trust, named=folder is not None)
         folder, new_name = (default, not named) if folder is None else (Path(folder).absolute(), False)
         data = None
         if given.class_counts:
@@ -169,12 +169,14 @@ def run(
 def _begun_before(config: DictConfig, folder: Path, hash_in_name: bool, checksum: str) -> Path | None:
     """Where this SLURM job began with the run of ``config`` before it was started again. What ``auto`` chose then
     stands for it, because a measurement may come out otherwise."""
+    from carlt.training import compute
+
     for place in sorted(folder.parent.glob(f"{escape(folder.name)}_*")) if hash_in_name else [folder]:
         if config.resume or not (place / paths.CONFIG).exists():
             continue
         stored, alike = OmegaConf.create(read_config(place)), config.copy()
-        for key in ("trainer.precision", "channels_last"):
-            if OmegaConf.select(alike, key) == "auto":
+        for key in compute.AUTOMATIC:
+            if str(OmegaConf.select(alike, key)) in compute.ALL_DEVICES:
                 OmegaConf.update(alike, key, OmegaConf.select(stored, key))
         if run_hash(alike, checksum) == stored.get("run_hash"):
             return place
@@ -199,11 +201,13 @@ def _run(
     resumes = bool(config.resume) and build.has_begun(folder)
     initial = build.initial_weights(config) if config.get("stage") and not resumes else None
     module = build.build_module(without_initial_weights(config) if resumes else config, data, initial)
-    _date_changes(config, build.check_resumable(last, module, config, data) if resumes else None)
+    epochs_done, devices = build.check_resumable(last, module, config, data) if resumes else (None, None)
+    _date_changes(config, epochs_done)
     identity = run_hash(config, data.checksum())
     run_loggers = build.build_loggers(config, folder, position)
     checks.check_run(config, module, data)
     trainer = build.build_trainer(config, folder, run_loggers, position)
+    checks.check_resumed(trainer, folder, devices)
     clock = TrainingTime()
     trainer.callbacks += [callback, clock]  # type: ignore[attr-defined]
     build.compile_network(module, config)
@@ -244,8 +248,11 @@ def _run(
         loggers.finish(run_loggers, failed=sys.exc_info()[0] is not None)
 
 
-def compose_run(overrides: Sequence[str], *, trust: bool = False) -> tuple[DictConfig, Path, bool]:
+def compose_run(overrides: Sequence[str], *, trust: bool = False, named: bool = False) -> tuple[DictConfig, Path, bool]:
     """The config of a command line that describes one run, its folder, and whether the command line names that folder.
+
+    Args:
+        named: whether the caller has a folder of its own, so that the command line need not name one.
 
     Raises:
         CarltError: lists every mistake.
@@ -257,7 +264,7 @@ def compose_run(overrides: Sequence[str], *, trust: bool = False) -> tuple[DictC
     else:
         composed = compose_checked("train", overrides)
     configure_log(composed.hydra.job_logging, composed.hydra.verbose)
-    named = any(text.startswith("hydra.run.dir=") for text in overrides)
+    named = named or any(text.startswith("hydra.run.dir=") for text in overrides)
     folder = _hydra_folder(composed)
     config = config_of_run(composed, composed.hydra)
     if stage:  # put together from two configs that were checked one by one

@@ -5,7 +5,7 @@ Every mistake is found before anything runs, and all of them are in one error.
 
 import difflib
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -29,7 +29,7 @@ from carlt.config.schema import (
 from carlt.config.shape import shape_problems
 from carlt.config.targets import settable
 from carlt.errors import CarltError, first_line
-from carlt.ranges import describe_type, matches, value_problem
+from carlt.ranges import Count, describe_type, matches, value_problem
 
 OPTIONAL = ("preset", "stage")
 """Groups of which a run need not have an option."""
@@ -137,6 +137,7 @@ def _checked(config_name: str, overrides: Sequence[str]) -> tuple[DictConfig, li
         if misshapen := [f"{problem}; give one" for problem in shape_problems(_resolved(config, problems))]:
             raise joined_error(problems or misshapen)
         problems += _adapter_problems(config)
+        problems += _launcher_problems(config, given)
         # With a mistake found already, only what the command line touches: other nodes may be wrong because of it.
         nodes = _touched_nodes(config, values) if problems else target_nodes(config)
         problems += [problem for place, node in nodes for problem in node_problems(node, place)]
@@ -167,6 +168,19 @@ def _adapter_problems(config: DictConfig) -> Iterator[str]:
             f"model.adapter={model.adapter} leaves the network's weights as they are, and they are random: "
             "add model.pretrained=true or model.weights=<file>"
         )
+
+
+def _launcher_problems(config: DictConfig, given: Mapping[str, list[Any]]) -> Iterator[str]:
+    """``launcher=slurm`` asks for as many tasks as there are devices before any job runs, and for all jobs alike."""
+    launcher: Any = OmegaConf.to_container(config.hydra.launcher, resolve=False)
+    if "${trainer.devices}" in launcher.values():
+        devices = given.get("trainer.devices", [config.trainer.devices])
+        if len(devices) > 1 or not matches(devices[0], Count):
+            asked = ",".join(map(str, devices))
+            yield (
+                f"trainer.devices={asked}: launcher=slurm asks the cluster for one number of devices; give "
+                "trainer.devices=<number>"
+            )
 
 
 def _for_hydra(override: Override, config: DictConfig) -> str:

@@ -140,6 +140,10 @@ def resumed_config(folder: Path, overrides: Sequence[str] = (), *, trust: bool =
         for o in parsed
         if OmegaConf.select(config, o.key_or_group) != OmegaConf.select(before, o.key_or_group)
     }
+    if str(devices := changed.get("trainer.devices")) in ("auto", "-1"):
+        raise CarltError(
+            f"trainer.devices={devices}: the record of a resumed run needs their number; give trainer.devices=<number>"
+        )
     if changed:
         config.resumed = [*(config.get("resumed") or []), {"from_epoch": None, "values": changed}]
     config.resume = str(folder)

@@ -155,8 +155,11 @@ def has_begun(folder: Path) -> bool:
     return True
 
 
-def check_resumable(checkpoint: Path, module: LongTailClassifier, config: DictConfig, data: LongTailDataModule) -> int:
-    """The number of epochs that ``checkpoint`` has finished.
+def check_resumable(
+    checkpoint: Path, module: LongTailClassifier, config: DictConfig, data: LongTailDataModule
+) -> tuple[int, int | None]:
+    """The number of epochs that ``checkpoint`` has finished; and if it stopped within an epoch, on how many devices,
+    which ``checks.check_resumed`` asks for again. Versions before 0.2 did not note that, and it is None.
 
     Raises:
         CarltError: it does not fit the network, has trained as long as the config says, or its data have changed.
@@ -165,7 +168,9 @@ def check_resumable(checkpoint: Path, module: LongTailClassifier, config: DictCo
     state = read_checkpoint(checkpoint)
     load_weights(module, state, checkpoint, folder)
     try:
-        done = range(2**31)[state["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]]
+        epochs = state["loops"]["fit_loop"]["epoch_progress"]["current"]
+        done = range(2**31)[epochs["processed"]]
+        devices = range(2**31)[state.get("world_size", 0)] if epochs["ready"] != done else 0
     except (LookupError, TypeError):
         raise CarltError(f"{checkpoint} holds no state of a training: it is damaged, or of another program") from None
     if done > config.trainer.max_epochs or (done == config.trainer.max_epochs and (folder / paths.RESULT).is_file()):
@@ -179,7 +184,7 @@ def check_resumable(checkpoint: Path, module: LongTailClassifier, config: DictCo
             f"resume={folder}: the images under data.root are not those that the run began with (checksum "
             f"{data.checksum()[:8]}, recorded {stored[:8]}); put them back, or start a new run"
         )
-    return done
+    return done, devices or None
 
 
 def load_weights(module: LongTailClassifier, checkpoint: Mapping[str, Any], path: Path, folder: Path) -> None:

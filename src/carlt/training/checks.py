@@ -2,6 +2,7 @@
 
 import logging
 import os
+from pathlib import Path
 
 import lightning as L
 import torch
@@ -77,6 +78,16 @@ def check_length(config: DictConfig, data: LongTailDataModule) -> None:
             "optim.warmup_epochs=%g of trainer.max_epochs=%d epochs: the learning rate never reaches optim.lr; lower "
             "optim.warmup_epochs", warmup, epochs,
         )  # fmt: skip
+
+
+def check_resumed(trainer: L.Trainer, folder: Path, devices: int | None) -> None:
+    """CarltError if the run in ``folder`` stopped within an epoch on another number of ``devices``: the batches that
+    are left of the epoch would be others. At the end of an epoch the number may change."""
+    if devices not in (None, trainer.world_size):
+        raise CarltError(
+            f"resume={folder}: it stopped within an epoch on {devices} device(s), and there are {trainer.world_size} "
+            f"now; resume with {devices} until the epoch's end, where trainer.devices may change"
+        )
 
 
 def check_devices(trainer: L.Trainer) -> None:

@@ -1,4 +1,4 @@
-"""``trainer.precision=auto`` and ``channels_last=auto``: what this machine computes fastest, measured at the start."""
+"""What ``auto`` stands for: the devices of this machine, and the precision and layout in which it computes fastest."""
 
 import functools
 import json
@@ -18,10 +18,14 @@ BFLOAT16_GAIN = 1.2  # bfloat16 rounds more, so it has to be faster by this fact
 LAYOUT_GAIN = 1.1  # a smaller difference would be one thing in one measurement and another in the next
 REPEATS = 5
 PROCESSES = ("WORLD_SIZE", "SLURM_NTASKS")  # of torchrun and SLURM
+AUTOMATIC = ("trainer.devices", "trainer.precision", "channels_last")
+ALL_DEVICES = ("auto", "-1")
+"""Values of ``trainer.devices`` that stand for another number on another machine."""
 
 
 def resolve(config: DictConfig) -> None:
-    """Replace ``auto`` in ``trainer.precision`` and ``channels_last`` by what is fastest here; note the milliseconds.
+    """Replace ``auto`` in ``trainer.devices`` by their number, and in ``trainer.precision`` and ``channels_last`` by
+    what is fastest here; note the milliseconds.
 
     bfloat16 needs hardware that has it (CUDA compute capability 8, AVX512-BF16, AMX) and a measured gain.
     ``config.compute_ms`` holds what was measured. A resumed run keeps what its first start chose. Where a cluster
@@ -30,6 +34,7 @@ def resolve(config: DictConfig) -> None:
     precision, layout = config.trainer.get("precision"), config.get("channels_last")
     if layout not in (True, False, None, "auto"):
         raise CarltError(f"channels_last={layout}: expected true, false or auto")
+    _count_devices(config)
     if "auto" not in (precision, layout):
         return
     device = _device_type(config)
@@ -45,6 +50,15 @@ def resolve(config: DictConfig) -> None:
             config.trainer.precision = "bf16-mixed" if reduced else "32-true"
         if layout == "auto":
             config.channels_last = ms[f"{fast}, channels last"] * LAYOUT_GAIN < ms[fast] if ms else reduced
+
+
+def _count_devices(config: DictConfig) -> None:
+    """The number decides the whole batch, so it belongs into the hash and the record. A run of an earlier version that
+    is resumed has ``auto`` in its config, and keeps its hash."""
+    if str(config.trainer.get("devices")) in ALL_DEVICES and not config.get("resume"):
+        on_gpus = _device_type(config) == "cuda"
+        if on_gpus or config.trainer.devices == "auto":  # Lightning refuses -1 for a processor
+            config.trainer.devices = torch.cuda.device_count() if on_gpus else 1
 
 
 def resolve_once(config: DictConfig, path: Path) -> None:

@@ -108,6 +108,7 @@ class LongTailClassifier(L.LightningModule):
         return images.div_(255).sub_(self.mean).div_(self.std)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["world_size"] = self.trainer.world_size  # the rest of an epoch needs the same (checks.check_resumed)
         for name, mean in self.train_means.items():
             metric = cast(BatchMean, mean)
             with metric.sync_context():  # of the batches of all ranks
@@ -141,6 +142,9 @@ class LongTailClassifier(L.LightningModule):
     def on_train_start(self) -> None:
         self._set_progress()  # a run resumed within an epoch has no start of that epoch
         scheduler = cast(LambdaLR, self.lr_schedulers())
+        if not goes_on_within_epoch(self.trainer):
+            # On another number of devices an epoch has another number of steps; the checkpoint counted the old ones.
+            scheduler.last_epoch = self.current_epoch * self._steps_per_epoch()
         # Of a run that resume= made longer the checkpoint has the rates of the shorter one.
         for group, base, factor in zip(
             scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
@@ -224,12 +228,14 @@ class LongTailClassifier(L.LightningModule):
             shard(self.model, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> Any:
+        return self.optim.configure(self, self.trainer.max_epochs or 1, self._steps_per_epoch())
+
+    def _steps_per_epoch(self) -> int:
         trainer: Any = self.trainer
         # Not trainer.estimated_stepping_batches: it builds the loader before a checkpoint's loader state can reach it.
         batches, limit = len(trainer.datamodule.schedule()), trainer.limit_train_batches
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-        steps = math.ceil(batches / trainer.accumulate_grad_batches)
-        return self.optim.configure(self, trainer.max_epochs or 1, max(1, steps))
+        return max(1, math.ceil(batches / trainer.accumulate_grad_batches))
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
