@@ -96,3 +96,8 @@ def test_of_many_classes_without_test_images_some_are_named():
     said = array_splits([9, 8, 7, 6, 5, 4, 3, 2], test=few).untested()
     assert said.startswith("7 classes have no test images")
     assert said.endswith("class 5 (4 training images) and 2 more")
+
+
+def test_a_data_module_can_be_printed():
+    """Lightning's text of a data module reads its loaders, which are none that it knows."""
+    assert "Arrays" in str(Arrays(array_splits([2, 1])))

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -147,3 +149,26 @@ def test_a_first_run_without_a_normalisation_is_named() -> None:
     given = {f"model.{name}": value for name, value in network.state_dict().items()}
     with pytest.raises(CarltError, match=r"init_run=runs/x: mean and std are no normalisation of 1 or 3 channels"):
         building._load(network, given | {"mean": torch.zeros(0), "std": torch.zeros(0)}, "runs/x")
+
+
+def test_null_leaves_a_named_part_out(run, tmp_path: Path) -> None:
+    words = ("reg=none", "aug=[mixup,randaugment]", "aug.transforms.randaugment=null")
+    words += ("logger=tensorboard", "logger.tensorboard=null")
+    assert run(tmp_path, *words, "trainer.max_epochs=1")["epochs"] == 1
+    config = compose_checked("train", words)
+    assert not isinstance(build_data(config).views.view, Compose)
+
+
+def test_null_for_what_the_loss_needs_is_one_message() -> None:
+    config = compose_checked("train", ["loss=bcl", "aug.contrast=null"])
+    with pytest.raises(CarltError, match=r"aug\.contrast is null, and this run needs it: leave aug\.contrast=null out"):
+        build_data(config)
+
+
+def test_an_error_without_text_is_named_by_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(SmallCNN, "__init__", refuse)
+    with pytest.raises(CarltError, match=r"^model \(carlt\.models\.SmallCNN\): ValueError$"):
+        build(compose_checked("train", []), "model", num_classes=10, in_channels=1, image_size=8)
