@@ -27,6 +27,7 @@ from carlt.runs.config_file import read_config
 from carlt.runs.faults import write_errors
 from carlt.runs.hash import run_hash
 from carlt.runs.heartbeat import heartbeat
+from carlt.runs.keys import AUTOMATIC, AUTOMATIC_KEYS
 from carlt.runs.locks import claim_folder
 from carlt.runs.text import command_line
 
@@ -169,14 +170,12 @@ def run(
 def _begun_before(config: DictConfig, folder: Path, hash_in_name: bool, checksum: str) -> Path | None:
     """Where this SLURM job began with the run of ``config`` before it was started again. What ``auto`` chose then
     stands for it, because a measurement may come out otherwise."""
-    from carlt.training import compute
-
     for place in sorted(folder.parent.glob(f"{escape(folder.name)}_*")) if hash_in_name else [folder]:
         if config.resume or not (place / paths.CONFIG).exists():
             continue
         stored, alike = OmegaConf.create(read_config(place)), config.copy()
-        for key in compute.AUTOMATIC:
-            if str(OmegaConf.select(alike, key)) in compute.ALL_DEVICES:
+        for key in AUTOMATIC_KEYS:
+            if str(OmegaConf.select(alike, key)) in AUTOMATIC:
                 OmegaConf.update(alike, key, OmegaConf.select(stored, key))
         if run_hash(alike, checksum) == stored.get("run_hash"):
             return place

@@ -12,7 +12,7 @@ FINE_TUNING = "recipe=finetune_${family}"
 ADAPTING = "recipe=adapter"
 """The same where an adapter is trained."""
 
-AUTOMATIC = ("trainer.precision", "channels_last")
+MEASURED = ("trainer.precision", "channels_last")
 """What the recipes of one's own images leave to the machine (``auto``); published recipes, which fine-tuning shares,
 compute in float32."""
 
@@ -36,7 +36,7 @@ def implied_recipe(given: Given) -> list[str]:
     pretrained = set(given.get("model.pretrained", [])) == {True}
     if not (adapts or pretrained or (own and None not in given.get("model.weights", [None]))):
         return []
-    automatic = [f"{key}=auto" for key in AUTOMATIC if own and key not in given]
+    automatic = [f"{key}=auto" for key in MEASURED if own and key not in given]
     return [ADAPTING if adapts else FINE_TUNING, *automatic]
 
 

@@ -18,7 +18,7 @@ from carlt.errors import CarltError
 from carlt.runs import paths
 from carlt.runs.config_file import read_config
 from carlt.runs.defaults import with_old_defaults
-from carlt.runs.keys import MAY_CHANGE_ON_RESUME, is_under
+from carlt.runs.keys import AUTOMATIC, MAY_CHANGE_ON_RESUME, is_under
 
 TARGETS = {
     "data": ("carlt.data",),
@@ -140,7 +140,7 @@ def resumed_config(folder: Path, overrides: Sequence[str] = (), *, trust: bool =
         for o in parsed
         if OmegaConf.select(config, o.key_or_group) != OmegaConf.select(before, o.key_or_group)
     }
-    if str(devices := changed.get("trainer.devices")) in ("auto", "-1"):
+    if str(devices := changed.get("trainer.devices")) in AUTOMATIC:
         raise CarltError(
             f"trainer.devices={devices}: the record of a resumed run needs their number; give trainer.devices=<number>"
         )

@@ -55,6 +55,10 @@ MAY_CHANGE_ON_RESUME = (
 )
 """Keys that ``resume=`` may change: the length of the training, paths and devices."""
 
+AUTOMATIC_KEYS = ("trainer.devices", "trainer.precision", "channels_last")
+AUTOMATIC = ("auto", "-1")
+"""Values of ``AUTOMATIC_KEYS`` that stand for another value on another machine (-1: all devices)."""
+
 
 def is_under(key: str, places: Iterable[str]) -> bool:
     """Whether ``key`` is one of ``places`` or lies below one, as ``data.root`` lies below ``data``."""

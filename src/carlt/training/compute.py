@@ -12,15 +12,13 @@ from torch import nn
 
 from carlt.errors import CarltError
 from carlt.runs import paths
+from carlt.runs.keys import AUTOMATIC
 from carlt.runs.locks import exclusive_lock
 
 BFLOAT16_GAIN = 1.2  # bfloat16 rounds more, so it has to be faster by this factor
 LAYOUT_GAIN = 1.1  # a smaller difference would be one thing in one measurement and another in the next
 REPEATS = 5
 PROCESSES = ("WORLD_SIZE", "SLURM_NTASKS")  # of torchrun and SLURM
-AUTOMATIC = ("trainer.devices", "trainer.precision", "channels_last")
-ALL_DEVICES = ("auto", "-1")
-"""Values of ``trainer.devices`` that stand for another number on another machine."""
 
 
 def resolve(config: DictConfig) -> None:
@@ -55,7 +53,7 @@ def resolve(config: DictConfig) -> None:
 def _count_devices(config: DictConfig) -> None:
     """The number decides the whole batch, so it belongs into the hash and the record. A run of an earlier version that
     is resumed has ``auto`` in its config, and keeps its hash."""
-    if str(config.trainer.get("devices")) in ALL_DEVICES and not config.get("resume"):
+    if str(config.trainer.get("devices")) in AUTOMATIC and not config.get("resume"):
         on_gpus = _device_type(config) == "cuda"
         if on_gpus or config.trainer.devices == "auto":  # Lightning refuses -1 for a processor
             config.trainer.devices = torch.cuda.device_count() if on_gpus else 1
