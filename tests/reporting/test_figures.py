@@ -41,7 +41,7 @@ def test_any_number_of_classes_can_be_drawn(classes: int, make_run, tmp_path: Pa
     assert list(figures)[4:] == [
         "worst class in training and on test", "class frequency", "classes from best to worst", "confusion",
         "training curves", "CAR", "the bound", "reliability",
-        *(f"pictures of the {kind} ({place})" for place in (1, 2) for kind in ("worst classes", "confused pairs")),
+        *(f"pictures of the {k} of reg={reg}" for reg in ("none", "car") for k in ("worst classes", "confused pairs")),
     ]  # fmt: skip
     for name, figure in figures.items():
         if name.startswith("pictures"):  # these records have none
@@ -153,6 +153,14 @@ def test_curves_are_over_the_epochs_that_all_seeds_have(make_run, tmp_path: Path
     epochs, values = training._series(group, "train/loss")
     assert (epochs.tolist(), values.tolist()) == ([2], [[1.5], [0.5]])
     assert training._series(group, "val/worst_class") is None
+
+
+def test_a_post_hoc_method_has_no_training_and_no_pictures_of_its_own(make_run, tmp_path: Path) -> None:
+    make_run("1")
+    make_run("2", accuracy=0.8, config={"choices": {"reg": "none", "loss": "ce", "posthoc": "car"}})
+    data = found(tmp_path)
+    assert one(data, "training curves").alt.endswith("for plain")
+    assert not [name for name in drawings(data, data.baseline(), "d0") if "pictures" in name and "posthoc" in name]
 
 
 def test_long_trainings_are_thinned_to_their_end(make_run, tmp_path: Path) -> None:

@@ -55,6 +55,10 @@ def test_everything_is_escaped_and_nested(text: str) -> None:
         assert part in text
 
 
+def test_options_that_no_label_has_are_named(text: str) -> None:
+    assert "Common to all: loss=ce." in text
+
+
 def test_the_page_needs_nothing_else(text: str) -> None:
     tags = Reader(text).tags
     assert [attributes for tag, attributes in tags if tag == "script"] == [{}]

@@ -108,7 +108,7 @@ def test_a_regularizer_of_all_rows_is_named(make_run, tmp_path: Path) -> None:
     for k, name in enumerate(("ce", "ldam")):
         make_run(f"{k}", 0, 0.9, "car", config=loss(name))
     (said,) = unpaired(found(tmp_path))
-    assert "(trained with reg=car): no run without" in said
+    assert "(trained with reg=car): nothing here shows" in said
 
 
 def test_a_configuration_without_a_pair_is_named(make_run, tmp_path: Path) -> None:

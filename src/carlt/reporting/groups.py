@@ -38,6 +38,11 @@ class Group:
         return {name.removeprefix("choices."): found[name] for name in names}
 
     @property
+    def posthoc(self) -> bool:
+        """Whether these are records of an adjusted classifier: their training is that of another group."""
+        return "choices.posthoc" in self.config
+
+    @property
     def classes(self) -> list[ClassResult]:
         """The classes of the first seed: of all seeds the names, numbers and training images are these."""
         return next(iter(self.runs.values())).classes
@@ -126,6 +131,16 @@ def settings(groups: Sequence[Group]) -> list[str]:
     names = list(dict.fromkeys(name for group in groups for name in group.settings))
     options = {name.removeprefix("choices.") for group in groups for name in group.config if "choices." in name}
     return [name for name in names if name in options or len({group.settings.get(name) for group in groups}) > 1]
+
+
+def shared_options(groups: Sequence[Group]) -> list[str]:
+    """The options that all ``groups`` have, as ``loss=ce``; labels lack them."""
+    options = {name: value for name, value in groups[0].config.items() if name.startswith("choices.")}
+    return [
+        _label(options, [name])
+        for name in sorted(options, key=lambda name: name.removeprefix("choices.") not in ("model", "loss", "reg"))
+        if name not in OF_ALL and all(group.config.get(name) == options[name] for group in groups)
+    ]
 
 
 def drop_repeats(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:

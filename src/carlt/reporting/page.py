@@ -8,7 +8,7 @@ from pathlib import Path
 
 from carlt.reporting import formats
 from carlt.reporting.figures import Figure
-from carlt.reporting.groups import DataSet
+from carlt.reporting.groups import DataSet, shared_options
 from carlt.reporting.html import class_table, escape, listing, scrolled, summary_table
 from carlt.reporting.summary import Table
 from carlt.runs.reading import LeftOut
@@ -85,7 +85,7 @@ def _section(section: Section, anchor: str) -> str:
 
 
 def _facts(data: DataSet) -> str:
-    """The numbers of runs, configurations, seeds, images and epochs."""
+    """The numbers of runs, configurations, seeds, images and epochs, and what all configurations have in common."""
     counts = [run.result.get("class_counts") or [] for run in data.runs]
     totals, per_class = sorted({sum(c) for c in counts}), [n for c in counts for n in c]
     images = (
@@ -95,10 +95,12 @@ def _facts(data: DataSet) -> str:
     epochs = sorted({run.result["epochs"] for run in data.runs})
     commits = {run.result.get("commit") for run in data.runs}
     mixed = f" The runs come from {len(commits)} commits, which the list of runs names." if len(commits) > 1 else ""
+    shared = shared_options(data.groups)
+    common = f" Common to all: {', '.join(shared)}." if shared else ""
     return (
         f"{_count([len(data.runs)], 'run')} of {_count([len(data.groups)], 'configuration')}, "
         f"{_count(seeds, 'seed')} per configuration; {images}{_count(epochs, 'epoch')}. "
-        f"The numbers are those of the last epoch on the test split.{mixed}"
+        f"The numbers are those of the last epoch on the test split.{common}{mixed}"
     )
 
 

@@ -107,8 +107,8 @@ def unpaired(groups: Sequence[Group]) -> list[str]:
     hidden = sorted(kind for kind in kinds if kind not in labels)  # a label lacks what all rows have in common
     trained = f" (trained with {', '.join(hidden)})" if hidden else ""
     return [
-        f"{labels}{more}{trained}: no run without the regularizer has the same other values and one of the same "
-        "seeds, so nothing here shows what it changes. Train with reg=none as well."
+        f"{labels}{more}{trained}: nothing here shows what the regularizer changes, because no run with reg=none has "
+        "the same other values and a seed in common. Train with reg=none as well."
     ] * bool(alone)
 
 

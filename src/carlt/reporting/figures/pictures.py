@@ -11,12 +11,11 @@ from carlt.runs.examples import Examples, read_examples
 from carlt.runs.text import printable
 
 METHODS = 2
-"""The baseline and the best other configuration have sheets."""
+"""The baseline and the best other trained configuration have sheets: a post-hoc method records no pictures."""
 
 
-def sheet(kind: str, place: int, shown: PlottedGroups, name: str) -> Figure | None:
-    """The sheet of the group at ``place``: the first is the baseline, then by overall accuracy."""
-    group = shown.ranked()[place]
+def sheet(kind: str, group: Group, name: str) -> Figure | None:
+    """The sheet of the first seed of ``group`` that has pictures."""
     seed, examples = _first(group)
     rows = sheets.rows_of(examples, kind) if examples else []
     if not examples or not rows:
@@ -46,9 +45,6 @@ def _first(group: Group) -> tuple[int, Examples | None]:
 
 def drawings(shown: PlottedGroups, prefix: str) -> dict[str, Callable[[], Figure | None]]:
     """The sheets by name."""
-    names = {
-        f"pictures of the {kind} ({place + 1})": (kind, place)
-        for place in range(min(METHODS, len(shown.groups)))
-        for kind in sheets.KINDS
-    }
-    return {name: partial(sheet, *which, shown, f"{prefix} {name}") for name, which in names.items()}
+    trained = [group for group in shown.ranked() if not group.posthoc][:METHODS]
+    names = {f"pictures of the {kind} of {group.label}": (kind, group) for group in trained for kind in sheets.KINDS}
+    return {name: partial(sheet, *which, f"{prefix} {name}") for name, which in names.items()}

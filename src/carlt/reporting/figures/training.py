@@ -54,15 +54,15 @@ def car(shown: PlottedGroups, name: str) -> Figure | None:
 
 
 def _draw(shown: PlottedGroups, panels: Panels, name: str, title: str, reading: str) -> Figure | None:
-    series = {group.label: {key: _series(group, key) for key, _ in panels.values()} for group in shown.groups}
+    # A post-hoc method has the curves of the run that it adjusts.
+    trained = [(group, style) for group, style in shown.styles() if not group.posthoc]
+    series = {group.label: {key: _series(group, key) for key, _ in panels.values()} for group, _ in trained}
     present = {
         text: line for text, line in panels.items() if any(lines[line[0]] is not None for lines in series.values())
     }
     if not present:
         return None
-    lines = [
-        (group, style) for group, style in shown.styles() if any(s is not None for s in series[group.label].values())
-    ]
+    lines = [(group, style) for group, style in trained if any(s is not None for s in series[group.label].values())]
     last = max(run.result["epochs"] for group, _ in lines for run in group.runs.values())
     columns = min(len(present), 3)
     rows = -(-len(present) // columns)
