@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from carlt.data.io.decode import decode
+from carlt.runs.text import counted
 
 OnError = Literal["raise", "skip"]
 MAX_NAMED = 5
@@ -104,7 +105,9 @@ class Splits:
         missing = [int(c) for c in counts.argsort(descending=True, stable=True) if not tested[c]]
         if not missing:
             return ""
-        names = ", ".join(f"{self.class_names[c]} ({counts[c]:,} training images)" for c in missing[:MAX_NAMED])
+        names = ", ".join(
+            f"{self.class_names[c]} ({counted(int(counts[c]), 'training image')})" for c in missing[:MAX_NAMED]
+        )
         more = f" and {len(missing) - MAX_NAMED:,} more" if len(missing) > MAX_NAMED else ""
         classes = "1 class has" if len(missing) == 1 else f"{len(missing):,} classes have"
         return f"{classes} no test images, so that no test result is about them: {names}{more}"

@@ -16,7 +16,7 @@ from carlt.data.images import FileImages, Splits
 from carlt.data.io.decode import open_image, orientation
 from carlt.errors import first_line
 from carlt.runs.paths import file_digest
-from carlt.runs.text import printable
+from carlt.runs.text import counted, printable
 
 NEAR_EMPTY = 5
 """A class with fewer training images than this is near-empty."""
@@ -131,11 +131,11 @@ def _files_lines(found: FolderInspection, image_size: int) -> Iterator[str]:
             f"largest {high[0]} x {high[1]}"
         )
         if small := int((found.sizes.min(1) < image_size).sum()):
-            yield f"  {_count(small, 'image')} smaller than data.image_size={image_size} on a side, to be enlarged"
+            yield f"  {counted(small, 'image')} smaller than data.image_size={image_size} on a side, to be enlarged"
     if found.unreadable:
         path, reason = found.unreadable[0]
         yield printable(
-            f"unreadable: {_count(len(found.unreadable), 'file')}; the first: {path} ({reason}); mend them, or "
+            f"unreadable: {counted(len(found.unreadable), 'file')}; the first: {path} ({reason}); mend them, or "
             "train with data.on_error=skip"
         )
 
@@ -154,16 +154,16 @@ def _copies_lines(found: FolderInspection, splits: Splits) -> Iterator[str]:
     if not found.copies:
         yield "copies: none; no two files have the same content"
         return
-    yield f"copies: {_count(found.surplus, 'file')} with the content of another file"
+    yield f"copies: {counted(found.surplus, 'file')} with the content of another file"
     for one, other in (("train", "test"), ("val", "test"), ("train", "val")):
         if groups := found.shared(one, other):
             first = [next(file for file in groups[0] if file.split == split) for split in (one, other)]
             extra = "; they make the test accuracy too high" if other == "test" else ""
-            yield f"  {_count(len(groups), 'content')} in {one} and in {other}{extra}; the first: {_paths(first)}"
+            yield f"  {counted(len(groups), 'content')} in {one} and in {other}{extra}; the first: {_paths(first)}"
     if groups := found.contradictions:
         first = list({file.label: file for file in groups[0]}.values())[:2]
         names = printable(" and ".join(splits.class_names[file.label] for file in first))
-        yield f"  {_count(len(groups), 'content')} in two classes; the first, in {names}: {_paths(first)}"
+        yield f"  {counted(len(groups), 'content')} in two classes; the first, in {names}: {_paths(first)}"
 
 
 def _paths(files: Iterable[File]) -> str:
@@ -174,13 +174,9 @@ def _classes_lines(splits: Splits) -> Iterator[str]:
     by_count = sorted(zip(splits.class_counts.tolist(), splits.class_names, strict=True))
     if named := [f"{name} ({count})" for count, name in by_count if count < NEAR_EMPTY]:
         yield (
-            f"near-empty: {_count(len(named), 'class', 'classes')} with fewer than {NEAR_EMPTY} training images: "
+            f"near-empty: {counted(len(named), 'class', 'classes')} with fewer than {NEAR_EMPTY} training images: "
             f"{_listed(named)}"
         )
-
-
-def _count(number: int, one: str, several: str | None = None) -> str:
-    return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from carlt.functional.accuracy import class_accuracy, worst_first
 from carlt.metrics import Evaluation
 from carlt.models.classifier import extract_features
 from carlt.runs.examples import Examples
+from carlt.runs.text import counted
 from carlt.training.module import LongTailClassifier
 
 ROWS = 6
@@ -128,7 +129,7 @@ def _reduced(images: Tensor, size: int) -> Tensor:
 
 
 def _title(data: LongTailDataModule, test: Evaluation, true: int, predicted: int | None) -> str:
-    name = f"{data.class_names[true]} ({int(data.class_counts[true]):,} training images)"
+    name = f"{data.class_names[true]} ({counted(int(data.class_counts[true]), 'training image')})"
     if predicted is None:
         return f"{name}: {int(test.correct[true])} of {int(test.total[true])} right"
     return f"{name} as {data.class_names[predicted]}"

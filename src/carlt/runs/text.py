@@ -30,6 +30,15 @@ def shortened(text: str, letters: int) -> str:
     return text if len(text) <= letters else f"{text[: letters - end - 3]}...{text[-end:]}"
 
 
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """A number of things in words.
+
+    >>> counted(1, "image"), counted(1200, "image"), counted(2, "class", "classes")
+    ('1 image', '1,200 images', '2 classes')
+    """
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
 def spreadsheet_cell(text: str) -> str:
     """``text`` for a CSV file: an apostrophe in front of what a spreadsheet would take for a formula.
 

@@ -90,7 +90,7 @@ def test_bad_input(folder, loading, caplog):
     with pytest.raises(CarltError, match=r"val_1.JPEG cannot be decoded \(the file is empty\)"):
         _ = tiny(folder, loading).splits
     assert torch.equal(tiny(folder, loading, on_error="skip").splits.test.targets, torch.tensor([1, 1, 0]))
-    assert "left out 1 images" in caplog.text
+    assert "left out 1 image " in caplog.text
     (folder / "val/val_annotations.txt").write_text("val_0.JPEG\tn1\t\nval_1.JPEG\tn9\t\n")
     with pytest.raises(CarltError, match=r"val_annotations.txt, line 2: .*is not `<file> <wnid> <box>`"):
         _ = tiny(folder, loading).splits

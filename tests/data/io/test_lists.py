@@ -45,7 +45,7 @@ def test_bad_lines_are_named_or_left_out(tmp_path, caplog, line, complaint):
     assert complaint in str(caught.value)
     records = read_list(path, 2, on_error="skip")
     assert records.lines.tolist() == [1, 2, 4]
-    assert "left out 1 lines" in caplog.text
+    assert "left out 1 line " in caplog.text
 
 
 @pytest.mark.parametrize(("content", "complaint"), [(b"", "line 1: the line is blank"), (None, "cannot be read")])

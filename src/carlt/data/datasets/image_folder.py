@@ -19,6 +19,7 @@ from carlt.data.module import LongTailDataModule, require
 from carlt.data.subsets import Profile, Rule, make_long_tailed, rank_images
 from carlt.errors import CarltError
 from carlt.ranges import AtLeastOne, Count, CountOrZero, Range, Seed, ShareBelowOne, checked
+from carlt.runs.text import counted
 
 SPLITS = {"training": "train", "valid": "val", "validation": "val", "testing": "test", "train": "train", "val": "val",
           "test": "test"}  # fmt: skip
@@ -109,7 +110,7 @@ class ImageFolder(LongTailDataModule):
         self._check_split_names()
         base = self.root / "train" if (self.root / "train").is_dir() else self.root
         classes = self._classes(base)
-        train = self._split(self.root, "train" if base != self.root else "", classes)
+        train = self._split(self.root, "train" if base != self.root else "", classes, of_training=True)
         assert train is not None  # every class has an image
         val = self._split(self.root, "val", classes)
         test = self._split(*self._test_folder(), classes)
@@ -159,7 +160,8 @@ class ImageFolder(LongTailDataModule):
         if base == self.root and (split := sorted({"val", "test"} & {name.partition("/")[0] for name in found})):
             raise CarltError(f"{self.root} has {split[0]}/ but no train/; put the training images in train/<class>/")
         if strays:
-            log.warning("left out %d images that are in no class folder, the first: %s", len(strays), base / strays[0])
+            count = counted(len(strays), "image")
+            log.warning("left out %s in no class folder, the first: %s", count, base / strays[0])
         if not found:
             place = "/".join(["<class>"] * self.class_depth)
             raise CarltError(f"{base} has no class folders; images belong in {base}/{place}/")
@@ -177,26 +179,29 @@ class ImageFolder(LongTailDataModule):
                 f"classes out with data.on_error=skip. Images end in {' '.join(sorted(EXTENSIONS))}"
             )
         if empty:
-            log.warning("left out %d classes without images, the first: %s", len(empty), base / empty[0])
+            count = counted(len(empty), "class", "classes")
+            log.warning("left out %s without images, the first: %s", count, base / empty[0])
         return [name for name in found if name not in set(empty)]
 
-    def _split(self, root: Path, part: str, classes: list[str]) -> Split | None:
-        """All images of ``root/part/<class>/``, if that folder exists and has any."""
+    def _split(self, root: Path, part: str, classes: list[str], of_training: bool = False) -> Split | None:
+        """All images of ``root/part/<class>/``, if that folder exists and has any.
+
+        ``of_training``: ``classes`` are those of this split, which said so where it left out folders.
+        """
         base = root / part
         if not base.is_dir():
             return None
         # A disk of a Mac may give the same name in another Unicode form.
         there = {_composed(name): name for name in class_folders(base, self.class_depth)[0]}
-        unknown = sorted(set(there.values()) - {there.get(_composed(name)) for name in classes})
+        unknown = [] if of_training else sorted(set(there.values()) - {there.get(_composed(name)) for name in classes})
         if unknown and self.on_error == "raise":
             raise CarltError(
                 f"{base / unknown[0]} is no class of the training images ({len(unknown)} such folders); "
                 "add training images of it, remove it, or leave it out with data.on_error=skip"
             )
         if unknown:
-            log.warning(
-                "left out %d folders that are no training class, the first: %s", len(unknown), base / unknown[0]
-            )
+            count = counted(len(unknown), "folder")
+            log.warning("left out %s of classes without training images, the first: %s", count, base / unknown[0])
         folders = [there.get(_composed(name)) for name in classes]
         names = [sorted(image_files(base / folder)) if folder else [] for folder in folders]
         targets = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(files) for files in names]))

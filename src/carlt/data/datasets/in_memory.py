@@ -9,6 +9,7 @@ from torchvision.transforms.v2.functional import center_crop, resize
 
 from carlt.data.images import ArrayImages, FileImages, Split
 from carlt.errors import CarltError
+from carlt.runs.text import counted
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def decode_all(split: Split, side: int, threads: int = 0, exact: bool = False) -
     if images.on_error == "raise":
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         raise CarltError(f"{bad[0]}{more}, or leave such images out with data.on_error=skip")
-    log.warning("left out %d images that cannot be used, the first: %s", len(bad), bad[0])
+    log.warning("left out %s that cannot be used, the first: %s", counted(len(bad), "image"), bad[0])
     good = torch.tensor([complaint is None for complaint in complaints])
     return Split(ArrayImages(pixels[good]), split.targets[good])
 
