@@ -24,6 +24,12 @@ def test_files_folders_and_patterns(tmp_path: Path) -> None:
     assert find_images(tmp_path / "notes.md") == [tmp_path / "notes.md"]  # named, so it is meant
 
 
+def test_pictures_that_cannot_be_read_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    a, *_ = make(tmp_path, "a.jfif", "sub/b.HEIC", "c.heic", "d.avif", ".e.heic", "notes.txt")
+    assert find_images(tmp_path) == [a]
+    assert "left out 3 pictures in formats that carlt does not read (.heic 2, .avif 1)" in caplog.text
+
+
 def test_a_name_with_brackets_is_a_name(tmp_path: Path) -> None:
     (brackets,) = make(tmp_path, "a[1].jpg")
     assert find_images(str(brackets)) == [brackets]

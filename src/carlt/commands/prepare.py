@@ -81,7 +81,10 @@ def _inspect(data: "ImageFolder", splits: "Splits", out: Path) -> None:
     damaged images."""
     from carlt.data import inspection
     from carlt.data.inspection_figure import draw_files
+    from carlt.data.io.walk import not_read
 
+    if pictures := not_read(data.root):
+        print(f"left out: {pictures}; convert them to JPEG or PNG")
     found = inspection.inspect(data.listed, data.num_workers)
     print(inspection.describe(found, splits, data.image_size))
     draw = functools.partial(draw_files, data.name, found, splits, data.image_size)

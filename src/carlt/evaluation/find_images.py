@@ -1,15 +1,17 @@
 """The image files that a user's words stand for."""
 
 import glob
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from carlt.data.io.decode import EXTENSIONS
-from carlt.data.io.walk import image_files, is_image
+from carlt.data.io.walk import image_files, is_image, not_read
 from carlt.errors import CarltError
 
 LIST = ".txt"
+log = logging.getLogger(__name__)
 
 
 def find_images(images: Path | str | Iterable[Path | str]) -> list[Path]:
@@ -66,4 +68,6 @@ def _listed(path: Path) -> list[Path]:
 
 
 def _images_below(folder: Path) -> list[Path]:
+    if pictures := not_read(folder):
+        log.warning("images=%s: left out %s; convert them to JPEG or PNG", folder, pictures)
     return sorted(map(Path, image_files(folder)), key=str)

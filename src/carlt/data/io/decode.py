@@ -18,7 +18,7 @@ try:  # the extra carlt[fast]
 except ImportError:
     decode_jpeg = None
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
 """Whatever a file is named; Pillow would hand an EPS to Ghostscript, another program."""
 UPRIGHT = {
