@@ -49,6 +49,15 @@ def test_a_method_without_training_has_no_training_accuracy() -> None:
     assert "12.5 % on test. Classes" in printed(record)
 
 
+def test_a_post_hoc_method_stands_beside_the_network_before_it() -> None:
+    screen = io.StringIO()
+    before = dict.fromkeys(result()["metrics"], 0.125)
+    print_result(result(), None, Console(file=screen, width=120), before=before)
+    before_line, line = (text.split() for text in screen.getvalue().splitlines() if text.strip().startswith("test"))
+    assert before_line[:4] == ["test,", "before", "12.5", "12.5"]
+    assert line[:4] == ["test", "25.0", "25.0", "25.0"]
+
+
 def test_the_words_of_a_run_are_no_markup() -> None:
     assert "pon[/x]ds [link=http://x]y[/link], last epoch" in printed(
         result(data={"name": "pon[/x]ds [link=http://x]y[/link]"})

@@ -53,7 +53,7 @@ def main() -> None:
         if arguments.posthoc != "none":
             with write_errors(folder, "the record belongs in the run folder; copy that to where you may write"):
                 record = evaluate_posthoc(folder, arguments.posthoc, tau, arguments.which, arguments.words, trust=trust)
-            _print_posthoc(*record, which=arguments.which)
+            _print_posthoc(*record, which=arguments.which, before=_before(folder, arguments.which))
             return
         outcome = evaluate(folder, arguments.which, arguments.words, trust=trust)
         label = ", the best epoch chosen on the TEST split" if outcome["chosen_on_test"] else ""
@@ -76,7 +76,15 @@ def _print_metrics(metrics: dict[str, float]) -> None:
     print(json.dumps({name: value if math.isfinite(value) else None for name, value in metrics.items()}, indent=2))
 
 
-def _print_posthoc(result: dict[str, Any], folder: Path | None, which: str) -> None:
+def _before(folder: Path, which: str) -> dict[str, Any] | None:
+    """The metrics that the run recorded of the checkpoint ``which`` without a post-hoc method, if it did."""
+    from carlt.runs.reading import finished_run
+
+    result = finished_run(folder).result
+    return {"last": result["metrics"], "best": (result.get("best") or {}).get("metrics")}.get(which)
+
+
+def _print_posthoc(result: dict[str, Any], folder: Path | None, which: str, before: dict[str, Any] | None) -> None:
     """The curve over tau with the chosen one marked, and the table of the result."""
     from carlt.reporting import formats, table
 
@@ -101,7 +109,7 @@ def _print_posthoc(result: dict[str, Any], folder: Path | None, which: str) -> N
     epoch = {"last": "last epoch", "best": "best epoch"}.get(which, "epoch of that checkpoint")
     if which == "best" and posthoc["chosen_on_test"]:
         epoch = "best epoch, chosen on the TEST split"
-    table.print_result(result, folder, epoch=epoch)
+    table.print_result(result, folder, epoch=epoch, before=before)
     if folder is None:
         print("Not recorded: carlt.report shows which=last alone.")
 

@@ -13,7 +13,7 @@ from carlt.reporting import formats
 from carlt.reporting.formats import percent
 from carlt.reporting.summary import COLUMNS, Column
 from carlt.reporting.summary import Table as Summary
-from carlt.runs.text import command_line, format_duration, printable
+from carlt.runs.text import command_line, counted, format_duration, printable
 
 OF_A_RUN = ("accuracy", "many", "medium", "few", "worst_class", "worst_10pct")
 """The metrics of each split in the table of one run."""
@@ -24,21 +24,32 @@ LABEL = 22
 
 
 def print_result(
-    result: dict[str, Any], run_dir: Path | None, console: Console | None = None, epoch: str = "last epoch"
+    result: dict[str, Any],
+    run_dir: Path | None,
+    console: Console | None = None,
+    epoch: str = "last epoch",
+    before: Mapping[str, Any] | None = None,
 ) -> None:
-    """Overall, many / medium / few and worst-class accuracy of each split in %, and the run folder if there is one."""
+    """Overall, many / medium / few and worst-class accuracy of each split in %, and the run folder if there is one.
+
+    ``before``: the metrics of the same checkpoint without its post-hoc method.
+    """
     console = console or Console()
     with console:  # one block, also where several jobs print
-        _print_result(result, run_dir, console, epoch)
+        _print_result(result, run_dir, console, epoch, before)
 
 
-def _print_result(result: dict[str, Any], run_dir: Path | None, console: Console, epoch: str) -> None:
+def _print_result(
+    result: dict[str, Any], run_dir: Path | None, console: Console, epoch: str, before: Mapping[str, Any] | None
+) -> None:
     metrics = result["metrics"]
     table = Table(box=box.SIMPLE_HEAD, title=Text(printable(_title(result, epoch))), title_justify="left")
     table.add_column("accuracy (%)")
     headings = {column.metric: column.heading for column in COLUMNS}
     for name in OF_A_RUN:
         table.add_column(headings[f"test/{name}"], justify="right")
+    if before:
+        table.add_row("test, before", *(percent(before.get(f"test/{name}")) for name in OF_A_RUN))
     for split in ("test", "val", "train"):
         if f"{split}/accuracy" in metrics:
             table.add_row(split, *(percent(metrics[f"{split}/{name}"]) for name in OF_A_RUN))
@@ -47,7 +58,7 @@ def _print_result(result: dict[str, Any], run_dir: Path | None, console: Console
     of_train = percent(worst["train_accuracy"])
     on_train = "" if of_train == formats.NONE else f", {of_train} % on train"
     console.print(
-        f"Worst test class: {printable(worst['name'])} ({worst['train_count']} training images), "
+        f"Worst test class: {printable(worst['name'])} ({counted(worst['train_count'], 'training image')}), "
         f"{percent(worst['test_accuracy'])} % on test{on_train}. "
         f"Classes never right: {metrics['test/classes_at_zero']:.0f} of {result['num_classes']}.",
         highlight=False,
