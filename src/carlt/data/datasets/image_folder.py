@@ -230,7 +230,7 @@ class ImageFolder(LongTailDataModule):
         if self.verify != "full":
             return split
         assert isinstance(split.images, FileImages)
-        return split.subset(usable(split.images, self.verify, self.num_workers, lambda index: "in its class folder"))
+        return split.subset(usable(split.images, self.verify, self.num_workers))
 
 
 def _composed(name: str) -> str:

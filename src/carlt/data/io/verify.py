@@ -20,21 +20,20 @@ NAMED = 20
 log = logging.getLogger(__name__)
 
 
-def usable(images: FileImages, verify: Verify, num_workers: int, place: Callable[[int], str]) -> Tensor:
+def usable(images: FileImages, verify: Verify, num_workers: int, place: Callable[[int], str] | None = None) -> Tensor:
     """Indices of the images that exist (``files``) and decode (``full``).
 
     An unusable image is an error, or counted, logged and left out where ``images.on_error`` is ``skip``.
-    ``place(index)`` is the place where it is listed.
+    ``place(index)`` is the place where it is listed, if it is.
     """
     problems = dict.fromkeys(missing(images.root, images.paths).tolist(), "the file is missing")
     if verify == "full":
         problems |= undecodable(images, num_workers, skip=set(problems))
     if problems:
         first, *others = sorted(problems)
-        found = (
-            f"{len(problems)} of {len(images)} images unusable; the first: "
-            f"{images.path(first)} ({place(first)}): {problems[first]}"
-        )
+        path, listed = images.path(first), f" ({place(first)})" if place else ""
+        reason = problems[first].removeprefix(f"image {path} ")
+        found = f"{len(problems)} of {len(images)} images unusable; the first: {path}{listed}: {reason}"
         if others:
             found += "; the others: " + ", ".join(str(images.path(index)) for index in others[:NAMED])
             found += f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
