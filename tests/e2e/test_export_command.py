@@ -11,6 +11,7 @@ import torch
 from tests.runs.test_locks import another_process_in
 
 from carlt.commands import export as command
+from carlt.evaluation.evaluate import evaluate_posthoc
 
 Export = Callable[..., tuple[int, str, str]]
 
@@ -74,6 +75,20 @@ def test_another_checkpoint_needs_another_folder(export: Export, finished: Path,
     assert {path: path.read_bytes() for path in (run / "export").iterdir()} == before
     assert export(*words, f"out={tmp_path}/other")[0] == 0
     assert "whose accuracy was not recorded" in (tmp_path / "other" / "MODEL_CARD.md").read_text()
+
+
+def test_adjusted_logits_need_a_record_and_a_folder(export: Export, finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    words = (f"run={run}", "format=torch_export")
+    code, _, message = export(*words, "adjusted=true")
+    assert code == 2
+    assert f"has no adjustment on record for this checkpoint; run first: python -m carlt.evaluate run={run} " in message
+    evaluate_posthoc(run, "car", overrides=["data.val_per_class=1"])
+    assert export(*words)[0] == 0
+    assert "holds an export with adjusted=false; choose another out=" in export(*words, "adjusted=true")[2]
+    assert export(*words, "adjusted=true", f"out={tmp_path}/out")[0] == 0
+    assert "The logits are adjusted" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
 
 
 def test_a_network_of_another_program_is_not_overwritten(export: Export, finished: Path, tmp_path: Path) -> None:

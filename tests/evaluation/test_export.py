@@ -1,5 +1,6 @@
 """Exported files: each is run by what others run it with, and agrees with the network; its metadata says what it is."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -138,6 +139,21 @@ def test_the_facts_are_enough_to_use_the_network(run_with: Callable) -> None:
     }  # fmt: skip
     assert facts["class_names"][3] == "digit 3"
     assert (facts["image_size"], facts["output"]["shape"], facts["class_counts"][0]) == (8, ["N", 10], 104)
+
+
+@pytest.mark.parametrize("adjustment", [{"class_offsets": torch.arange(10.0)}, {"tau": 1.0}])
+def test_adjusted_logits(adjustment: dict[str, Any], run_with: Callable, tmp_path: Path) -> None:
+    run = dataclasses.replace(run_with(), **adjustment)
+    facts = facts_of(run, adjusted=True)
+    assert (facts["class_offsets"], facts["tau"]) == (None, None)  # nothing is left to add
+    assert {facts_of(run)[name] is None for name in ("class_offsets", "tau")} == {True, False}
+    path, _ = module.export(run, "torch_export", tmp_path, facts)
+    images = some_images(5)
+    with torch.no_grad():
+        expected = run.model(images) + run.adjustment()
+    torch.testing.assert_close(torch.export.load(path).module()(images), expected)
+    with pytest.raises(CarltError, match="adjusted=true: format=safetensors holds only weights"):
+        module.export(run, "safetensors", tmp_path, facts)
 
 
 def test_the_run_keeps_its_network(run_with: Callable) -> None:

@@ -13,6 +13,7 @@ FACTS: dict[str, Any] = {
     "run_hash": "0123456789abcdef",
     "tau": None,
     "class_offsets": None,
+    "output": {"adjusted": False},
 }
 
 

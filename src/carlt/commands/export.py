@@ -36,6 +36,8 @@ itself. The output is logits. The number of images is free.""",
     found.add_run("config.yaml, result.json")
     found.add_key("format", choices=FORMATS, help="onnx: for onnxruntime and others; torch_export: for "
                   "torch.export.load, without carlt; safetensors: the weights, for model.weights=")  # fmt: skip
+    found.add_flag("adjusted", "the logits are those after carlt.evaluate posthoc=car or posthoc=logit_adjusted, which "
+                   "recognise more of the rare classes")  # fmt: skip
     found.add_key("out", "<folder>", help="default: export/ in the run folder")
     return found
 
@@ -54,15 +56,17 @@ def main() -> None:
         folder = Path(arguments.run)
         out = Path(arguments.out) if arguments.out else folder / "export"
         with write_errors(out, "choose another out=<folder>"):
-            export(folder, arguments.format, out, arguments.which, trust=arguments.trust)
+            export(folder, arguments.format, out, arguments.which, arguments.adjusted, trust=arguments.trust)
 
 
-def export(folder: Path, form: str, out: Path, which: str = "last", *, trust: bool = False) -> None:
+def export(
+    folder: Path, form: str, out: Path, which: str = "last", adjusted: bool = False, *, trust: bool = False
+) -> None:
     """Write the network, ``network.json`` and ``MODEL_CARD.md`` into ``out``.
 
     Raises:
-        CarltError: no finished run, a missing package, a network that cannot be written in this form, or another one in
-            ``out``.
+        CarltError: no finished run, a missing package, a network that cannot be written in this form, another one in
+            ``out``, or ``adjusted`` and no adjustment on record.
     """
     from carlt.evaluation.export import export as write
     from carlt.evaluation.export import facts_of, network_file
@@ -71,7 +75,7 @@ def export(folder: Path, form: str, out: Path, which: str = "last", *, trust: bo
     from carlt.runs.reading import read_run
 
     run = load_run(folder, which, trust=trust)
-    facts, finished = facts_of(run), read_run(folder)
+    facts, finished = facts_of(run, adjusted), read_run(folder)
     with claim_folder(out, new=False, option="out=<folder>"):
         before = _earlier_facts(out, facts)
         digest = before.get(CARD_DIGEST)
@@ -93,7 +97,7 @@ def export(folder: Path, form: str, out: Path, which: str = "last", *, trust: bo
 
 
 def _earlier_facts(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """``network.json`` of ``out``, empty if there is none. CarltError if it is of another checkpoint: one describes all
+    """``network.json`` of ``out``, empty if there is none. CarltError if it is of another network: one describes all
     files of the folder."""
     try:
         before = json.loads(read_text(out / FACTS))
@@ -103,6 +107,12 @@ def _earlier_facts(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
         before = None
     if not isinstance(before, dict) or before.get("checkpoint_sha256") != facts["checkpoint_sha256"]:
         raise CarltError(f"{out} holds the export of another checkpoint; choose another out=<folder>, or remove it")
+    output, adjusted = before.get("output"), facts["output"]["adjusted"]
+    if adjusted != (isinstance(output, dict) and output.get("adjusted", False)):
+        raise CarltError(
+            f"{out} holds an export with adjusted={'false' if adjusted else 'true'}; choose another out=<folder>, or "
+            "remove it"
+        )
     return before
 
 

@@ -31,30 +31,52 @@ CHECKED = 3
 
 
 class NormalisedNetwork(nn.Module):
-    """uint8 images (N, channels, S, S) to logits (N, C): a trained network that normalises by itself."""
+    """uint8 images (N, channels, S, S) to logits (N, C): a trained network that normalises by itself.
+
+    ``adjustment``: what is added to the logits, (C,), or None.
+    """
 
     mean: Tensor
     std: Tensor
+    adjustment: Tensor | None
 
-    def __init__(self, model: nn.Module, mean: Tensor, std: Tensor):
+    def __init__(self, model: nn.Module, mean: Tensor, std: Tensor, adjustment: Tensor | None = None):
         super().__init__()
         self.model = model
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
+        self.register_buffer("adjustment", adjustment)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.model((images.to(torch.float32) / 255 - self.mean) / self.std)
+        logits = self.model((images.to(torch.float32) / 255 - self.mean) / self.std)
+        return logits if self.adjustment is None else logits + self.adjustment
 
 
-def network_of(run: TrainedRun) -> NormalisedNetwork:
-    """A copy of the network of ``run`` in eval mode on the CPU, without loss, regularizer and optimizer."""
+def network_of(run: TrainedRun, adjusted: bool = False) -> NormalisedNetwork:
+    """A copy of the network of ``run`` in eval mode on the CPU, without loss, regularizer and optimizer.
+
+    ``adjusted``: its logits have the adjustment that the run recorded (``TrainedRun.adjustment``).
+
+    Raises:
+        CarltError: ``adjusted``, and there is no such record.
+    """
+    adjustment = run.adjustment() if adjusted else None
+    if adjusted and adjustment is None:
+        raise CarltError(
+            f"adjusted=true: {run.folder} has no adjustment on record for this checkpoint; run first: "
+            f"python -m carlt.evaluate run={run.folder} posthoc=car"
+        )
     module = run.model
-    network = NormalisedNetwork(copy.deepcopy(module.model), module.mean.clone(), module.std.clone())
+    network = NormalisedNetwork(copy.deepcopy(module.model), module.mean.clone(), module.std.clone(), adjustment)
     return network.cpu().eval().requires_grad_(False)
 
 
-def facts_of(run: TrainedRun) -> dict[str, Any]:
-    """What a program needs to use the network: input, output, class names, and where it comes from."""
+def facts_of(run: TrainedRun, adjusted: bool = False) -> dict[str, Any]:
+    """What a program needs to use the network: input, output, class names, and where it comes from.
+
+    ``adjusted``: as in :func:`network_of`; nothing is left to add to the logits then.
+    """
+    offsets = None if adjusted else run.class_offsets
     data: Any = part_class(run.config, "data")
     size = run.config.data.image_size
     view = plain_values(run.config.aug.eval_view)
@@ -68,14 +90,14 @@ def facts_of(run: TrainedRun) -> dict[str, Any]:
             "shorter_side": shorter,  # scaled to this, antialiased; then the centre is cut out
             "view": view,
         },
-        "output": {"name": "logits", "shape": ["N", len(run.class_names)]},
+        "output": {"name": "logits", "shape": ["N", len(run.class_names)], "adjusted": adjusted},
         "image_size": size,
         "mean": run.model.mean.flatten().tolist(),  # of images in [0, 1]; the network applies both itself
         "std": run.model.std.flatten().tolist(),
         "class_names": run.class_names,
         "class_counts": run.class_counts.tolist(),
-        "tau": run.tau if run.class_offsets is None else None,  # it is of logit adjustment, and the offsets count
-        "class_offsets": None if run.class_offsets is None else run.class_offsets.tolist(),
+        "tau": None if adjusted or offsets is not None else run.tau,  # of logit adjustment; the offsets come first
+        "class_offsets": None if offsets is None else offsets.tolist(),
         "model": plain_values(run.config.model),
         "stage": plain_values(run.config.stage) if run.config.get("stage") else None,
         "run_hash": run.result.get("run_hash"),
@@ -92,19 +114,23 @@ def network_file(folder: Path, form: str) -> Path:
 
 def export(run: TrainedRun, form: str, folder: Path, facts: Mapping[str, Any]) -> tuple[Path, float]:
     """Write the network of ``run`` into ``folder`` as ``onnx``, ``torch_export`` or ``safetensors``, read it again and
-    run it beside the network. The file's metadata holds ``facts``, see :func:`facts_of`.
+    run it beside the network. The file's metadata holds ``facts``, see :func:`facts_of`, which also say whether its
+    logits are adjusted.
 
     Returns:
         The file, and the largest difference of their logits.
 
     Raises:
-        CarltError: an optional package is missing, the network cannot be written in this form, or they differ.
+        CarltError: an optional package is missing, the network cannot be written in this form, they differ, or see
+            :func:`network_of`.
     """
-    how = FORMATS[form]
+    how, adjusted = FORMATS[form], facts["output"]["adjusted"]
+    if adjusted and how.only_weights:
+        raise CarltError(f"adjusted=true: format={form} holds only weights; add class_offsets of network.json yourself")
     for package in how.packages:
         _require(package, form)
     path = network_file(folder, form)
-    network = network_of(run)
+    network = network_of(run, adjusted)
     images = _random_images(facts["input"]["shape"][1:])
     expected = network(images).numpy()
     with written_whole(path) as part:
@@ -190,12 +216,13 @@ class Form(NamedTuple):
     """The file as a function of images; the network gives the architecture where the file has only weights."""
     suffix: str
     packages: tuple[str, ...] = ()
+    only_weights: bool = False
 
 
 FORMATS = {
     "onnx": Form(_write_onnx, _read_onnx, ".onnx", ("onnx", "onnxscript", "onnxruntime")),
     "torch_export": Form(_write_torch_export, _read_torch_export, ".pt2"),
-    "safetensors": Form(_write_safetensors, _read_safetensors, ".safetensors", ("safetensors",)),
+    "safetensors": Form(_write_safetensors, _read_safetensors, ".safetensors", ("safetensors",), only_weights=True),
 }
 
 

@@ -75,7 +75,12 @@ def _use(facts: Mapping[str, Any], files: Sequence[str]) -> Iterator[str]:
         "- The network normalises by itself. Class names, image size and normalisation are in each file's metadata "
         "under `carlt`, and in `network.json`."
     )
-    if facts["class_offsets"] is not None:
+    if facts["output"]["adjusted"]:
+        yield (
+            "- The logits have the adjustment for rare classes that was found after training. The accuracies below are "
+            "without it."
+        )
+    elif facts["class_offsets"] is not None:
         yield (
             "- `class_offsets` in `network.json` were found after training, one per class: add them to the logits to "
             "raise rare classes. The accuracies below are without them."
