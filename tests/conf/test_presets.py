@@ -3,7 +3,9 @@
 import csv
 import fnmatch
 import functools
+import itertools
 import math
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -115,8 +117,17 @@ def test_a_published_number_must_be_on_record(script: ModuleType) -> None:
 
 def test_help_names_every_preset() -> None:
     text = list_options()
-    assert all(name in text for name in options("preset"))
     assert max(map(len, text.splitlines())) <= 110
+    paragraphs = text.partition("README.md)\n\n")[2].replace("\n  ", " ").splitlines()
+    assert sorted(name for paragraph in paragraphs for name in names_of(paragraph)) == sorted(options("preset"))
+
+
+def names_of(paragraph: str) -> list[str]:
+    """The names that a paragraph of the help stands for; braces hold the choices."""
+    if "{" not in paragraph:
+        return paragraph.split(", ")
+    choices = [part.split(", ") for part in re.split(r"[{}]", paragraph)]
+    return ["".join(parts) for parts in itertools.product(*choices)]
 
 
 @pytest.mark.parametrize("name", options("preset"))

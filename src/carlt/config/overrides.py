@@ -83,12 +83,36 @@ def list_options() -> str:
     """The options of each group for --help, the user's own too, and the presets, one paragraph per folder."""
     shown = {group: [name for name in options(group) if (group, name) != ("reg", "several")] for group in group_names()}
     listed = [_wrapped(f"{group}: {', '.join(names)}") for group, names in shown.items()]
-    folders: dict[str, list[str]] = {}
-    for name in options("preset"):
-        folders.setdefault(name.rpartition("/")[0], []).append(name)
-    text = [_wrapped(", ".join(names)) for names in folders.values()]
-    heading = "Presets (preset=name; what each is and its command: experiments/preset/README.md)"
-    return "\n".join([*listed, "", heading, "", *text])
+    heading = (
+        "Presets (preset=name, where {a, b} stands for one of them, as in preset=main/cifar100_lt_car; what each is, "
+        "and its command: experiments/preset/README.md)"
+    )
+    presets = map(_wrapped, _folded(options("preset"), options("data")))
+    return "\n".join([*listed, "", textwrap.fill(heading, 110), "", *presets])
+
+
+def _folded(presets: Sequence[str], data_sets: Sequence[str]) -> Iterator[str]:
+    """Names of presets, shorter: those of one folder that differ in the data set or in what follows it are together.
+
+    >>> list(_folded(["own", "t/cifar_car", "t/cifar_ce", "t/digits_car", "t/digits_ce"], ["cifar", "digits"]))
+    ['own', 't/{cifar, digits}_{car, ce}']
+    """
+    sets: dict[tuple[str, str], list[str]] = {}  # the data sets of each folder and method
+    for name in presets:
+        folder, slash, own = name.rpartition("/")
+        data = max((each for each in data_sets if own.startswith(each)), key=len, default="")
+        sets.setdefault((folder + slash, own.removeprefix(data)), []).append(data)
+    methods: dict[tuple[str, bool, tuple[str, ...]], list[str]] = {}
+    for (folder, method), data_of in sets.items():
+        key = (folder, method.startswith("_"), tuple(data_of))
+        methods.setdefault(key, []).append(method.removeprefix("_"))
+    for (folder, joined, data_of), names in methods.items():
+        shared = folder + _one_of(data_of) + "_" * joined
+        yield shared + _one_of(names) if shared else ", ".join(names)
+
+
+def _one_of(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{{{', '.join(names)}}}"
 
 
 def _wrapped(text: str) -> str:
