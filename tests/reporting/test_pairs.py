@@ -5,7 +5,7 @@ import pytest
 
 from carlt.reporting.figures import drawings, style
 from carlt.reporting.figures.confusion import shares
-from carlt.reporting.figures.pairs import _helped_and_harmed
+from carlt.reporting.figures.pairs import _helped_and_harmed, forest
 from carlt.reporting.groups import group_by_data_set
 from carlt.reporting.pairs import Pair, find_pairs, unpaired, verdicts
 from carlt.reporting.statistics import Difference, paired_difference
@@ -83,6 +83,12 @@ def test_a_verdict_may_be_quoted(pairs: list[Pair]) -> None:
     assert "overall -10.0 points" in two
     assert two.endswith("Two pairs of seeds prove nothing: their interval rests on a single degree of freedom.")
     assert "*" not in two
+
+
+def test_the_intervals_that_chance_may_have_made_are_counted(pairs: list[Pair]) -> None:
+    """Four metrics of the pair with three seeds; two seeds have no interval."""
+    look = style.line_styles([group for pair in pairs for group in (pair.plain, pair.regularized)])
+    assert " 4 intervals are compared with zero" in forest(pairs, look, "d0").caption
 
 
 def test_one_seed_proves_nothing(make_run, tmp_path: Path) -> None:
