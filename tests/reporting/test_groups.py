@@ -142,8 +142,10 @@ def test_a_baseline_by_name(make_run, tmp_path: Path) -> None:
 def test_a_metric_that_is_null_is_no_value(make_run, tmp_path: Path) -> None:
     make_run("1", 0, None)
     make_run("2", 1, 0.25)
+    make_run("3", 2, 0.75)
     (data,) = found(tmp_path)
-    assert data.groups[0].values("test/few") == {1: 0.25}
+    assert data.groups[0].values("test/few") == {1: 0.25, 2: 0.75}
+    assert data.groups[0].mean("test/few") == 0.5
     assert data.groups[0].values("test/unheard") == {}
 
 

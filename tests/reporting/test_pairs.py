@@ -5,7 +5,7 @@ import pytest
 
 from carlt.reporting.figures import drawings, style
 from carlt.reporting.figures.confusion import shares
-from carlt.reporting.figures.pairs import _helped_and_harmed, forest
+from carlt.reporting.figures.pairs import _helped_and_harmed, _largest, forest
 from carlt.reporting.groups import group_by_data_set
 from carlt.reporting.pairs import Pair, find_pairs, unpaired, verdicts
 from carlt.reporting.statistics import Difference, paired_difference
@@ -199,6 +199,8 @@ def test_names_of_many_pairs_are_whole_and_what_is_shown_is_told(make_run, tmp_p
     for k in range(6):
         make_run(f"car{k}", 0, 0.5 + 0.02 * k, "car", weight=k + 1.0, gradient="as_in_the_class_with_a_long_name")
     (data,) = group_by_data_set(read_runs([tmp_path])[0])
+    kept, _ = _largest(find_pairs(data.groups), 2)
+    assert [pair.regularized.config["reg.weight"] for pair in kept] == ["5.0", "6.0"]
     figure = drawings(data, data.baseline(), "d0")["worst class with and without the regularizer"]()
     assert figure is not None
     for k in range(6):
