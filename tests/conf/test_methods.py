@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from carlt import aug, losses, reg, stages
 from carlt.config.compose import options
 from carlt.config.instantiate import part_class
 from carlt.errors import CarltError
 from carlt.losses.base import Augmentation
+from carlt.ranges import parameters
 from carlt.testing.options import training_step
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "methods_table.py"
@@ -55,6 +57,25 @@ def test_every_stage_trains_a_classifier_alone(name: str) -> None:
 def test_published_stages_anneal_without_warm_up(name: str) -> None:
     optim = methods.composed(f"stage={name}").optim
     assert (optim.schedule, optim.warmup_epochs) == ("cosine", 0)
+
+
+@pytest.mark.parametrize(
+    ("part", "released"),
+    [
+        (losses.BalancedContrastive, {"ce_weight": 2.0, "contrast_weight": 0.6, "temperature": 0.1, "dim": 128}),
+        (losses.GLMC, {"power": 1.2, "consistency": 4.0}),
+        (losses.LADE, {"alpha": 0.1, "penalty": 0.01}),
+        (losses.PaCo, {"alpha": 0.01, "temperature": 0.05, "queue": 1024, "momentum": 0.999, "dim": 32}),
+        (stages.MiSLAS, {"lr_factor": 0.2}),
+        (stages.WeightBalancing, {"threshold": 0.1, "project": "epoch"}),
+        (aug.Paste, {"probability": 0.5, "alpha": 1.0, "power": 0.0}),
+        (aug.Remix, {"alpha": 1.0, "kappa": 3.0, "tau": 0.5}),
+        (reg.CAR, {"weight": 0.5, "beta": 0.5, "r0": 0.2, "margin": 0.1}),
+    ],
+)
+def test_the_defaults_are_those_of_the_released_code_or_the_paper(part: type, released: dict) -> None:
+    """For CIFAR100-LT at imbalance factor 100."""
+    assert {name: parameters(part)[name].default for name in released} == released
 
 
 def test_the_page_shows_the_measured_table() -> None:

@@ -75,6 +75,14 @@ def test_tau_is_the_validation_split_s_whatever_the_test_split_says() -> None:
     assert choose(val=[-1, 1, 1], test=[-1, -1, 1]).tau == 1  # the smallest of equals
 
 
+def test_tau_has_the_best_mean_over_classes_not_over_images() -> None:
+    labels, answers = torch.tensor([0, 0, 0, 1]), {0.0: [0, 0, 0, 0], 1.0: [0, 1, 1, 1], 2.0: [1, 1, 1, 1]}
+    data = Looked(None, [])
+    data.val = data.test = Split(torch.zeros(4), labels)
+    method = Method(lambda images: images, lambda _, tau: torch.eye(2)[answers[tau]])
+    assert posthoc.adjusted(Trainer(), Module(), data, method, grid=tuple(answers)).tau == 1  # type: ignore[arg-type]
+
+
 def test_tau_may_be_given_but_is_never_chosen_on_test() -> None:
     outcome = choose(None, [1, -1, 1], tau=2.0)
     assert (outcome.tau, outcome.curve, list(outcome.evaluations)) == (2.0, [], ["test"])

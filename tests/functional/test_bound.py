@@ -115,6 +115,12 @@ def test_logits_that_are_not_numbers_count_as_errors():
     assert within.tolist() == [True, False]
 
 
+@pytest.mark.parametrize(("margin", "counts"), [(0.0, [True, False]), (0.5, [True, True]), (0.25, [True, False])])
+def test_a_sample_at_the_margin_counts(margin, counts):
+    _, within = strongest_rival(torch.tensor([[1.0, 1.0], [1.5, 1.0]]), torch.tensor([0, 0]), margin)
+    assert within.tolist() == counts
+
+
 def test_lambda_is_that_of_car():
     torch.testing.assert_close(row_weight(COUNTS), frequency_weights(COUNTS))
     assert row_weight(torch.tensor([5, 0])).isfinite().all()

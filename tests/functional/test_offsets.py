@@ -61,6 +61,19 @@ def test_confusion_is_balanced_for_numpy(class_margin: float) -> None:
     assert found.offset.std() > 0.5
 
 
+def test_a_step_is_half_the_logarithm_of_numpy_s_perron_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, labels = long_tailed()
+    found = []
+    for most in (0, 1):
+        monkeypatch.setattr(offsets, "MOST_STEPS", most)
+        found.append(class_offsets(logits, labels, class_margin=0.0).offset)
+    m = confusion_of(logits, labels, found[0], 0.0)
+    r, left = (np.abs(vectors[:, values.real.argmax()]) for values, vectors in (np.linalg.eig(m), np.linalg.eig(m.T)))
+    step = np.log(r / left) / 2
+    moved = scale_of(logits, labels) * (found[1] - found[0]).numpy()
+    assert moved == pytest.approx(step - step.mean(), rel=1e-6)
+
+
 def test_two_classes_by_hand() -> None:
     """C = [[0, sigmoid(d - 20)], [sigmoid(-30 - d), 0]], d = b_1 - b_0, is balanced at d = -5."""
     logits, labels = torch.tensor([[20.0, 0.0], [0.0, 30.0]], dtype=torch.float64), torch.tensor([0, 1])

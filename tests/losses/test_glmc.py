@@ -139,6 +139,8 @@ def test_boxes_have_the_shape_of_the_pictures(loss: GLMC, network: SmallCNN) -> 
         loss.compute_loss(network, StepInput(images, LABELS, LABELS, views, second=(others, OTHERS)))
     boxes = torch.stack([cut[0, 0] == 0 for cut in seen[1::2]])
     assert boxes.any(1).sum(1).max() > 8  # columns: more than a picture is high
+    shares = [float(mixed[0, 0, 0, 0]) for mixed in seen[::2]]
+    assert min(shares) < 0.3 < 0.7 < max(shares)  # uniform
 
 
 def test_each_mixture_has_its_own_batch_statistics_unless_joint(network: SmallCNN) -> None:

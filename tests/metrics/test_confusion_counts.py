@@ -69,7 +69,12 @@ def test_calibration_by_hand() -> None:
     logits = torch.log(torch.tensor([[0.75, 0.25]])).repeat(4, 1)
     counts = ConfusionCounts(2)
     counts.update(logits, torch.tensor([0, 0, 1, 1]))
-    assert counts.evaluation().summary(torch.tensor([5, 5]))["ece"] == pytest.approx(0.25)
+    evaluation = counts.evaluation()
+    summary, bins = evaluation.summary(torch.tensor([5, 5])), evaluation.calibration()
+    assert summary["ece"] == pytest.approx(0.25)
+    assert summary["macro_f1"] == pytest.approx((2 * 2 / (2 + 4) + 0) / 2)  # all four are taken for the first class
+    place = bins["images"].index(4)
+    assert (bins["confidence"][place], bins["accuracy"][place]) == (pytest.approx(0.75), 0.5)
 
 
 def test_a_confidence_at_an_edge_is_in_the_bin_below() -> None:

@@ -197,6 +197,18 @@ def test_many_classes_are_the_oracle_too(monkeypatch):
         torch.testing.assert_close(car.row_norm, torch.linalg.vector_norm(car.confusion, dim=1), rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("options", [{"beta": 0.0}, {"beta": 1e-3, "absent": "hold"}])
+def test_many_classes_whose_confusion_ends_at_once(options, monkeypatch):
+    """What the norm was before limits the rows that count by no more than the estimate has kept of it."""
+    monkeypatch.setattr(spectral, "LARGE", 4)
+    car, labels = CAR(COUNTS, **options), torch.arange(4)  # the last class is absent
+    for certainty in (-8, 8, 16):
+        car(certainty * torch.eye(5)[:4], labels)
+        torch.testing.assert_close(
+            car.spectral_norm, torch.linalg.matrix_norm(car.row_weight[:, None] * car.confusion, 2), rtol=1e-4, atol=0
+        )
+
+
 def test_classes_may_be_renamed():
     order = torch.tensor([3, 0, 4, 1, 2])
     plain, renamed = CAR(COUNTS), CAR([COUNTS[c] for c in order])

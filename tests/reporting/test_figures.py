@@ -10,12 +10,12 @@ import pytest
 from carlt.reporting.classes import mean_accuracy
 from carlt.reporting.figures import Figure, confusion, drawings, sensitivity, style, training
 from carlt.reporting.figures.calibration import _bins
-from carlt.reporting.figures.classes import sorted_accuracy
+from carlt.reporting.figures.classes import binned, sorted_accuracy
 from carlt.reporting.groups import DataSet, group_by_data_set
 from carlt.reporting.published import Published
 from carlt.reporting.summary import COLUMNS
-from carlt.runs.reading import read_runs
-from carlt.runs.record import write_per_class
+from carlt.runs.reading import read_confusion, read_runs
+from carlt.runs.record import write_confusion, write_per_class
 
 
 def found(folder: Path) -> DataSet:
@@ -112,6 +112,11 @@ def test_a_class_is_the_mean_over_the_seeds_that_saw_it(make_run, tmp_path: Path
     assert accuracy.tolist() == [50, 80, 35]  # of 100, 80, 70 and 0, nothing, 0
 
 
+def test_a_line_is_the_mean_of_classes_of_similar_frequency() -> None:
+    images, accuracy = binned(np.array([1.0, 100.0, 1.21]), np.array([10.0, 60.0, 20.0]))
+    assert (images.tolist(), accuracy.tolist()) == (pytest.approx([100, 1.1]), [60, 15])  # in the logarithm of images
+
+
 def test_confusion_is_ordered_by_frequency(make_run, tmp_path: Path) -> None:
     folder = make_run("1")
     text = (folder / "per_class.csv").read_text().replace(",200,", ",1,")  # the first class is now the rarest
@@ -131,7 +136,9 @@ def test_blocks_keep_every_image(make_run, tmp_path: Path) -> None:
 
 def test_the_most_confused_pairs_are_those_of_a_loop(make_run, tmp_path: Path) -> None:
     make_run("1", classes=30, accuracy=0.7)
-    make_run("2", 1, classes=30, accuracy=0.3)
+    other = make_run("2", 1, classes=30, accuracy=0.3)
+    cells = read_confusion(other, 30)  # now no two classes have equally many images
+    write_confusion(other, cells.true, cells.predicted, cells.count * (1 + cells.true), 30)
     group = found(tmp_path).groups[0]
     matrix = np.zeros((30, 30))
     for run in group.runs.values():
@@ -142,7 +149,9 @@ def test_the_most_confused_pairs_are_those_of_a_loop(make_run, tmp_path: Path) -
     expected = np.sort(share.flatten())[::-1][: confusion.PAIRS]
     pairs = confusion._most_confused(group)
     assert [value for *_, value, _ in pairs] == pytest.approx(expected.tolist())
-    assert all(share[a.class_id, b.class_id] == value and total == 20 for a, b, value, total in pairs)
+    assert all(
+        share[a.class_id, b.class_id] == value and total == matrix[a.class_id].sum() for a, b, value, total in pairs
+    )
 
 
 def test_curves_are_over_the_epochs_that_all_seeds_have(make_run, tmp_path: Path) -> None:
@@ -172,11 +181,14 @@ def test_long_trainings_are_thinned_to_their_end(make_run, tmp_path: Path) -> No
 
 
 def test_bins_of_several_seeds_are_weighted_by_images(make_run, tmp_path: Path) -> None:
-    make_run("1", 0)
-    make_run("2", 1)
+    make_run("1", 0)  # 4 images at 0.2 of which a quarter is right, and 6 at 0.9 of which half are
+    other = make_run("2", 1) / "result.json"
+    bins = {"images": [12, 0, 2], "confidence": [0.4, None, 0.9], "accuracy": [0.5, None, 1.0]}
+    other.write_text(json.dumps(json.loads(other.read_text()) | {"calibration": {"test": bins}}))
     bins = _bins(found(tmp_path).groups[0], "test")
-    assert bins["images"].tolist() == [8, 0, 12]
-    assert bins["accuracy"][[0, 2]].tolist() == [0.25, 0.5]
+    assert bins["images"].tolist() == [16, 0, 8]
+    assert bins["confidence"][[0, 2]].tolist() == pytest.approx([0.35, 0.9])
+    assert bins["accuracy"][[0, 2]].tolist() == pytest.approx([7 / 16, 5 / 8])
     assert _bins(found(tmp_path).groups[0], "val") is None
 
 

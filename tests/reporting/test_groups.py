@@ -119,6 +119,14 @@ def test_the_default_baseline_is_the_plain_one(make_run, tmp_path: Path) -> None
     assert data.baseline().label == "loss=ce, reg=none"
 
 
+@pytest.mark.parametrize("later", [{"stage": "crt"}, {"posthoc": "tau_norm"}])
+def test_what_begins_with_a_trained_network_is_no_baseline(later: dict, make_run, tmp_path: Path) -> None:
+    make_run("1", config={"choices": {"reg": "none", "loss": "ce", **later}})
+    make_run("2")
+    (data,) = found(tmp_path)
+    assert [run.folder.name for run in data.baseline().runs.values()] == ["2"]
+
+
 def test_without_a_plain_one_the_first_is_the_baseline(make_run, tmp_path: Path) -> None:
     make_run("1", reg="car", weight=1)
     make_run("2", reg="car", weight=2)
@@ -142,8 +150,10 @@ def test_a_baseline_by_name(make_run, tmp_path: Path) -> None:
 def test_a_metric_that_is_null_is_no_value(make_run, tmp_path: Path) -> None:
     make_run("1", 0, None)
     make_run("2", 1, 0.25)
+    make_run("3", 2, 0.75)
     (data,) = found(tmp_path)
-    assert data.groups[0].values("test/few") == {1: 0.25}
+    assert data.groups[0].values("test/few") == {1: 0.25, 2: 0.75}
+    assert data.groups[0].mean("test/few") == 0.5
     assert data.groups[0].values("test/unheard") == {}
 
 
@@ -168,7 +178,7 @@ def test_a_baseline_has_the_epochs_and_batch_size_of_most_others(make_run, tmp_p
     def budget(epochs: int, batch: int) -> dict:
         return {"config": {"trainer": {"max_epochs": epochs}, "data": {"batch_size": batch, "imbalance_factor": 10}}}
 
-    make_run("short", **budget(2, 64))
+    make_run("a short one", **budget(2, 64))
     make_run("plain", **budget(200, 128))
     make_run("car", reg="car", **budget(200, 128))
     make_run("car small", reg="car", **budget(200, 32))
@@ -177,9 +187,9 @@ def test_a_baseline_has_the_epochs_and_batch_size_of_most_others(make_run, tmp_p
     assert [run.folder.name for run in baseline.runs.values()] == ["plain"]
     table = summarize(data, baseline)[0]
     reasons = [row.not_compared for row in table.rows]
-    assert [bool(row.differences) for row in table.rows] == [True, False, False, False]
+    assert [bool(row.differences) for row in table.rows] == [False, True, False, False]
     of_short = "trainer.max_epochs=2 instead of 200, data.batch_size=64 instead of 128"
-    assert reasons == ["", "data.batch_size=32 instead of 128", "", of_short]
+    assert reasons == [of_short, "", "data.batch_size=32 instead of 128", ""]
     assert "is not compared with" in markdown(table)
     assert all(
         row.differences for row in summarize(data, baseline, any_budget=True)[0].rows if row.label != baseline.label

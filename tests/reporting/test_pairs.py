@@ -5,10 +5,10 @@ import pytest
 
 from carlt.reporting.figures import drawings, style
 from carlt.reporting.figures.confusion import shares
-from carlt.reporting.figures.pairs import _helped_and_harmed
+from carlt.reporting.figures.pairs import _helped_and_harmed, _largest, forest
 from carlt.reporting.groups import group_by_data_set
 from carlt.reporting.pairs import Pair, find_pairs, unpaired, verdicts
-from carlt.reporting.statistics import Difference
+from carlt.reporting.statistics import Difference, paired_difference
 from carlt.runs.reading import read_runs
 
 
@@ -26,7 +26,7 @@ def pairs(make_run, tmp_path: Path) -> list[Pair]:
     """Cross-entropy and focal loss with and without CAR; seed 2 of focal loss lacks CAR, and LDAM has no pair."""
     for seed in range(3):
         make_run(f"a{seed}", seed, 0.2 + 0.1 * seed)
-        make_run(f"b{seed}", seed, 0.5 + 0.1 * seed, "car")
+        make_run(f"b{seed}", seed, 0.48 + 0.12 * seed, "car")
         make_run(f"c{seed}", seed, 0.5, config=loss("focal"))
         if seed < 2:
             make_run(f"d{seed}", seed, 0.4, "car", config=loss("focal"))
@@ -61,7 +61,7 @@ def test_seeds_in_common_are_needed(make_run, tmp_path: Path) -> None:
 
 def test_differences_and_gains_are_paired(pairs: list[Pair]) -> None:
     mean, half, n = pairs[0].difference("test/accuracy")
-    assert (mean, half, n) == (pytest.approx(30), pytest.approx(0, abs=1e-9), 3)
+    assert (mean, half, n) == (pytest.approx(30), pytest.approx(4.97, abs=0.01), 3)
     mean, _, n = pairs[1].difference("test/accuracy")
     assert (mean, n) == (pytest.approx(-10), 2)
     # The first class has round(10 * accuracy) of 10 right.
@@ -78,11 +78,17 @@ def test_a_class_that_changes_by_less_than_is_printed_is_not_listed(pairs: list[
 
 def test_a_verdict_may_be_quoted(pairs: list[Pair]) -> None:
     three, two = verdicts(pairs)
-    assert "3 paired seeds: overall +30.0 points (95 % interval +30.0 to +30.0)*" in three
+    assert "3 paired seeds: overall +30.0 points (95 % interval +25.0 to +35.0)*" in three
     assert three.endswith("CAR improves overall, few, worst class and worst 10 %.")
     assert "overall -10.0 points" in two
     assert two.endswith("Two pairs of seeds prove nothing: their interval rests on a single degree of freedom.")
     assert "*" not in two
+
+
+def test_the_intervals_that_chance_may_have_made_are_counted(pairs: list[Pair]) -> None:
+    """Four metrics of the pair with three seeds; two seeds have no interval."""
+    look = style.line_styles([group for pair in pairs for group in (pair.plain, pair.regularized)])
+    assert " 4 intervals are compared with zero" in forest(pairs, look, "d0").caption
 
 
 def test_one_seed_proves_nothing(make_run, tmp_path: Path) -> None:
@@ -100,7 +106,7 @@ def test_a_verdict_names_gains_losses_and_doubts(make_run, tmp_path: Path) -> No
             "test/few": 0.3 + 0.01 * seed, "test/worst_class": 0.1, "test/worst_10pct": None
         })  # fmt: skip
     (said,) = verdicts(find_pairs(found(tmp_path)))
-    assert said.endswith("CAR improves few and lowers overall; the other intervals contain zero.")
+    assert said.endswith("CAR improves few and lowers overall; the other intervals show no difference.")
     assert "worst 10 %" not in said
 
 
@@ -130,6 +136,7 @@ def test_a_configuration_without_a_pair_is_named(make_run, tmp_path: Path) -> No
         (Difference(-2.0, 1.9, 9), True),
         (Difference(2.0, 2.0, 3), False),
         (Difference(2.0, 0.1, 2), False),
+        (paired_difference({0: 57.0, 1: 100 * 0.28, 2: 60.0}, {0: 47.0, 1: 100 * 0.18, 2: 50.0}), False),  # all equal
         (Difference(2.0, float("nan"), 1), False),
     ],
 )
@@ -192,6 +199,8 @@ def test_names_of_many_pairs_are_whole_and_what_is_shown_is_told(make_run, tmp_p
     for k in range(6):
         make_run(f"car{k}", 0, 0.5 + 0.02 * k, "car", weight=k + 1.0, gradient="as_in_the_class_with_a_long_name")
     (data,) = group_by_data_set(read_runs([tmp_path])[0])
+    kept, _ = _largest(find_pairs(data.groups), 2)
+    assert [pair.regularized.config["reg.weight"] for pair in kept] == ["5.0", "6.0"]
     figure = drawings(data, data.baseline(), "d0")["worst class with and without the regularizer"]()
     assert figure is not None
     for k in range(6):

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,13 @@ def test_percent_and_plain_units(make_run, tmp_path: Path) -> None:
         0.4,
     ]
     assert table.epoch == "last epoch (2)"
+
+
+def test_the_epochs_are_those_of_the_shortest_and_the_longest_run(make_run, tmp_path: Path) -> None:
+    make_run("1")
+    path = make_run("2", reg="car") / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"epochs": 5}))
+    assert built(tmp_path)[0].epoch == "last epoch (2 to 5)"
 
 
 def test_every_row_is_compared_with_the_baseline_seed_by_seed(make_run, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ NOTE = (
     "split) or a count. "
     "Mean ± standard deviation over n seeds; bold: best mean. "
     "Differences are paired by seed (n pairs), ± half their 95 % confidence interval; "
-    "*: the interval excludes zero (three pairs or more; one or two prove nothing). "
+    "*: the interval excludes zero (three pairs or more; one or two prove nothing, nor do equal differences). "
     "A dash: not defined; WR is not, where that on the training split is 0."
 )
 PAPER = ("many", "medium", "few", "accuracy", "worst_class")

@@ -125,10 +125,10 @@ def _verdict(regularizer: str, found: dict[str, Difference], n: int) -> str:
     better = [name for name, difference in found.items() if difference.excludes_zero and difference.mean > 0]
     worse = [name for name, difference in found.items() if difference.excludes_zero and difference.mean < 0]
     if not better and not worse:
-        return f"No interval excludes zero: these seeds do not show that {regularizer} helps or harms."
+        return f"No interval shows a difference: these seeds do not show that {regularizer} helps or harms."
     parts = [f"improves {_listed(better)}"] if better else []
     parts += [f"lowers {_listed(worse)}"] if worse else []
-    others = "; the other intervals contain zero" if len(better + worse) < len(found) else ""
+    others = "; the other intervals show no difference" if len(better + worse) < len(found) else ""
     return f"{regularizer} {' and '.join(parts)}{others}."
 
 

@@ -24,8 +24,8 @@ class Difference(NamedTuple):
     @property
     def excludes_zero(self) -> bool:
         """Whether the interval of at least three pairs excludes zero; fewer prove nothing, nor do equal differences,
-        whose interval has no width."""
-        return self.n > 2 and abs(self.mean) > self.half > 0
+        whose interval has no width but that of rounding."""
+        return self.n > 2 and abs(self.mean) > self.half > 1e-9
 
 
 def signed(value: float, digits: int = 1) -> str:

@@ -43,10 +43,9 @@ def forest(pairs: Sequence[Pair], look: LineStyle, name: str) -> Figure:
             axis.margins(x=0.12)
             axis.sharex(axes[0])  # all differences are points: one scale
         drawn = svg(figure, name)
+    compared = sum(pair.difference(metric).n > 2 for pair in pairs for metric in METRICS)
     chance = (
-        f" {len(METRICS) * len(pairs)} intervals are compared with zero; by chance alone about 1 in 20 excludes it."
-        if any(len(pair.seeds) > 2 for pair in pairs)
-        else ""
+        f" {compared} intervals are compared with zero; by chance alone about 1 in 20 excludes it." if compared else ""
     )
     return Figure(
         f"With and without {_names(pairs)}",
