@@ -73,6 +73,7 @@ BOMB = "a: &a [x, x]\n" + "\n".join(f"{c}: &{c} [*{b}, *{b}]" for b, c in zip("a
         (paths.CONFIG, BOMB, "is damaged: anchors and aliases are not allowed"),
         (paths.CONFIG, "a: !!python/object/apply:os.getcwd []", "is damaged: could not determine a constructor"),
         (paths.PER_CLASS, None, "no per_class.csv"),
+        (paths.CONFIG, "resumed: [{values: {trainer.max_epochs: 3}}]", "is damaged: resumed"),
         (paths.PER_CLASS, "class_id\n0\n", "per_class.csv is damaged"),
         (paths.CONFUSION, None, "no confusion.npz"),
         (paths.CONFUSION, "PK", "confusion.npz is damaged"),
