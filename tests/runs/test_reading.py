@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from carlt.errors import CarltError
 from carlt.runs import examples, paths
+from carlt.runs.config_file import read_config
 from carlt.runs.reading import finished_run, read_run, read_runs
 from carlt.runs.record import write_confusion, write_per_class
 
@@ -70,10 +72,10 @@ BOMB = "a: &a [x, x]\n" + "\n".join(f"{c}: &{c} [*{b}, *{b}]" for b, c in zip("a
         (paths.CONFIG, "- 1", "is damaged: no mapping"),
         (paths.CONFIG, "resumed: 3", "is damaged: resumed"),
         (paths.CONFIG, "resumed: [{from_epoch: 1, values: x}]", "is damaged: resumed"),
+        (paths.CONFIG, "resumed: [{values: {trainer.max_epochs: 3}}]", "is damaged: resumed"),
         (paths.CONFIG, BOMB, "is damaged: anchors and aliases are not allowed"),
         (paths.CONFIG, "a: !!python/object/apply:os.getcwd []", "is damaged: could not determine a constructor"),
         (paths.PER_CLASS, None, "no per_class.csv"),
-        (paths.CONFIG, "resumed: [{values: {trainer.max_epochs: 3}}]", "is damaged: resumed"),
         (paths.PER_CLASS, "class_id\n0\n", "per_class.csv is damaged"),
         (paths.CONFUSION, None, "no confusion.npz"),
         (paths.CONFUSION, "PK", "confusion.npz is damaged"),
@@ -268,6 +270,17 @@ def test_a_run_that_is_not_finished_says_how_to_finish_it(make_run) -> None:
     (folder / paths.RESULT).unlink()
     with pytest.raises(CarltError, match=f"not finished; python -m carlt.train 'resume={folder}' finishes it"):
         finished_run(folder)
+
+
+def test_a_path_that_is_no_utf8_is_read_as_it_was_written(make_run) -> None:
+    root = os.fsdecode(b"caf\xe9")
+    folder = make_run("a", config={"data": {"root": root}})
+    assert "\\uDCE9" in (folder / paths.CONFIG).read_text()
+    assert read_config(folder)["data"]["root"] == root
+    with open(folder / paths.CONFIG, "a") as file:
+        file.write("seed: 1\n")
+    with pytest.raises(CarltError, match="'seed' occurs twice"):
+        read_config(folder)
 
 
 def test_nothing_but_broken_runs_is_one_error_that_says_why(make_run, tmp_path: Path) -> None:
