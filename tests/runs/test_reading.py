@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 import os
@@ -281,6 +282,22 @@ def test_a_path_that_is_no_utf8_is_read_as_it_was_written(make_run) -> None:
         file.write("seed: 1\n")
     with pytest.raises(CarltError, match="'seed' occurs twice"):
         read_config(folder)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(make_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run("open")
+    closed, scan = make_run("closed", seed=1), os.scandir
+
+    def refusing(function, path):
+        if Path(path) == closed or closed in Path(path).parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return function(path)
+
+    monkeypatch.setattr(os, "scandir", lambda path: refusing(scan, path))
+    monkeypatch.setattr(Path, "is_symlink", lambda path: refusing(os.path.islink, path))
+    runs, left_out = read_runs([tmp_path])
+    assert [run.folder.name for run in runs] == ["open"]
+    assert left_out == [(closed, "cannot be read (Permission denied)")]
 
 
 def test_nothing_but_broken_runs_is_one_error_that_says_why(make_run, tmp_path: Path) -> None:
