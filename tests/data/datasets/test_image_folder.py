@@ -123,6 +123,9 @@ def test_one_name_in_two_unicode_forms_is_one_class(make_folder, tmp_path, loadi
     assert data.class_names == [composed, "白鷺"]
     assert data.splits.test.targets.tolist() == [0, 0, 1]
     assert len(next(iter(data.test_dataloader()))[0]) == 3
+    make_folder(tmp_path, {f"test/{composed}": 1})
+    with pytest.raises(CarltError, match=r"in .*/test differ only in case, spaces or Unicode form; rename one"):
+        _ = ImageFolder(root=tmp_path, val_ratio=0, **loading).splits
 
 
 def test_two_levels_of_folders_name_a_class(make_folder, tmp_path, loading, caplog):
