@@ -128,6 +128,14 @@ def test_one_name_in_two_unicode_forms_is_one_class(make_folder, tmp_path, loadi
         _ = ImageFolder(root=tmp_path, val_ratio=0, **loading).splits
 
 
+@pytest.mark.parametrize("target", ["owl", "elsewhere"])
+def test_a_class_that_is_a_link_to_nowhere_is_not_lost(target, make_folder, tmp_path, loading):
+    make_folder(tmp_path, {"cat": 5, "dog": 5})
+    (tmp_path / "owl").symlink_to(target)  # to itself, or to a disk that is not there
+    with pytest.raises(CarltError, match=rf"{tmp_path}/owl is a link that leads nowhere; mend or remove it"):
+        _ = ImageFolder(root=tmp_path, **loading).splits
+
+
 def test_two_levels_of_folders_name_a_class(make_folder, tmp_path, loading, caplog):
     counts = {"greek/1": 5, "greek/2": 5, "latin/1": 5}
     make_folder(tmp_path, counts)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from carlt.data.io.decode import EXTENSIONS
+from carlt.errors import CarltError
 
 
 def image_files(folder: Path | str) -> Iterator[str]:
@@ -29,12 +30,15 @@ def image_files(folder: Path | str) -> Iterator[str]:
 def class_folders(base: Path, depth: int) -> tuple[list[str], list[str]]:
     """The folders ``depth`` levels below ``base``, as paths relative to it, and the image files that lie above them.
 
-    Hidden folders are left out; both lists are sorted.
+    Hidden folders are left out; both lists are sorted. A link that leads nowhere, which may have been a class, is a
+    CarltError.
     """
     folders, strays = [], []
     for entry in sorted(os.scandir(base), key=lambda entry: entry.name):
         if entry.name.startswith("."):
             continue
+        if entry.is_symlink() and not os.path.exists(entry):
+            raise CarltError(f"{base / entry.name} is a link that leads nowhere; mend or remove it")
         if not entry.is_dir():
             strays += [entry.name] if is_image(entry.name) else []
         elif depth == 1:
