@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from carlt.data.io.decode import EXTENSIONS
 from carlt.errors import CarltError
@@ -12,10 +13,10 @@ def image_files(folder: Path | str) -> Iterator[str]:
     """Paths of the image files anywhere below ``folder``, unsorted.
 
     Hidden files and folders and other extensions are left out. Links are followed; each folder is visited once, so a
-    link to a folder above it does no harm.
+    link to a folder above it does no harm. A folder that cannot be listed is a CarltError.
     """
     seen: set[tuple[int, int]] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
         facts = os.stat(parent)
         if (facts.st_dev, facts.st_ino) in seen:
             folders.clear()
@@ -27,14 +28,22 @@ def image_files(folder: Path | str) -> Iterator[str]:
                 yield os.path.join(parent, file)
 
 
+def _refuse(error: OSError) -> NoReturn:
+    raise CarltError(f"{error.filename} cannot be read ({error.strerror}); mend that, or remove it") from None
+
+
 def class_folders(base: Path, depth: int) -> tuple[list[str], list[str]]:
     """The folders ``depth`` levels below ``base``, as paths relative to it, and the image files that lie above them.
 
-    Hidden folders are left out; both lists are sorted. A link that leads nowhere, which may have been a class, is a
-    CarltError.
+    Hidden folders are left out; both lists are sorted. A folder that cannot be listed, and a link that leads nowhere,
+    which may have been a class, is a CarltError.
     """
     folders, strays = [], []
-    for entry in sorted(os.scandir(base), key=lambda entry: entry.name):
+    try:
+        entries = sorted(os.scandir(base), key=lambda entry: entry.name)
+    except OSError as error:
+        _refuse(error)
+    for entry in entries:
         if entry.name.startswith("."):
             continue
         if entry.is_symlink() and not os.path.exists(entry):
