@@ -12,8 +12,19 @@ from carlt.errors import CarltError
 def image_files(folder: Path | str) -> Iterator[str]:
     """Paths of the image files anywhere below ``folder``, unsorted.
 
-    Hidden files and folders and other extensions are left out. Links are followed; each folder is visited once, so a
-    link to a folder above it does no harm. A folder that cannot be listed is a CarltError.
+    Hidden files and other extensions are left out, and folders as in :func:`walk`.
+    """
+    for parent, files in walk(folder):
+        for file in files:
+            if is_image(file):
+                yield os.path.join(parent, file)
+
+
+def walk(folder: Path | str) -> Iterator[tuple[str, list[str]]]:
+    """``folder`` and all folders below it, each with the names of its files.
+
+    Hidden folders are left out. Links are followed; each folder is visited once, so a link to a folder above it does no
+    harm. A folder that cannot be listed is a CarltError.
     """
     seen: set[tuple[int, int]] = set()
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
@@ -22,10 +33,8 @@ def image_files(folder: Path | str) -> Iterator[str]:
             folders.clear()
             continue
         seen.add((facts.st_dev, facts.st_ino))
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for file in files:
-            if is_image(file):
-                yield os.path.join(parent, file)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield parent, files
 
 
 def _refuse(error: OSError) -> NoReturn:
