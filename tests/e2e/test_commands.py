@@ -280,6 +280,12 @@ def test_output_that_nobody_reads_on_is_no_error(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (UNREAD, "")
 
 
+def test_a_letter_that_the_terminal_lacks_ends_no_command(tmp_path: Path) -> None:
+    program = "from carlt.commands.arguments import command\nwith command('x'):\n  print('\u2588 \\udce9')"
+    done = python("-c", program, home=tmp_path, PYTHONIOENCODING="latin-1")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\\u2588 \\udce9\n", "")
+
+
 def test_help_shows_groups_and_keys_without_loading_torch(tmp_path: Path) -> None:
     done = python("-X", "importtime", "-m", "carlt.train", "--help", home=tmp_path)
     assert done.returncode == 0

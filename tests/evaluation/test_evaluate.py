@@ -135,3 +135,14 @@ def test_a_run_of_several_gpus_is_evaluated_by_one_processor(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     recorded = read_result(folder)["metrics"]
     assert evaluate_checkpoint(folder)["metrics"]["test/accuracy"] == recorded["test/accuracy"]
+
+
+def test_an_epoch_chosen_on_test_images_stays_so(finished: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    config = yaml.safe_load((folder / paths.CONFIG).read_text())
+    config["data"]["validation"] = "test"
+    (folder / paths.CONFIG).write_text(yaml.safe_dump(config))
+    assert evaluate_checkpoint(folder, "best", ["data.validation=split"])["chosen_on_test"]
+    result, _ = evaluate_posthoc(folder, "tau_norm", 1.0, "best", ["data.validation=split"])
+    assert result["posthoc"]["chosen_on_test"]
+    assert not evaluate_checkpoint(finished, "best", ["data.validation=test"])["chosen_on_test"]

@@ -62,6 +62,15 @@ def test_a_folder_in_a_list_stands_for_its_images(tmp_path: Path) -> None:
     assert find_images(found) == found
 
 
+def test_a_pattern_goes_through_no_circle_of_links(tmp_path: Path) -> None:
+    a, b, c = make(tmp_path, "a.jpg", "sub/b.jpg", "sub/c.png")
+    for name in ("one", "two", "sub/three"):  # in turns: more names than anybody can wait for
+        (tmp_path / name).symlink_to(tmp_path)
+    assert find_images(f"{tmp_path}/**/*.jpg") == [a, b]
+    assert find_images(f"{tmp_path}/**") == [a, b, c]
+    assert find_images(f"{tmp_path}/**/sub/**/*.png") == [c]
+
+
 def test_a_pattern_gives_a_file_once(tmp_path: Path) -> None:
     (a,) = make(tmp_path, "a.jpg")
     (tmp_path / "again").symlink_to(tmp_path)

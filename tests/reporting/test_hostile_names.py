@@ -28,6 +28,7 @@ def shown(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
         for reg in ("none", *names[:14]):
             folder = f"{HOSTILE.index(reg) if reg in HOSTILE else reg}{seed}"
             make_run(str(runs / folder), seed, 0.5, reg, classes=len(names), class_names=names, data="=1+1 <b>|\x1b[2J")
+    make_run(str(runs / "\x1b[2J\udce9"), 2, classes=len(names), class_names=names, data="=1+1 <b>|\x1b[2J")
     (tmp_path / runs / "=<script>\x1b[2J").mkdir()
     (tmp_path / runs / "=<script>\x1b[2J" / "config.yaml").write_text("a: 1")
     monkeypatch.setattr(report, "drawings", lambda *_: {})

@@ -1,5 +1,7 @@
+import errno
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from carlt.errors import CarltError
 from carlt.runs import examples, paths
+from carlt.runs.config_file import read_config
 from carlt.runs.reading import finished_run, read_run, read_runs
 from carlt.runs.record import write_confusion, write_per_class
 
@@ -70,6 +73,7 @@ BOMB = "a: &a [x, x]\n" + "\n".join(f"{c}: &{c} [*{b}, *{b}]" for b, c in zip("a
         (paths.CONFIG, "- 1", "is damaged: no mapping"),
         (paths.CONFIG, "resumed: 3", "is damaged: resumed"),
         (paths.CONFIG, "resumed: [{from_epoch: 1, values: x}]", "is damaged: resumed"),
+        (paths.CONFIG, "resumed: [{values: {trainer.max_epochs: 3}}]", "is damaged: resumed"),
         (paths.CONFIG, BOMB, "is damaged: anchors and aliases are not allowed"),
         (paths.CONFIG, "a: !!python/object/apply:os.getcwd []", "is damaged: could not determine a constructor"),
         (paths.PER_CLASS, None, "no per_class.csv"),
@@ -267,6 +271,33 @@ def test_a_run_that_is_not_finished_says_how_to_finish_it(make_run) -> None:
     (folder / paths.RESULT).unlink()
     with pytest.raises(CarltError, match=f"not finished; python -m carlt.train 'resume={folder}' finishes it"):
         finished_run(folder)
+
+
+def test_a_path_that_is_no_utf8_is_read_as_it_was_written(make_run) -> None:
+    root = os.fsdecode(b"caf\xe9")
+    folder = make_run("a", config={"data": {"root": root}})
+    assert "\\uDCE9" in (folder / paths.CONFIG).read_text()
+    assert read_config(folder)["data"]["root"] == root
+    with open(folder / paths.CONFIG, "a") as file:
+        file.write("seed: 1\n")
+    with pytest.raises(CarltError, match="'seed' occurs twice"):
+        read_config(folder)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(make_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run("open")
+    closed, scan = make_run("closed", seed=1), os.scandir
+
+    def refusing(function, path):
+        if Path(path) == closed or closed in Path(path).parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return function(path)
+
+    monkeypatch.setattr(os, "scandir", lambda path: refusing(scan, path))
+    monkeypatch.setattr(Path, "is_symlink", lambda path: refusing(os.path.islink, path))
+    runs, left_out = read_runs([tmp_path])
+    assert [run.folder.name for run in runs] == ["open"]
+    assert left_out == [(closed, "cannot be read (Permission denied)")]
 
 
 def test_nothing_but_broken_runs_is_one_error_that_says_why(make_run, tmp_path: Path) -> None:

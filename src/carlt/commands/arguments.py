@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import io
 import os
 import re
 import sys
@@ -22,6 +23,8 @@ UNREAD = 128 + 13
 def command(name: str) -> Iterator[None]:
     """The block of a command: a user's mistake ends it with one message and exit code 2, and output that nobody reads
     on, as in ``| head``, ends it without a word."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that the terminal's encoding lacks ends no command
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             yield

@@ -65,6 +65,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """The test metrics of a checkpoint of ``run_dir``, and their origin; ``overrides`` change values of ``data``."""
     config = load_config(run_dir, trust=trust)
+    chosen_on_test = _chosen_on_test(which, config)
     apply_values(config, overrides)
     module, data, path, epoch = load(run_dir, config, which)
 
@@ -72,7 +73,6 @@ def evaluate(
         module.class_counts = torch.tensor([each.train_count for each in recorded])
     trainer = build.evaluate_trainer(_on_one_device(config), run_dir)
     metrics = summaries(evaluate_splits(trainer, module, data, ("test",)), module)
-    chosen_on_test = which == "best" and data.validation == "test"
     images = record.read_result(run_dir).get("data", {}).get("sha256") if (run_dir / paths.RESULT).is_file() else None
     return {
         "checkpoint": str(path),
@@ -124,7 +124,7 @@ def evaluate_posthoc(
             "checkpoint": str(path),
             "tau": outcome.tau,
             "chosen_on": "validation" if outcome.curve else None,
-            "chosen_on_test": which == "best" and data.validation == "test",
+            "chosen_on_test": _chosen_on_test(which, config),
             "curve": outcome.curve,
             "offsets": _plain(outcome.offsets),
             "overrides": list(overrides),
@@ -143,6 +143,11 @@ def evaluate_posthoc(
     write_confusions(folder, outcome.evaluations, data)
     record.write_result(folder, result)
     return result, folder
+
+
+def _chosen_on_test(which: str, config: DictConfig) -> bool:
+    """Whether the training, which ``config`` is of without later overrides, chose this epoch on the test split."""
+    return which == "best" and config.data.get("validation") == "test"
 
 
 def _on_one_device(config: DictConfig) -> DictConfig:

@@ -3,11 +3,12 @@
 import glob
 import logging
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from carlt.data.io.decode import EXTENSIONS
-from carlt.data.io.walk import image_files, is_image, not_read
+from carlt.data.io.walk import image_files, is_image, not_read, walk
 from carlt.errors import CarltError
 
 LIST = ".txt"
@@ -47,7 +48,7 @@ def _find(item: Path | str) -> list[Path]:
     if os.path.isdir(path):
         found = _images_below(path)
     elif glob.has_magic(str(item)):
-        matches = [name for name in sorted(glob.glob(str(item), recursive=True)) if is_image(os.path.basename(name))]
+        matches = [name for name in sorted(_matches(str(item))) if is_image(os.path.basename(name))]
         # Of the names of one file, as a link to a folder above gives them, the first.
         once = {os.path.realpath(name): Path(name) for name in reversed(matches) if os.path.isfile(name)}
         found = sorted(once.values(), key=str)
@@ -56,6 +57,18 @@ def _find(item: Path | str) -> list[Path]:
     if not found:
         raise CarltError(f"images={item} has no images; images end in {' '.join(sorted(EXTENSIONS))}")
     return found
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """What ``glob.glob`` gives where ``**`` crosses folders. It would go through links in circles in every order, which
+    are too many for two of them; here each folder is visited once."""
+    before, *after = re.split(r"(?:^|(?<=/))\*\*(?:/+|$)", pattern, maxsplit=1)
+    if not after:
+        yield from glob.iglob(pattern)
+        return
+    for top in glob.iglob(before or "."):
+        for folder, _ in walk(top) if os.path.isdir(top) else ():
+            yield from _matches(os.path.join(glob.escape(folder), after[0] or "*"))
 
 
 def _listed(path: Path) -> list[Path]:

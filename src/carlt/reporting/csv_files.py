@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from carlt.reporting.groups import DataSet, Group, settings
 from carlt.reporting.summary import Table
 from carlt.runs.record import ClassResult
-from carlt.runs.text import spreadsheet_cell
+from carlt.runs.text import printable, spreadsheet_cell
 
 
 def tables_csv(tables: Sequence[Table]) -> str:
@@ -25,7 +25,7 @@ def seeds_csv(data: Sequence[DataSet]) -> str:
     metrics = sorted({name for each in data for run in each.runs for name in run.result["metrics"]})
     head = ["data", "configuration", *names, "seed", "epochs", "folder", "commit", *metrics]
     return _text(head, (
-        [*_place(each, group, names), seed, run.result["epochs"], spreadsheet_cell(str(run.folder)),
+        [*_place(each, group, names), seed, run.result["epochs"], spreadsheet_cell(printable(str(run.folder))),
          spreadsheet_cell(str(run.result.get("commit") or "")),
          *(_number(run.result["metrics"].get(name)) for name in metrics)]
         for each in data for group in each.groups for seed, run in group.runs.items()

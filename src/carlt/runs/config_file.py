@@ -1,5 +1,6 @@
 """A run folder's ``config.yaml`` as plain values: bounded in size and depth, and never evaluated."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,21 +16,28 @@ MAX_DEPTH = 40
 MAX_LETTERS = 4096
 """The most letters of one value: the time to read a long number in YAML grows with the square of its length."""
 
-# libyaml's loader is ten times as fast, and as safe: neither builds anything but plain values.
-_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+"""How YAML writes a byte of a path that is no UTF-8."""
 
 
-class _Loader(_Base):
+def _loader(base: Any) -> Any:
     """A loader of plain values that refuses duplicate keys."""
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            name = self.construct_object(key, deep=True)
-            if not isinstance(name, str) or name in seen:
-                raise yaml.YAMLError(f"the key {str(name)[:40]!r} occurs twice or is no text")
-            seen.add(name)
-        return super().construct_mapping(node, deep)
+    class Loader(base):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            seen: set[str] = set()
+            for key, _ in node.value:
+                name = self.construct_object(key, deep=True)
+                if not isinstance(name, str) or name in seen:
+                    raise yaml.YAMLError(f"the key {str(name)[:40]!r} occurs twice or is no text")
+                seen.add(name)
+            return super().construct_mapping(node, deep)
+
+    return Loader
+
+
+# libyaml's loader is ten times as fast, and as safe: neither builds anything but plain values. It refuses surrogates.
+_FAST, _WITH_SURROGATES = map(_loader, (getattr(yaml, "CSafeLoader", yaml.SafeLoader), yaml.SafeLoader))
 
 
 def _problems(value: Any) -> Iterator[str]:
@@ -81,7 +89,8 @@ def _parsed(content: bytes) -> dict[str, Any]:
     text, depth = content.decode("utf-8"), 0
     if "\0" in text:
         raise ValueError("not UTF-8 text")
-    for event in yaml.parse(text, _Base):
+    loader = _WITH_SURROGATES if SURROGATE.search(text) else _FAST
+    for event in yaml.parse(text, loader):
         if isinstance(event, yaml.AliasEvent):
             raise yaml.YAMLError("anchors and aliases are not allowed")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -89,7 +98,7 @@ def _parsed(content: bytes) -> dict[str, Any]:
             raise yaml.YAMLError(f"nested more than {MAX_DEPTH} levels deep")
         if isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_LETTERS:
             raise yaml.YAMLError(f"a value of more than {MAX_LETTERS:,} letters")
-    config = yaml.load(text, _Loader)
+    config = yaml.load(text, loader)
     if not isinstance(config, dict):
         raise ValueError("no mapping of keys to values")
     if problem := next(_problems(config), ""):

@@ -16,6 +16,8 @@ def commit() -> str | None:
     """
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
+        # Installed in a folder of another repository, carlt is no file of it.
+        subprocess.check_output([*git, "ls-files", "--error-unmatch", Path(__file__).name], stderr=subprocess.DEVNULL)
         head = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True, stderr=subprocess.DEVNULL).strip()
         changed = subprocess.check_output([*git, "status", "--porcelain", "-uno"], text=True)
     except (OSError, subprocess.CalledProcessError):

@@ -110,6 +110,8 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
             runs.append(read_run(folder))
         except CarltError as error:
             left_out.append(LeftOut(folder, printable(str(error))))
+        except OSError as error:
+            left_out.append(LeftOut(folder, f"cannot be read ({error.strerror})"))
     if not runs:
         rest = f"; left out: {'; '.join(f'{folder} ({reason})' for folder, reason in left_out)}" if left_out else ""
         raise CarltError(
@@ -255,11 +257,14 @@ def _is(value: Any, kind: type) -> bool:
 
 
 def _walk(top: Path) -> Iterator[Path]:
-    """Folders that hold a result or a config, without those of loggers and of Hydra."""
-    for here, below, files in os.walk(top):
+    """Folders that hold a result or a config, without those of loggers and of Hydra, and folders that cannot be
+    listed."""
+    closed: list[Path] = []
+    for here, below, files in os.walk(top, onerror=lambda error: closed.append(Path(error.filename))):
         below[:] = [name for name in below if name not in NOT_RUNS and not name.startswith(".")]
         if paths.RESULT in files or paths.CONFIG in files:
             yield Path(here)
+    yield from closed
 
 
 def _natural(path: Path) -> list[tuple[float, str]]:

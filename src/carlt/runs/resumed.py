@@ -28,4 +28,4 @@ def is_sound(entries: Any) -> bool:
 def _is_entry(entry: Any) -> bool:
     if not isinstance(entry, dict) or not isinstance(values := entry.get("values"), dict):
         return False
-    return isinstance(entry.get("from_epoch"), int | None) and all(isinstance(key, str) for key in values)
+    return isinstance(entry.get("from_epoch", ""), int | None) and all(isinstance(key, str) for key in values)

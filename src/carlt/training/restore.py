@@ -1,5 +1,6 @@
 """Go on from a checkpoint: what Lightning restores of it is checked, because the file may be a stranger's."""
 
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def _check_kinds(given: Mapping[str, Any], new: Mapping[str, Any], whose: str) -
     """ValueError if a value is of another kind than the one that ``new`` has under that name."""
     for name in given.keys() & new.keys():
         if not _alike(given[name], new[name]):
-            raise ValueError(f"{whose} {name} is {str(given[name])[:40]!r}")
+            raise ValueError(f"{whose} {name} is {reprlib.repr(given[name])}")
 
 
 def _alike(a: Any, b: Any) -> bool:

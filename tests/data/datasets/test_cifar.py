@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import os
 import pickle
 import tarfile
@@ -14,6 +15,7 @@ from PIL import Image
 
 from carlt.data import CIFAR10LT, CIFAR100LT
 from carlt.data.datasets import cifar
+from carlt.data.datasets.png_folders import read_class_folders
 from carlt.data.io.unpickle import read_pickle
 from carlt.errors import CarltError
 
@@ -282,6 +284,13 @@ def test_folders_of_png_files_are_the_same_data(archive, png_folders, loading, c
     assert data.class_names == [str(label) for label in range(100)]  # sorted as numbers: 2 before 10
     assert data.downloads() == []
     assert "data.subset=ldam keeps other images than from the archive" in caplog.text
+
+
+def test_one_number_in_two_forms_has_one_order(tmp_path):
+    for part, name in itertools.product(("train", "test"), ("1", "01", "001", "0")):
+        (tmp_path / part / name).mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / part / name / "x.png")
+    assert read_class_folders(tmp_path, 32, 0, "raise")[2] == ["0", "001", "01", "1"]
 
 
 def test_folders_that_are_not_cifar_are_refused(png_folders, loading):

@@ -1,5 +1,8 @@
 """Anyone's folders: layouts, splits, thinning, and what is wrong with them."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -123,6 +126,32 @@ def test_one_name_in_two_unicode_forms_is_one_class(make_folder, tmp_path, loadi
     assert data.class_names == [composed, "白鷺"]
     assert data.splits.test.targets.tolist() == [0, 0, 1]
     assert len(next(iter(data.test_dataloader()))[0]) == 3
+    make_folder(tmp_path, {f"test/{composed}": 1})
+    with pytest.raises(CarltError, match=r"in .*/test differ only in case, spaces or Unicode form; rename one"):
+        _ = ImageFolder(root=tmp_path, val_ratio=0, **loading).splits
+
+
+@pytest.mark.parametrize("target", ["owl", "elsewhere"])
+def test_a_class_that_is_a_link_to_nowhere_is_not_lost(target, make_folder, tmp_path, loading):
+    make_folder(tmp_path, {"cat": 5, "dog": 5})
+    (tmp_path / "owl").symlink_to(target)  # to itself, or to a disk that is not there
+    with pytest.raises(CarltError, match=rf"{tmp_path}/owl is a link that leads nowhere; mend or remove it"):
+        _ = ImageFolder(root=tmp_path, **loading).splits
+
+
+@pytest.mark.parametrize("closed", ["", "dog", "dog/more"])
+def test_a_folder_that_cannot_be_listed_is_not_lost(closed, make_folder, tmp_path, loading, monkeypatch):
+    make_folder(tmp_path, {"cat": 5, "dog": 5, "dog/more": 5})
+    scan = os.scandir
+
+    def refusing(path):
+        if os.path.normpath(path) == os.path.normpath(tmp_path / closed):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(CarltError, match=rf"{tmp_path / closed} cannot be read \(Permission denied\)"):
+        _ = ImageFolder(root=tmp_path, **loading).splits
 
 
 def test_two_levels_of_folders_name_a_class(make_folder, tmp_path, loading, caplog):

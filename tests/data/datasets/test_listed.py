@@ -203,6 +203,14 @@ def test_an_unusable_image_is_named_with_its_line(imagenet, caplog, content, ver
     assert "left out 1 of 6 images" in caplog.text
 
 
+def test_a_link_to_nowhere_is_a_missing_file(imagenet):
+    broken = imagenet().root / "train/n00000001/2.jpg"
+    broken.unlink()
+    broken.symlink_to("elsewhere.jpg")
+    with pytest.raises(CarltError, match=rf"1 of 6 images .*{broken} .*the file is missing"):
+        _ = imagenet(train=None, verify="files").splits
+
+
 PREFIXES = ["train/{c}/{f} {l}", "data_256/{c[0]}/{nested}/{f} {l}", "data_large/{c[0]}/{nested}/{f} {l}"]
 
 

@@ -112,6 +112,13 @@ def test_texts_that_are_none(name, folder, loading):
         _ = tiny(folder, loading).splits
 
 
+@pytest.mark.parametrize("listed", ["n1 n1", "n1 ../../n2"])
+def test_classes_that_are_none(listed, folder, loading):
+    (folder / "wnids.txt").write_text(listed)
+    with pytest.raises(CarltError, match=r"wnids.txt lists a class twice, or one that is no name of a folder"):
+        _ = tiny(folder, loading).splits
+
+
 def test_another_archive_is_unpacked_only_if_that_is_meant(tmp_path, loading):
     with zipfile.ZipFile(tmp_path / "tiny-imagenet-200.zip", "w") as archive:
         archive.writestr("tiny-imagenet-200/wnids.txt", "n1")

@@ -6,6 +6,8 @@ import http.client
 import io
 import os
 import struct
+import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
@@ -165,6 +167,20 @@ def test_what_is_there_is_not_fetched(server, tmp_path):
     obtain(Download(f"{server.url}/file", tmp_path / "file", (DIGEST,)))
     assert server.asked == []
     assert (tmp_path / "file").read_bytes() == b"mine"
+
+
+def test_of_two_processes_one_fetches(server, tmp_path):
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
+    wanted = Download(f"{server.url}/file", tmp_path / "file", (DIGEST,))
+    command = [sys.executable, "-S", "-c", hold, str(tmp_path / "file.lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(CarltError, match=rf"another process uses {wanted.target}; wait until it ends"):
+            obtain(wanted)
+        other.kill()
+    assert server.asked == []
+    obtain(wanted)
+    assert left(tmp_path) == ["file"]
 
 
 def tar(path, *members):

@@ -1,3 +1,4 @@
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,6 +43,19 @@ def test_a_file_that_is_no_checkpoint(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "x.ckpt")
     with pytest.raises(CarltError, match="damaged or no carlt checkpoint"):
         read_checkpoint(tmp_path / "x.ckpt")
+
+
+@pytest.mark.parametrize("name", ["epoch", "pytorch-lightning_version"])
+def test_a_value_of_endless_length_is_not_written_out(name: str, tmp_path: Path) -> None:
+    value: list = []
+    for _ in range(22):
+        value = [value, value]
+    torch.save({**CONTENT, name: value}, tmp_path / "x.ckpt")
+    tracemalloc.start()
+    with pytest.raises(CarltError, match="damaged or no carlt checkpoint"):
+        read_checkpoint(tmp_path / "x.ckpt")
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
 
 
 def test_best_is_the_best_validation_epoch(finished: Path) -> None:

@@ -3,6 +3,7 @@
 import logging
 import os
 import unicodedata
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -165,13 +166,7 @@ class ImageFolder(LongTailDataModule):
         if not found:
             place = "/".join(["<class>"] * self.class_depth)
             raise CarltError(f"{base} has no class folders; images belong in {base}/{place}/")
-        seen: dict[str, str] = {}
-        for name in found:
-            other = seen.setdefault(_folded(name), name)
-            if other != name:
-                raise CarltError(
-                    f"classes {other!r} and {name!r} in {base} differ only in case, spaces or Unicode form; rename one"
-                )
+        _by_form(found, _folded, base)
         empty = [name for name in found if next(image_files(base / name), None) is None]
         if empty and self.on_error == "raise":
             raise CarltError(
@@ -192,7 +187,7 @@ class ImageFolder(LongTailDataModule):
         if not base.is_dir():
             return None
         # A disk of a Mac may give the same name in another Unicode form.
-        there = {_composed(name): name for name in class_folders(base, self.class_depth)[0]}
+        there = _by_form(class_folders(base, self.class_depth)[0], _composed, base)
         unknown = [] if of_training else sorted(set(there.values()) - {there.get(_composed(name)) for name in classes})
         if unknown and self.on_error == "raise":
             raise CarltError(
@@ -231,6 +226,18 @@ class ImageFolder(LongTailDataModule):
             return split
         assert isinstance(split.images, FileImages)
         return split.subset(usable(split.images, self.verify, self.num_workers))
+
+
+def _by_form(names: Sequence[str], form: Callable[[str], str], base: Path) -> dict[str, str]:
+    """The class folders of ``base`` by their ``form``; CarltError if two have the same."""
+    found: dict[str, str] = {}
+    for name in names:
+        other = found.setdefault(form(name), name)
+        if other != name:
+            raise CarltError(
+                f"classes {other!r} and {name!r} in {base} differ only in case, spaces or Unicode form; rename one"
+            )
+    return found
 
 
 def _composed(name: str) -> str:

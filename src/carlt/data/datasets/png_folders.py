@@ -41,7 +41,9 @@ def read_class_folders(root: Path, side: int, threads: int, on_error: OnError) -
         raise CarltError(
             f"{root} has no images in train/<class>/ and test/<class>/; point data.root at a folder that has them"
         )
-    ordered = sorted(names["train"], key=int if all(map(_is_number, names["train"])) else None)
+    ordered = sorted(names["train"])
+    if all(map(_is_number, ordered)):
+        ordered.sort(key=int)  # 1 and 01 stay in their order
     number = {name: label for label, name in enumerate(ordered)}
     train, test = (_read(root, paths, number, side, threads, on_error) for paths in files.values())
     return train, test, ordered

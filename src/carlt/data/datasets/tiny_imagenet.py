@@ -104,6 +104,10 @@ class TinyImageNetLT(LongTailDataModule):
     def _wnids(self) -> list[str]:
         remedy = f"run `python -m carlt.prepare data={self.name}`, or set data.root"
         wnids = self._text("wnids.txt", self.name, remedy).split()
+        if len(set(wnids)) < len(wnids) or any("/" in wnid for wnid in wnids):
+            raise CarltError(
+                f"{self.folder / 'wnids.txt'} lists a class twice, or one that is no name of a folder: correct it"
+            )
         if unknown := [wnid for wnid in self.classes or () if wnid not in wnids]:
             raise CarltError(
                 f"data.classes names {unknown[0]!r} ({len(unknown)} such), which {self.folder / 'wnids.txt'} does not "

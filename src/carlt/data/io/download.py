@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from carlt.data.facts import check_digest
 from carlt.errors import CarltError, first_line
+from carlt.runs.locks import exclusive_lock
 from carlt.runs.paths import check_file, file_digest
 
 PIECE = 1 << 18  # bytes
@@ -51,10 +52,21 @@ def obtain(download: Download, progress: Progress = lambda there, total: None) -
     """Fetch and unpack the missing parts.
 
     Raises:
-        CarltError: see :func:`fetch` and :func:`unpack`; or the archive that is there is not the published one.
+        CarltError: see :func:`fetch` and :func:`unpack`; the archive that is there is not the published one; or another
+            process fetches it.
     """
     if download.result.exists():
         return
+    try:
+        download.target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _cannot_write(error, download.target)
+    # Two processes would append to the same part.
+    with exclusive_lock(download.target.with_name(f"{download.target.name}.lock"), download.target):
+        _obtain(download, progress)
+
+
+def _obtain(download: Download, progress: Progress) -> None:
     if download.target.exists():
         if download.official and download.sha256:
             check_digest(download.target, download.sha256)

@@ -51,7 +51,8 @@ def missing(root: Path, paths: np.ndarray) -> np.ndarray:
         folder, _, name = path.rpartition(b"/")
         if folder not in present:
             try:
-                present[folder] = set(os.listdir(os.path.join(os.fsencode(root), folder)))
+                entries = os.scandir(os.path.join(os.fsencode(root), folder))
+                present[folder] = {e.name for e in entries if not e.is_symlink() or os.path.exists(e)}
             except OSError:
                 present[folder] = set()
         if name not in present[folder]:

@@ -4,8 +4,10 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from carlt.data.io.decode import EXTENSIONS
+from carlt.errors import CarltError
 from carlt.runs.text import counted
 
 NOT_READ = frozenset(
@@ -15,43 +17,57 @@ NOT_READ = frozenset(
 
 
 def image_files(folder: Path | str) -> Iterator[str]:
-    """Paths of the image files anywhere below ``folder``, unsorted; hidden files and other extensions are left out."""
-    return filter(is_image, _files(folder))
+    """Paths of the image files anywhere below ``folder``, unsorted; hidden files and other extensions are left out, and
+    folders as in :func:`walk`."""
+    for parent, files in walk(folder):
+        yield from (os.path.join(parent, file) for file in files if is_image(file))
 
 
 def not_read(folder: Path | str) -> str:
     """The pictures below ``folder`` that ``image_files`` leaves out for their format, in words; empty without any."""
-    extensions = (os.path.splitext(path)[1].lower() for path in _files(folder))
-    found = Counter(extension for extension in extensions if extension in NOT_READ)
+    names = (name for _, files in walk(folder) for name in files if not name.startswith("."))
+    found = Counter(extension for name in names if (extension := os.path.splitext(name)[1].lower()) in NOT_READ)
     formats = ", ".join(f"{extension} {count:,}" for extension, count in found.most_common())
     return f"{counted(found.total(), 'picture')} in formats that carlt does not read ({formats})" if found else ""
 
 
-def _files(folder: Path | str) -> Iterator[str]:
-    """Paths of all files below ``folder`` that are not hidden and in no hidden folder.
+def walk(folder: Path | str) -> Iterator[tuple[str, list[str]]]:
+    """``folder`` and all folders below it, each with the names of its files.
 
-    Links are followed; each folder is visited once, so a link to a folder above it does no harm.
+    Hidden folders are left out. Links are followed; each folder is visited once, so a link to a folder above it does no
+    harm. A folder that cannot be listed is a CarltError.
     """
     seen: set[tuple[int, int]] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
         facts = os.stat(parent)
         if (facts.st_dev, facts.st_ino) in seen:
             folders.clear()
             continue
         seen.add((facts.st_dev, facts.st_ino))
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (os.path.join(parent, file) for file in files if not file.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield parent, files
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise CarltError(f"{error.filename} cannot be read ({error.strerror}); mend that, or remove it") from None
 
 
 def class_folders(base: Path, depth: int) -> tuple[list[str], list[str]]:
     """The folders ``depth`` levels below ``base``, as paths relative to it, and the image files that lie above them.
 
-    Hidden folders are left out; both lists are sorted.
+    Hidden folders are left out; both lists are sorted. A folder that cannot be listed, and a link that leads nowhere,
+    which may have been a class, is a CarltError.
     """
     folders, strays = [], []
-    for entry in sorted(os.scandir(base), key=lambda entry: entry.name):
+    try:
+        entries = sorted(os.scandir(base), key=lambda entry: entry.name)
+    except OSError as error:
+        _refuse(error)
+    for entry in entries:
         if entry.name.startswith("."):
             continue
+        if entry.is_symlink() and not os.path.exists(entry):
+            raise CarltError(f"{base / entry.name} is a link that leads nowhere; mend or remove it")
         if not entry.is_dir():
             strays += [entry.name] if is_image(entry.name) else []
         elif depth == 1:
@@ -64,5 +80,5 @@ def class_folders(base: Path, depth: int) -> tuple[list[str], list[str]]:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file of this name or path counts as an image: by its extension, and not hidden."""
-    return os.path.splitext(name)[1].lower() in EXTENSIONS and not os.path.basename(name).startswith(".")
+    """Whether a file of this name counts as an image: by its extension, and not hidden."""
+    return os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith(".")

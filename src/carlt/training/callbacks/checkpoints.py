@@ -2,6 +2,7 @@
 
 import os
 import re
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,8 @@ def _problem(content: Any) -> str | None:
         if not is_plain(value):
             return f"{str(name)[:80]!r} is no plain tensor"
     if not isinstance(epoch, int) or isinstance(epoch, bool) or not 0 <= epoch < 2**31:
-        return f"its epoch is {str(epoch)[:40]!r}"
+        # Not str(): of a list that holds a list twice, which holds a list twice, it takes all memory.
+        return f"its epoch is {reprlib.repr(epoch)}"
     if not isinstance(version, str) or not re.fullmatch(r"\d+(\.\d+)+[\w.+-]*", version):
-        return f"its version of Lightning is {str(version)[:40]!r}"
+        return f"its version of Lightning is {reprlib.repr(version)}"
     return None

@@ -1,5 +1,6 @@
 """How long a run has trained, over all of its processes."""
 
+import reprlib
 from typing import Any
 
 from lightning.pytorch.callbacks import Timer
@@ -13,4 +14,4 @@ class TrainingTime(Timer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         if not isinstance(self._offset, int | float) or not 0 <= self._offset < MAX_SECONDS:
-            raise ValueError(f"the time of training is {str(self._offset)[:40]!r}")
+            raise ValueError(f"the time of training is {reprlib.repr(self._offset)}")
