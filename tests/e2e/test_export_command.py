@@ -88,7 +88,7 @@ def test_adjusted_logits_need_a_record_and_a_folder(export: Export, finished: Pa
     assert export(*words)[0] == 0
     assert "holds an export with adjusted=false; choose another out=" in export(*words, "adjusted=true")[2]
     assert export(*words, "adjusted=true", f"out={tmp_path}/out")[0] == 0
-    assert "The logits are adjusted" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
+    assert "The logits have the adjustment for rare classes" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
 
 
 def test_a_network_of_another_program_is_not_overwritten(export: Export, finished: Path, tmp_path: Path) -> None:

@@ -97,17 +97,16 @@ def _folded(presets: Sequence[str], data_sets: Sequence[str]) -> Iterator[str]:
     >>> list(_folded(["own", "t/cifar_car", "t/cifar_ce", "t/digits_car", "t/digits_ce"], ["cifar", "digits"]))
     ['own', 't/{cifar, digits}_{car, ce}']
     """
-    sets: dict[tuple[str, str], list[str]] = {}  # the data sets of each folder and method
+    data_of: dict[tuple[str, str], list[str]] = {}  # by folder and method
     for name in presets:
         folder, slash, own = name.rpartition("/")
         data = max((each for each in data_sets if own.startswith(each)), key=len, default="")
-        sets.setdefault((folder + slash, own.removeprefix(data)), []).append(data)
-    methods: dict[tuple[str, bool, tuple[str, ...]], list[str]] = {}
-    for (folder, method), data_of in sets.items():
-        key = (folder, method.startswith("_"), tuple(data_of))
-        methods.setdefault(key, []).append(method.removeprefix("_"))
-    for (folder, joined, data_of), names in methods.items():
-        shared = folder + _one_of(data_of) + "_" * joined
+        data_of.setdefault((folder + slash, own.removeprefix(data)), []).append(data)
+    methods: dict[str, list[str]] = {}  # by what stands before them
+    for (folder, method), sets in data_of.items():
+        shared = folder + _one_of(sets) + "_" * method.startswith("_")
+        methods.setdefault(shared, []).append(method.removeprefix("_"))
+    for shared, names in methods.items():
         yield shared + _one_of(names) if shared else ", ".join(names)
 
 

@@ -256,7 +256,7 @@ def test_every_damaged_image_is_named_up_to_a_number(make_folder, tmp_path, load
     make_folder(tmp_path, {"train/a": 30, "train/b": 2, "test/a": 1})
     for i in (3, 5, 8):
         (tmp_path / f"train/a/{i}.jpg").write_bytes(b"no image")
-    with pytest.raises(CarltError, match=r"3 of 32 .*t: .*a/3\.jpg .*; the others: .*a/5\.jpg, .*a/8\.jpg\. Restore"):
+    with pytest.raises(CarltError, match=r"3 of 32 .*t: .*a/3\.jpg: .*; the others: .*a/5\.jpg, .*a/8\.jpg\. Restore"):
         _ = ImageFolder(root=tmp_path, verify="full", val_ratio=0, **loading).splits
     for i in range(30):
         (tmp_path / f"train/a/{i}.jpg").write_bytes(b"no image")
