@@ -53,6 +53,14 @@ def test_every_value_of_a_sweep_is_paired_with_the_same_run(make_run, tmp_path: 
     assert len({id(pair.plain) for pair in found_pairs}) == 1
 
 
+def test_the_partner_has_the_most_seeds_in_common(make_run, tmp_path: Path) -> None:
+    for seed in range(3):
+        make_run(f"a{seed}", seed)
+        make_run(f"b{seed}", seed, reg="car")
+    make_run("c", 9, config={"choices": {"reg": "none", "loss": "ce", "preset": "mine"}})
+    assert [pair.seeds for pair in find_pairs(found(tmp_path))] == [[0, 1, 2]]
+
+
 def test_seeds_in_common_are_needed(make_run, tmp_path: Path) -> None:
     make_run("1", 0)
     make_run("2", 1, reg="car")

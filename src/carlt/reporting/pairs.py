@@ -74,13 +74,14 @@ def is_plain(group: Group) -> bool:
 
 
 def find_pairs(groups: Sequence[Group]) -> list[Pair]:
-    """The pairs with at least one common seed, in the order of ``groups``."""
-    plain = {without_regularizer(group): group for group in groups if is_plain(group)}
-    pairs = [
-        Pair(plain[key], group)
-        for group in groups
-        if not is_plain(group) and (key := without_regularizer(group)) in plain
-    ]
+    """The pairs with at least one common seed, in the order of ``groups``; of several partners that with the most."""
+    plain: dict[frozenset[tuple[str, str]], list[Group]] = {}
+    for group in groups:
+        if is_plain(group):
+            plain.setdefault(without_regularizer(group), []).append(group)
+    regularized = [group for group in groups if not is_plain(group)]
+    partners = [[Pair(other, group) for other in plain.get(without_regularizer(group), ())] for group in regularized]
+    pairs = [max(found, key=lambda pair: len(pair.seeds)) for found in partners if found]
     return [pair for pair in pairs if pair.seeds]
 
 

@@ -99,7 +99,7 @@ def plan(overrides: Sequence[str]) -> tuple[Sweep, list[str]]:
 def begin(sweep: Sweep) -> None:
     """Delete the records of an earlier command's jobs; the runs stay."""
     for path in (sweep.folder / JOBS).glob("*.json"):
-        path.unlink()
+        path.unlink(missing_ok=True)  # another process may begin the same sweep
 
 
 def current() -> Sweep:
