@@ -20,7 +20,7 @@ from carlt.config.instantiate import part_class, plain_values
 from carlt.errors import CarltError, first_line
 from carlt.evaluation.load import TrainedRun
 from carlt.runs.paths import file_digest, written_whole
-from carlt.runs.text import printable
+from carlt.runs.text import command_line, printable
 
 KEY = "carlt"
 """The entry of a file's metadata that holds the facts, as JSON."""
@@ -62,9 +62,10 @@ def network_of(run: TrainedRun, adjusted: bool = False) -> NormalisedNetwork:
     """
     adjustment = run.adjustment() if adjusted else None
     if adjusted and adjustment is None:
+        remedy = command_line("carlt.evaluate", f"run={run.folder}", "posthoc=car")
         raise CarltError(
-            f"adjusted=true: {run.folder} has no adjustment on record for this checkpoint; run first: "
-            f"python -m carlt.evaluate run={run.folder} posthoc=car"
+            f"adjusted=true: {run.folder} has no adjustment on record for {run.checkpoint.name}; leave out which=, as "
+            f"only the last epoch can have one, and run first: {remedy}"
         )
     module = run.model
     network = NormalisedNetwork(copy.deepcopy(module.model), module.mean.clone(), module.std.clone(), adjustment)
