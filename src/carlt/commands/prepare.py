@@ -81,9 +81,9 @@ def _inspect(data: "ImageFolder", splits: "Splits", out: Path) -> None:
     damaged images."""
     from carlt.data import inspection
     from carlt.data.inspection_figure import draw_files
-    from carlt.data.io.walk import not_read
+    from carlt.data.io.walk import not_read, walk
 
-    if pictures := not_read(data.root):
+    if pictures := not_read(name for _, names in walk(data.root) for name in names):
         print(f"left out: {pictures}; convert them to JPEG or PNG")
     found = inspection.inspect(data.listed, data.num_workers)
     print(inspection.describe(found, splits, data.image_size))

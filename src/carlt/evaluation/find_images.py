@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from carlt.data.io.decode import EXTENSIONS
-from carlt.data.io.walk import image_files, is_image, not_read, walk
+from carlt.data.io.walk import is_image, not_read, walk
 from carlt.errors import CarltError
 
 LIST = ".txt"
@@ -81,6 +81,7 @@ def _listed(path: Path) -> list[Path]:
 
 
 def _images_below(folder: Path) -> list[Path]:
-    if pictures := not_read(folder):
+    found = [(parent, name) for parent, names in walk(folder) for name in names]
+    if pictures := not_read(name for _, name in found):
         log.warning("images=%s: left out %s; convert them to JPEG or PNG", folder, pictures)
-    return sorted(map(Path, image_files(folder)), key=str)
+    return sorted((Path(parent, name) for parent, name in found if is_image(name)), key=str)

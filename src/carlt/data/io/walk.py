@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,10 +23,10 @@ def image_files(folder: Path | str) -> Iterator[str]:
         yield from (os.path.join(parent, file) for file in files if is_image(file))
 
 
-def not_read(folder: Path | str) -> str:
-    """The pictures below ``folder`` that ``image_files`` leaves out for their format, in words; empty without any."""
-    names = (name for _, files in walk(folder) for name in files if not name.startswith("."))
-    found = Counter(extension for name in names if (extension := os.path.splitext(name)[1].lower()) in NOT_READ)
+def not_read(names: Iterable[str]) -> str:
+    """The pictures among files of these names that carlt does not read, in words; empty without any."""
+    shown = (name for name in names if not name.startswith("."))
+    found = Counter(extension for name in shown if (extension := os.path.splitext(name)[1].lower()) in NOT_READ)
     formats = ", ".join(f"{extension} {count:,}" for extension, count in found.most_common())
     return f"{counted(found.total(), 'picture')} in formats that carlt does not read ({formats})" if found else ""
 
