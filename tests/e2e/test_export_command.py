@@ -83,9 +83,7 @@ def test_adjusted_logits_need_a_record_and_a_folder(export: Export, finished: Pa
     words = (f"run={run}", "format=torch_export")
     code, _, message = export(*words, "adjusted=true")
     assert code == 2
-    assert (
-        f"{run} has no adjustment on record for last.ckpt; leave out which=, as only the last" in message
-    )
+    assert f"{run} has no adjustment on record for last.ckpt; leave out which=, as only the last" in message
     assert f"run first: python -m carlt.evaluate run={run} posthoc=car" in message
     evaluate_posthoc(run, "car", overrides=["data.val_per_class=1"])
     assert export(*words)[0] == 0

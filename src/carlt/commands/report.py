@@ -20,7 +20,7 @@ from carlt.runs.heartbeat import heartbeat
 from carlt.runs.locks import claim_folder
 from carlt.runs.paths import write_text_atomic
 from carlt.runs.reading import read_runs
-from carlt.runs.text import printable
+from carlt.runs.text import counted, printable
 
 NAME = "carlt.report"
 FIGURES = (".png", ".pdf", ".svg")
@@ -121,7 +121,7 @@ def report(arguments: argparse.Namespace) -> None:
         if arguments.figure:
             _draw_figure(data[0].groups, baselines[0], arguments.figure)
         sections = _sections(data, baselines, found)
-        count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+        count = counted(len(runs), "run")
         written = f"Written on {datetime.now():%Y-%m-%d %H:%M} from {count} in {', '.join(map(str, folders))}."
         path = arguments.out / "report.html"
         write_text_atomic(path, page(sections, left_out, written))

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from carlt.data.images import Splits
 from carlt.functional.accuracy import class_groups
-from carlt.runs.text import printable
+from carlt.runs.text import counted, printable
 from carlt.shots import (
     FEW_BELOW,
     GROUP_COLOURS,
@@ -61,8 +61,8 @@ def draw_profile(name: str, splits: Splits, path: Path) -> None:
     for group in GROUPS:
         (places,) = np.nonzero(groups == group)
         if len(places):
-            classes = "1 class" if len(places) == 1 else f"{len(places):,} classes"
-            label = f"{group}-shot: {classes}, {counts[places].sum():,} images"
+            classes, images = counted(len(places), "class", "classes"), counted(int(counts[places].sum()), "image")
+            label = f"{group}-shot: {classes}, {images}"
             axes.bar(places + 1, counts[places], width=1, color=GROUP_COLOURS[group], label=label)
     for threshold, text in ((MANY_ABOVE, f"many-shot: > {MANY_ABOVE}"), (FEW_BELOW, f"few-shot: < {FEW_BELOW}")):
         axes.axhline(threshold, color="black", linewidth=0.8, linestyle="--")

@@ -8,6 +8,7 @@ import numpy as np
 from carlt.reporting.groups import Group
 from carlt.reporting.statistics import Difference, paired_difference, signed
 from carlt.runs.keys import is_under
+from carlt.runs.text import counted
 
 OF_REGULARIZER = ("reg", "choices.reg", "choices.preset", "recipe")
 """Keys that may differ within a pair: the regularizer, and what other keys repeat."""
@@ -92,7 +93,7 @@ def verdicts(pairs: Sequence[Pair]) -> Iterator[str]:
         found = {name: difference for name, difference in found.items() if difference.n}
         n = len(pair.seeds)
         yield (
-            f"{pair.label} against {pair.plain.label}, {n} paired seed{'' if n == 1 else 's'}: "
+            f"{pair.label} against {pair.plain.label}, {counted(n, 'paired seed')}: "
             + "; ".join(f"{name} {in_words(difference)}" for name, difference in found.items())
             + f". {_verdict(pair.regularizer, found, n)}"
         )
