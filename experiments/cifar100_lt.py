@@ -27,6 +27,7 @@ from carlt.evaluation.evaluate import evaluate_posthoc
 from carlt.reporting.statistics import mean_and_std, paired_difference, signed
 from carlt.runs import paths
 from carlt.runs.record import read_result
+from carlt.training.compute import native_bfloat16
 
 RECORDS = Path(__file__).with_suffix(".csv")
 OTHER_ORDER = "data.official=false"
@@ -37,6 +38,8 @@ RECIPE = [
     "optim.lr=0.1", "optim.weight_decay=5e-4", "optim.warmup_epochs=3", "data.batch_size=128",
     "trainer.precision=bf16-mixed", "channels_last=true", "callbacks.car.gap_every_n_epochs=0",
 ]  # fmt: skip
+FAST = native_bfloat16("cuda" if torch.cuda.is_available() else "cpu")
+TRAIN = ["-m", "carlt.train"] if FAST else [str(Path(__file__).with_name("train_bf16.py"))]
 LOSSES = {
     "ce": ["loss=ce"],
     "balanced_softmax": ["loss=balanced_softmax"],
@@ -118,7 +121,7 @@ def run(loss: str, penalty: str, seed: int, given: argparse.Namespace, done: set
         again = paths.checkpoint(folder, "last").exists()
         overrides = [f"resume={folder}", OTHER_ORDER] if again else [*new, f"hydra.run.dir={folder}"]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        subprocess.run([sys.executable, "-m", "carlt.train", *overrides], env=environment, check=True)
+        subprocess.run([sys.executable, *TRAIN, *overrides], env=environment, check=True)
     for name, adjustment in rows_of(loss, penalty).items():
         if (loss, name, seed) not in done:
             record(loss, name, seed, result_of(folder, adjustment))

@@ -227,6 +227,11 @@ def test_hints_fit_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     (hint,) = hints(cpu, "32-true", module)
     assert "trainer.precision=auto channels_last=auto" in hint
     assert list(hints(cpu, "bf16-mixed", module)) == []
+    monkeypatch.setattr("carlt.training.callbacks.run_header.native_bfloat16", lambda device: False)
+    assert list(hints(cpu, "32-true", module)) == []
+    (hint,) = hints(cpu, "bf16-mixed", module)
+    assert "trainer.precision=32-true" in hint
+    monkeypatch.setattr("carlt.training.callbacks.run_header.native_bfloat16", lambda device: True)
     module.parameters = lambda: [torch.empty(999_999)]
     assert list(hints(cpu, "32-true", module)) == []
     module.layout = torch.channels_last

@@ -44,10 +44,12 @@ def run_header(trainer: L.Trainer, module: Any, run_dir: Path | None = None) -> 
 
 def hints(device: torch.device, precision: str, module: Any) -> Iterator[str]:
     """Settings that are faster on this device, as far as it has what they need."""
-    if device.type == "cpu":  # it depends on the network, so it is measured
+    if device.type == "cpu":
         weights = sum(parameter.numel() for parameter in module.parameters())
-        if precision.startswith("32") and weights >= LARGE and native_bfloat16("cpu"):
+        if precision.startswith("32") and weights >= LARGE and native_bfloat16("cpu"):  # it depends on the network
             yield "hint     this processor has bfloat16: trainer.precision=auto channels_last=auto may be faster"
+        if precision.startswith("bf16") and not native_bfloat16("cpu"):
+            yield "hint     this processor has no bfloat16: trainer.precision=32-true may be many times faster"
     if device.type != "cuda":
         return
     if precision.startswith("32") and native_bfloat16("cuda"):  # torch also counts what it emulates
