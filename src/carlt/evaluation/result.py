@@ -16,8 +16,9 @@ from carlt.evaluation.evaluate import bound, evaluate_splits, summaries, worst_c
 from carlt.evaluation.examples import find_examples
 from carlt.runs import paths, record
 from carlt.runs.examples import write_examples
-from carlt.runs.provenance import commit, versions
+from carlt.runs.provenance import commit, processor, versions
 from carlt.training.callbacks import Checkpoints, read_checkpoint, read_rows
+from carlt.training.compute import native_bfloat16
 from carlt.training.module import LongTailClassifier
 from carlt.training.sharding import gather, load_whole
 
@@ -114,5 +115,11 @@ def _compute(trainer: L.Trainer, config: DictConfig) -> dict[str, Any]:
 
 def _hardware(trainer: L.Trainer) -> dict[str, Any]:
     device = trainer.strategy.root_device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {"device": device.type, "name": name, "devices": trainer.world_size, "cpu_cores": os.cpu_count()}
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    return {
+        "device": device.type,
+        "name": name,
+        "native_bfloat16": native_bfloat16(device.type),
+        "devices": trainer.world_size,
+        "cpu_cores": os.cpu_count(),
+    }

@@ -1,7 +1,8 @@
-"""Which code and which packages a run was made with."""
+"""Which code, packages and processor a run was made with."""
 
 import functools
 import importlib.metadata
+import platform
 import subprocess
 from pathlib import Path
 
@@ -34,3 +35,11 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def processor(listed: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's model, such as ``AMD EPYC 9654``; its architecture where the system does not tell the model."""
+    for line in listed.read_text(errors="replace").splitlines() if listed.is_file() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
