@@ -21,6 +21,7 @@ except ImportError:
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
 """Whatever a file is named; Pillow would hand an EPS to Ghostscript, another program."""
+REMEDY = "; replace or remove it"
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -62,7 +63,7 @@ def decode(path: Path) -> Tensor:
         reason = "the file holds no image" if isinstance(error, UnidentifiedImageError) else first_line(error)
         if os.path.isfile(path) and os.path.getsize(path) == 0:
             reason = "the file is empty"
-        raise CarltError(f"image {path} cannot be decoded ({reason}); replace or remove it") from None
+        raise CarltError(f"image {path} cannot be decoded ({reason}){REMEDY}") from None
 
 
 def _decode_fast(data: bytes) -> np.ndarray | None:

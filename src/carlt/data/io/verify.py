@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from carlt.data.images import FileImages
+from carlt.data.io.decode import REMEDY
 from carlt.errors import CarltError
 
 Verify = Literal["lists", "files", "full"]
@@ -32,7 +33,7 @@ def usable(images: FileImages, verify: Verify, num_workers: int, place: Callable
     if problems:
         first, *others = sorted(problems)
         path, listed = images.path(first), f" ({place(first)})" if place else ""
-        reason = problems[first].removeprefix(f"image {path} ")
+        reason = problems[first].removeprefix(f"image {path} ").removesuffix(REMEDY)
         found = f"{len(problems)} of {len(images)} images unusable; the first: {path}{listed}: {reason}"
         if others:
             found += "; the others: " + ", ".join(str(images.path(index)) for index in others[:NAMED])
