@@ -119,6 +119,8 @@ def test_an_output_of_something_else_is_left_alone(predict: Predict, images: Pat
     code, _, message = predict(f"images={images}", f"output={output}", "top_k=2", "tau=1")
     assert (code, "has predictions with another adjustment" in message) == (2, True)
     assert output.read_bytes() == before
+    output.unlink()  # as the message says
+    assert predict(f"images={images}", f"output={output}", "top_k=3")[0] != 2
     mine = tmp_path / "mine.csv"
     mine.write_text("my own notes\n")
     code, _, message = predict(f"images={images}", f"output={mine}")

@@ -118,7 +118,7 @@ def test_other_classes_are_refused(
 
 
 def test_tau_of_zero_is_the_trained_classifier(trained: Path) -> None:
-    result, _ = evaluate_posthoc(trained, "tau_norm", 0.0, overrides=[f"data.root={trained.parent}/moved"])
+    result, *_ = evaluate_posthoc(trained, "tau_norm", 0.0, overrides=[f"data.root={trained.parent}/moved"])
     recorded = {name: value for name, value in read_result(trained)["metrics"].items() if value is not None}
     found = {name: value for name, value in result["metrics"].items() if not math.isnan(value)}
     assert found == pytest.approx({name: recorded[name] for name in found})
@@ -143,6 +143,6 @@ def test_an_epoch_chosen_on_test_images_stays_so(finished: Path, tmp_path: Path)
     config["data"]["validation"] = "test"
     (folder / paths.CONFIG).write_text(yaml.safe_dump(config))
     assert evaluate_checkpoint(folder, "best", ["data.validation=split"])["chosen_on_test"]
-    result, _ = evaluate_posthoc(folder, "tau_norm", 1.0, "best", ["data.validation=split"])
+    result, *_ = evaluate_posthoc(folder, "tau_norm", 1.0, "best", ["data.validation=split"])
     assert result["posthoc"]["chosen_on_test"]
     assert not evaluate_checkpoint(finished, "best", ["data.validation=test"])["chosen_on_test"]

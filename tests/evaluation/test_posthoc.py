@@ -100,13 +100,13 @@ def trained(run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_records_are_rows_of_their_own(trained: Path) -> None:
-    same, folder = evaluate_posthoc(trained, "tau_norm", tau=0.0)
+    same, folder, _ = evaluate_posthoc(trained, "tau_norm", tau=0.0)
     assert folder == trained / "posthoc" / "tau_norm_0"
     trained_with = read_result(trained)["metrics"]
     assert {name: same["metrics"][name] for name in ("test/accuracy", "val/few")} == pytest.approx(
         {name: trained_with[name] for name in ("test/accuracy", "val/few")}
     )
-    chosen, other = evaluate_posthoc(trained, "logit_adjusted")
+    chosen, other, _ = evaluate_posthoc(trained, "logit_adjusted")
     assert other == trained / "posthoc" / "logit_adjusted"
     assert len(chosen["posthoc"]["curve"]) == 21
     best = max(row["balanced_accuracy"] for row in chosen["posthoc"]["curve"])
@@ -129,7 +129,7 @@ def test_a_best_epoch_has_no_record_and_says_whether_the_test_split_chose_it(
 ) -> None:
     run(tmp_path / "run", "reg=none", "trainer.max_epochs=1", "data.validation=test")
     for folder, on_test in ((trained, False), (tmp_path / "run", True)):
-        result, recorded = evaluate_posthoc(folder, "logit_adjusted", 1.0, "best")
+        result, recorded, _ = evaluate_posthoc(folder, "logit_adjusted", 1.0, "best")
         assert recorded is None
         assert result["posthoc"]["chosen_on_test"] is on_test
         assert evaluate(folder, "best")["chosen_on_test"] is on_test
@@ -137,7 +137,7 @@ def test_a_best_epoch_has_no_record_and_says_whether_the_test_split_chose_it(
 
 def test_against_the_network_itself(trained: Path) -> None:
     """Each image by itself, prior taken out by hand."""
-    result, _ = evaluate_posthoc(trained, "logit_adjusted", tau=1.5, which="last")
+    result, *_ = evaluate_posthoc(trained, "logit_adjusted", tau=1.5, which="last")
     from carlt.evaluation.evaluate import load, load_config
 
     module, data, *_ = load(trained, load_config(trained), "last")
@@ -153,7 +153,7 @@ def test_offsets_of_car_come_from_the_training_split_alone(trained: Path) -> Non
     """What the record holds gives its accuracy, image by image; with tau 0 the network is as it was."""
     from carlt.evaluation.evaluate import load, load_config
 
-    result, folder = evaluate_posthoc(trained, "car", overrides=["data.validation=none"])
+    result, folder, _ = evaluate_posthoc(trained, "car", overrides=["data.validation=none"])
     assert folder == trained / "posthoc" / "car"
     assert read_result(folder)["posthoc"] == result["posthoc"]
     posthoc = result["posthoc"]
@@ -173,12 +173,12 @@ def test_offsets_of_car_come_from_the_training_split_alone(trained: Path) -> Non
     assert posthoc["offsets"]["converged"]
     assert posthoc["offsets"]["imbalance"] < 0.01
     assert result["metrics"]["test/accuracy"] == pytest.approx(right / len(data.splits.test))
-    chosen, _ = evaluate_posthoc(trained, "car")
+    chosen, *_ = evaluate_posthoc(trained, "car")
     taus = [row["tau"] for row in chosen["posthoc"]["curve"]]
     assert taus == pytest.approx([k / 10 for k in range(21)])
     assert chosen["posthoc"]["tau"] in taus
     assert chosen["posthoc"]["offsets"] == posthoc["offsets"]
-    same, _ = evaluate_posthoc(trained, "car", tau=0.0)
+    same, *_ = evaluate_posthoc(trained, "car", tau=0.0)
     assert same["metrics"]["test/accuracy"] == pytest.approx(read_result(trained)["metrics"]["test/accuracy"])
 
 
@@ -187,7 +187,7 @@ def test_other_images_are_refused(trained: Path) -> None:
         evaluate_posthoc(trained, "tau_norm", overrides=["data.imbalance_factor=10"])
     with pytest.raises(CarltError, match=r"tau=1e\+308: expected a finite number in \[0, 100\]"):
         evaluate_posthoc(trained, "logit_adjusted", tau=1e308)
-    result, _ = evaluate_posthoc(trained, "tau_norm", overrides=["data.val_per_class=5"])
+    result, *_ = evaluate_posthoc(trained, "tau_norm", overrides=["data.val_per_class=5"])
     assert result["posthoc"]["overrides"] == ["data.val_per_class=5"]
 
 

@@ -16,6 +16,7 @@ from carlt.reporting.published import Published
 from carlt.reporting.summary import COLUMNS
 from carlt.runs.reading import read_confusion, read_runs
 from carlt.runs.record import write_confusion, write_per_class
+from carlt.runs.text import shortened
 
 
 def found(folder: Path) -> DataSet:
@@ -305,3 +306,18 @@ def test_bars_have_the_hue_of_their_loss_and_are_hatched_with_a_regularizer(make
     drawn = one(found(tmp_path), "worst class in training and on test").svg
     assert "<pattern" in drawn
     assert not [colour for colour in style.COLOURS[1:] if colour in drawn]
+
+
+def test_a_text_for_the_pointer_has_its_lines() -> None:
+    with style.canvas(2, 2) as (figure, (axes,)):
+        style.hover(axes, [0], [0], ["reg=car\ncat\x1b: 50 %"])
+        assert "<title>reg=car\ncat\\x1b: 50 %</title>" in style.svg(figure, "x")
+
+
+def test_long_class_names_leave_room_for_the_matrix(make_run, tmp_path: Path) -> None:
+    names = [f"{'order family genus ' * 4}species {c}" for c in range(12)]
+    make_run("a", classes=12, class_names=names)
+    (data,) = group_by_data_set(read_runs([tmp_path])[0])
+    drawn = confusion.heat_maps(style.choose(data.groups, data.groups[0]), "x").svg
+    assert shortened(names[3], 24) in drawn
+    assert names[3] not in drawn.partition("</svg>")[0]

@@ -59,10 +59,10 @@ def test_markdown(table: Table) -> None:
         row[0]: dict(zip(head, row, strict=True))
         for row in map(cells, (line for line in lines[4:] if line.startswith("|")))
     }
-    none, odd = rows["reg=none"], rows[r"reg=a&b_50%\|\*&lt;x>"]
+    none, odd = rows["reg=none"], rows[r"reg=a&amp;b_50%\|\*&lt;x>"]
     assert (none["n"], none["overall"], odd["overall"]) == ("3", "20.0 ± 10.0", "**55.0 ± 7.1**")
     assert (none["WR"], odd["WR"]) == ("0.50 (n = 1)", "-")
-    difference = rows[r"reg=a&b_50%\|\*&lt;x> minus reg=none"]
+    difference = rows[r"reg=a&amp;b_50%\|\*&lt;x> minus reg=none"]
     assert (difference["n"], difference["overall"], difference["WR"]) == ("2", "+30.0 ± 0.0", "-")
     assert lines[-1] == "- Published, not measured here: a table."
 
@@ -129,3 +129,19 @@ def test_latex_says_what_is_not_compared_beside_differences_alone(table: Table) 
     table = replace(table, rows=rows)
     assert "other epochs" not in formats.latex(table)
     assert "other epochs" in formats.latex(table, differences=True)
+
+
+def test_a_caption_says_what_its_rows_are(table: Table) -> None:
+    plain, differences = (formats.latex(table, differences=each) for each in (False, True))
+    assert "Test accuracy in \\%, mean" in plain
+    assert "confidence interval" not in plain
+    assert "half their 95 \\% confidence interval; *: the interval excludes zero." in differences
+    assert "in \\% but for ratios and counts" in formats.latex(table, ("accuracy", "worst_ratio"))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("_background_", r"\_background\_"), ("balanced_softmax", "balanced_softmax"), ("&lt;", "&amp;lt;")],
+)
+def test_markdown_shows_a_text_as_it_is(text: str, shown: str) -> None:
+    assert formats.markdown_text(text) == shown

@@ -56,6 +56,16 @@ def test_no_two_groups_have_one_label(make_run, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("factor", [None, 40])
+def test_two_folders_of_images_are_two_data_sets(factor: float | None, make_run, tmp_path: Path) -> None:
+    make_run("1", data="image_folder", sha="a" * 64, factor=factor)
+    make_run("2", data="image_folder", sha="b" * 64, factor=factor)
+    part = f", imbalance factor {factor}" if factor else ""
+    assert [data.title for data in found(tmp_path)] == [
+        f"image_folder, 3 classes{part}, checksum {letter * 8}" for letter in "ab"
+    ]
+
+
 def test_a_data_set_and_an_imbalance_factor_have_a_table_each(make_run, tmp_path: Path) -> None:
     make_run("1")
     make_run("2", factor=100)

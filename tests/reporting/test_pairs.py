@@ -5,11 +5,12 @@ import pytest
 
 from carlt.reporting.figures import drawings, style
 from carlt.reporting.figures.confusion import shares
-from carlt.reporting.figures.pairs import _helped_and_harmed, _largest, forest
+from carlt.reporting.figures.pairs import _helped_and_harmed, _largest, class_gains, forest
 from carlt.reporting.groups import group_by_data_set
 from carlt.reporting.pairs import Pair, find_pairs, unpaired, verdicts
 from carlt.reporting.statistics import Difference, paired_difference
 from carlt.runs.reading import read_runs
+from carlt.runs.record import write_per_class
 
 
 def found(folder: Path) -> list:
@@ -214,3 +215,12 @@ def test_names_of_many_pairs_are_whole_and_what_is_shown_is_told(make_run, tmp_p
     for k in range(6):
         assert f"reg.weight={k + 1}.0" in figure.svg
     assert "of the 4 pairs with the largest gains of the worst class" in figure.caption
+
+
+def test_a_pair_without_a_common_class_has_a_plot_of_gains(make_run, tmp_path: Path) -> None:
+    for name, reg in (("a", "none"), ("b", "car")):
+        make_run(name, reg=reg)
+        write_per_class(tmp_path / name, ["x", "y", "z"], [200, 20, 2], [0] * 3, [0] * 3)
+    (pair,) = find_pairs(groups := found(tmp_path))
+    assert np.isnan(pair.class_gains()).all()
+    assert class_gains([pair], style.choose(groups, pair.plain).look, "gains").svg.startswith("<svg")

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from carlt.config.stored import RENAMED_CLASSES, TARGETS
+from carlt.config.stored import TARGETS
 from carlt.config.targets import parameters_of
+from carlt.runs import renamed
 from carlt.runs.defaults import KEY, OLD, VERSION, with_old_defaults
 
 CASES = [
@@ -21,7 +22,7 @@ def test_an_old_default_is_a_parameter_that_has_another_one_today(
     place: str, name: str, values: dict[str, Any]
 ) -> None:
     target = values.get("_target_") or f"{TARGETS[place][0]}.{name}"
-    parameters = parameters_of(RENAMED_CLASSES.get(target, target))
+    parameters = parameters_of(renamed.CLASSES.get(target, target))
     plain = {key: value for key, value in values.items() if key != "_target_"}
     assert plain.keys() <= parameters.keys()
     if place != "optim":  # whose configs name gamma today, and did not

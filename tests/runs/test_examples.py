@@ -120,7 +120,7 @@ def test_a_small_file_of_large_pictures_is_not_unpacked(tmp_path: Path, monkeypa
 
 def test_a_long_title_parts_no_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = []
-    monkeypatch.setattr(plots, "_save", lambda figure, run_dir, name: figures.append(figure))
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
     for name in ("cat", "a cat with a very long name " * 2):
         write_examples(tmp_path, made()._replace(titles=np.array([name, name])))
         plots.sheet(tmp_path, sheets.KINDS[0])

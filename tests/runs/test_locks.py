@@ -53,7 +53,7 @@ def test_of_two_commands_into_one_folder_the_second_writes_nothing(refused: Call
     (tmp_path / "run").mkdir()
     with another_process_in(tmp_path / "run"):
         said = refused("reg=none", "trainer.max_epochs=1", "trainer.accelerator=cpu", f"hydra.run.dir={tmp_path}/run")
-        assert f"another process uses {tmp_path}/run; wait until it ends, or choose another folder" in said
+        assert f"another process uses {tmp_path}/run; wait until it ends, or choose another hydra.run.dir" in said
         assert content(tmp_path / "run") == {}
 
 

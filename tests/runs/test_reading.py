@@ -300,6 +300,35 @@ def test_a_folder_that_cannot_be_listed_is_named(make_run, tmp_path: Path, monke
     assert left_out == [(closed, "cannot be read (Permission denied)")]
 
 
+def test_a_link_to_a_run_is_named_unless_it_is_given(make_run, tmp_path: Path) -> None:
+    run, elsewhere = make_run("runs/real"), make_run("elsewhere", seed=1)
+    (tmp_path / "runs" / "linked").symlink_to(elsewhere)
+    (tmp_path / "runs" / "again").symlink_to(run)  # is read by its own name
+    (tmp_path / "runs" / "images").symlink_to(tmp_path)
+    runs, left_out = read_runs([tmp_path / "runs"])
+    assert [run.folder.name for run in runs] == ["real"]
+    assert left_out == [(tmp_path / "runs" / "linked", "a link, which is not followed; give it by its own name")]
+    runs, left_out = read_runs([tmp_path / "runs", tmp_path / "runs" / "linked"])
+    assert ([run.seed for run in runs], left_out) == ([1, 0], [])
+
+
+def test_names_of_earlier_versions_are_todays(make_run) -> None:
+    loss = {"_target_": "carlt.losses.CrossEntropy", "reweight": 0.9}
+    optim = {"_target_": "carlt.optim.SGD"}
+    run = read_run(make_run("old", config={"loss": loss, "optim": optim, "sampler": {"_target_": "mine"}}))
+    assert run.config["loss.effective_number_beta"] == "0.9"
+    assert run.config["optim._target_"] == "carlt.training.optim.SGD"
+    assert run.config["sampler._target_"] == "mine"
+
+
+def test_a_number_of_any_length_can_be_drawn(make_run) -> None:
+    folder = make_run("a")
+    (folder / paths.METRICS).write_text(f"epoch,step,train/loss\n0,5,{'9' * 401}\n1,10,0.5\n")
+    rows = read_run(folder).epochs
+    assert np.array([row["train/loss"] for row in rows]).dtype == float
+    assert (rows[0]["train/loss"] / 2, rows[1]["epoch"]) == (math.inf, 1)
+
+
 def test_nothing_but_broken_runs_is_one_error_that_says_why(make_run, tmp_path: Path) -> None:
     (make_run("broken") / paths.RESULT).unlink()
     with pytest.raises(CarltError, match=r"no finished run.*broken \(not finished\)"):

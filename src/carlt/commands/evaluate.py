@@ -4,12 +4,15 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from carlt.commands.arguments import Parser, command, strength
 from carlt.errors import CarltError
 from carlt.runs.faults import write_errors
 from carlt.runs.heartbeat import heartbeat
+
+if TYPE_CHECKING:
+    from carlt.evaluation.evaluate import AdjustedRun
 
 NAME = "carlt.evaluate"
 POSTHOC = ("none", "tau_norm", "logit_adjusted", "car")
@@ -52,8 +55,8 @@ def main() -> None:
 
         if arguments.posthoc != "none":
             with write_errors(folder, "the record belongs in the run folder; copy that to where you may write"):
-                record = evaluate_posthoc(folder, arguments.posthoc, tau, arguments.which, arguments.words, trust=trust)
-            _print_posthoc(*record, which=arguments.which, before=_before(folder, arguments.which))
+                found = evaluate_posthoc(folder, arguments.posthoc, tau, arguments.which, arguments.words, trust=trust)
+            _print_posthoc(found, arguments.which)
             return
         outcome = evaluate(folder, arguments.which, arguments.words, trust=trust)
         label = ", the best epoch chosen on the TEST split" if outcome["chosen_on_test"] else ""
@@ -76,18 +79,11 @@ def _print_metrics(metrics: dict[str, float]) -> None:
     print(json.dumps({name: value if math.isfinite(value) else None for name, value in metrics.items()}, indent=2))
 
 
-def _before(folder: Path, which: str) -> dict[str, Any] | None:
-    """The metrics that the run recorded of the checkpoint ``which`` without a post-hoc method, if it did."""
-    from carlt.runs.reading import finished_run
-
-    result = finished_run(folder).result
-    return {"last": result["metrics"], "best": (result.get("best") or {}).get("metrics")}.get(which)
-
-
-def _print_posthoc(result: dict[str, Any], folder: Path | None, which: str, before: dict[str, Any] | None) -> None:
+def _print_posthoc(adjusted: "AdjustedRun", which: str) -> None:
     """The curve over tau with the chosen one marked, and the table of the result."""
     from carlt.reporting import formats, table
 
+    result, folder, before = adjusted
     posthoc = result["posthoc"]
     names = ("balanced_accuracy", "many", "medium", "few")
     if posthoc["curve"]:

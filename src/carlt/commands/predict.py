@@ -1,6 +1,7 @@
 """``python -m carlt.predict run=<run folder> images=<images>``: the most probable classes of image files."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -60,7 +61,7 @@ def main() -> None:
         options = parser()
         arguments = options.parse_words(sys.argv[1:])
         for word in arguments.words:
-            if "=" in word and not Path(word).exists():
+            if "=" in word and not os.path.exists(word):
                 options.refuse(word)
         if not arguments.run:
             raise CarltError("run=<run folder> is missing; --help shows the usage")
@@ -163,7 +164,7 @@ def _lock(output: Path) -> Iterator[None]:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CarltError(f"{output.parent} cannot be made ({error.strerror}); choose another output=") from None
-    with exclusive_lock(output.with_name(output.name + ".lock"), output):
+    with exclusive_lock(output.with_name(output.name + ".lock"), output, option="output="):
         yield
 
 

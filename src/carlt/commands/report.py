@@ -1,6 +1,7 @@
 """``python -m carlt.report <run or sweep folders...>``: finished runs as tables over seeds and one page of plots."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -47,10 +48,10 @@ page is one file: it opens without a network and prints.""",
     )
     found.add_key("out", "<folder>", type=Path, default=Path("report"), help="where report.html, tables.md, "
                   "tables.tex, and tables.csv, seeds.csv and classes.csv go; default: report")  # fmt: skip
-    found.add_key("baseline", "<label>", help="the row that others are compared with, as the table names "
-                  "it, or a part of its name that no other has; default: reg=none (with loss=ce, if there is one), "
-                  "else the first row. A named "
-                  "baseline is compared with rows of any number of epochs and any batch size")  # fmt: skip
+    found.add_key("baseline", "<label>", help="the row that others are compared with, as the table names it, or a part "
+                  "of its name that no other has; default: the first of those closest to loss=ce reg=none without a "
+                  "second stage. A named baseline is compared with rows of any number of epochs and any batch size"
+                  )  # fmt: skip
     found.add_flag("published", "also show the numbers that others published for the data set and imbalance factor of "
                    "the runs, labelled as such")  # fmt: skip
     found.add_key("metrics", "<metric>,...", type=_names, default=formats.PAPER, help="the columns of tables.tex, of "
@@ -70,15 +71,14 @@ def main() -> None:
         options = parser()
         arguments = options.parse_words(sys.argv[1:])
         for word in arguments.words:
-            if "=" in word and not Path(word).exists():  # folders of a sweep may have = in their names
+            if "=" in word and not os.path.exists(word):  # folders of a sweep may have = in their names
                 options.refuse(word)
         if not arguments.words:
             raise CarltError("no folder given; python -m carlt.report --help shows the usage")
         check_place("out", arguments.out)
         if arguments.figure:
             check_figure(arguments.figure)
-        with write_errors(arguments.out, "choose another out=<folder>"):
-            report(arguments)
+        report(arguments)
 
 
 def check_figure(path: Path) -> None:
@@ -115,11 +115,15 @@ def report(arguments: argparse.Namespace) -> None:
                 print(f"published=true: carlt has no published numbers for {each.title}", file=sys.stderr)
     # Written before anything is printed, which nobody may read to its end.
     texts = _texts(data, tables, arguments)
-    with claim_folder(arguments.out, new=False, option="out=<folder>"):
+    if arguments.figure:
+        with write_errors(arguments.figure, "choose another figure=<file>"):
+            plots.compare_classes(data[0].groups, choose(data[0].groups, baselines[0]).look, arguments.figure)
+    with (
+        write_errors(arguments.out, "choose another out=<folder>"),
+        claim_folder(arguments.out, new=False, option="out=<folder>"),
+    ):
         for name, text in texts.items():
             write_text_atomic(arguments.out / name, text)
-        if arguments.figure:
-            _draw_figure(data[0].groups, baselines[0], arguments.figure)
         sections = _sections(data, baselines, found)
         count = counted(len(runs), "run")
         written = f"Written on {datetime.now():%Y-%m-%d %H:%M} from {count} in {', '.join(map(str, folders))}."
@@ -141,13 +145,6 @@ def _texts(data: Sequence[DataSet], tables: Sequence[Table], arguments: argparse
         "seeds.csv": csv_files.seeds_csv(data),
         "classes.csv": csv_files.classes_csv(data),
     }
-
-
-def _draw_figure(groups: Sequence[Group], baseline: Group, path: Path) -> None:
-    """The accuracy of each class under every configuration, in the colours of the page."""
-    look = choose(groups, baseline).look
-    folders = {group.label: [run.folder for run in group.runs.values()] for group in groups}
-    plots.compare_classes(folders, path, {group.label: look(group) for group in groups})
 
 
 def _sections(data: Sequence[DataSet], baselines: Sequence[Group], found: Sequence[Sequence]) -> list[Section]:

@@ -69,7 +69,10 @@ def train(*overrides: str, folder: Path | str | None = None, trust: bool = False
     with from_python(parts) as given:
         words = [*given.words, *overrides]
         earlier = [word.partition("=")[2] for word in overrides if word.startswith("resume=")]
-        if place := parts.get("resume") or next(iter(earlier), None):
+        place = parts.get("resume") or next(iter(earlier), None)
+        if place not in (None, "null"):
+            if folder is not None:
+                raise CarltError(f"folder={folder}: a resumed run stays in its folder; leave this out")
             kept = [word for word in words if word.partition("=")[0] not in given.modules]
             return resume(str(place), kept, trust=trust)
         config, default, named = compose_run(words, trust=trust, named=folder is not None)
@@ -80,7 +83,7 @@ def train(*overrides: str, folder: Path | str | None = None, trust: bool = False
 
             data = build.build_data(config)
             given.check_counts(data.class_counts.tolist())
-        return run(config, folder, data=data, hash_in_name=new_name)
+        return run(config, folder, data=data, hash_in_name=new_name, option="hydra.run.dir" if named else "folder")
 
 
 def resume(folder: str, overrides: Sequence[str], *, trust: bool = False) -> dict[str, Any]:
@@ -118,6 +121,7 @@ def run(
     position: "SweepPosition | None" = None,
     hash_in_name: bool = False,
     content: str | None = None,
+    option: str = "hydra.run.dir",
 ) -> dict[str, Any]:
     """One run into ``folder``, or the rest of an interrupted one that lies there.
 
@@ -129,6 +133,7 @@ def run(
         position: of the run in a sweep.
         hash_in_name: append the first digits of the run's hash to the folder's name.
         content: the text of the ``config.yaml`` in ``folder`` that ``config`` was composed from.
+        option: what names the folder, for messages.
 
     Returns:
         The content of ``result.json``, and under ``folder`` the run folder.
@@ -155,7 +160,7 @@ def run(
         compute.resolve(config)
         if hash_in_name and before is None:
             folder = folder.with_name(f"{folder.name}_{run_hash(config, data.checksum())[:8]}")
-        claim = claim_folder(folder, new=not config.resume) if is_first_process() else nullcontext()
+        claim = claim_folder(folder, new=not config.resume, option=option) if is_first_process() else nullcontext()
         remedy = f"mend that, then go on with: {command_line('carlt.train', f'resume={folder}')}"
         requeue = slurm.Requeue()
         with write_errors(folder, remedy), requeue.handled(is_first_process()), claim, _own_process_group():

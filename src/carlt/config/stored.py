@@ -19,6 +19,7 @@ from carlt.runs import paths
 from carlt.runs.config_file import read_config
 from carlt.runs.defaults import with_old_defaults
 from carlt.runs.keys import AUTOMATIC, MAY_CHANGE_ON_RESUME, is_under
+from carlt.runs.renamed import with_new_names
 
 TARGETS = {
     "data": ("carlt.data",),
@@ -54,20 +55,6 @@ of other kinds too. Their subclasses count as well."""
 BASES = ("carlt.data.LongTailDataModule", "carlt.aug.BatchTransform", "torchvision.transforms.v2.Transform")
 """Classes that are only extended."""
 
-RENAMED_TARGETS = {
-    "carlt.optim": "carlt.training.optim",
-    "carlt.loggers": "carlt.training.loggers",
-    "carlt.callbacks": "carlt.training.callbacks",
-    "carlt.data.samplers": "carlt.samplers",
-}
-"""Packages that moved since runs were recorded."""
-
-RENAMED_CLASSES = {"carlt.reg.Several": "carlt.reg.SumOfRegularizers", "carlt.stages.GMLNOLB": "carlt.stages.CRT"}
-"""Classes that were renamed, by their full name after the move of their package."""
-
-RENAMED_KEYS = {"loss": {"reweight": "effective_number_beta", "reweight_from": "drw_start"}}
-"""Constructor parameters that were renamed, by node."""
-
 
 def load_config(folder: Path, *, trust: bool = False, word: str = "run") -> DictConfig:
     """The config of the run in ``folder``, brought to today's names, with the defaults that it was recorded under.
@@ -80,8 +67,8 @@ def load_config(folder: Path, *, trust: bool = False, word: str = "run") -> Dict
         CarltError: no run folder, a damaged config, or without ``trust`` a ``_target_`` that is not carlt's own, or a
             link that leads out of the folder.
     """
-    if not (folder / paths.CONFIG).is_file():
-        why = f"is no run folder: it has no {paths.CONFIG}" if folder.exists() else "does not exist"
+    if not os.path.isfile(folder / paths.CONFIG):
+        why = f"is no run folder: it has no {paths.CONFIG}" if os.path.exists(folder) else "does not exist"
         runs = sorted(place.parent.name for place in folder.glob(f"*/{paths.CONFIG}"))
         hint = f", such as {folder / runs[-1]}" if runs else ""
         raise CarltError(f"{word}={folder} {why}; give the folder of a run{hint}")
@@ -90,7 +77,7 @@ def load_config(folder: Path, *, trust: bool = False, word: str = "run") -> Dict
             f"{links[0]} is a link to {os.path.realpath(links[0])}, outside the run folder, and is not followed. If "
             "you made it, add trust=true"
         )
-    plain = with_old_defaults(_modern(read_config(folder)))
+    plain = with_old_defaults(with_new_names(read_config(folder)))
     if lacking := [key for key in ("data", "model", "aug", "loss", "reg", "optim", "trainer") if key not in plain]:
         raise CarltError(f"{folder / paths.CONFIG} lacks {', '.join(lacking)}: it is damaged, or of another program")
     if not trust and (problems := list(_foreign(plain, folder))):
@@ -148,29 +135,6 @@ def resumed_config(folder: Path, overrides: Sequence[str] = (), *, trust: bool =
         config.resumed = [*(config.get("resumed") or []), {"from_epoch": None, "values": changed}]
     config.resume = str(folder)
     return config
-
-
-def _modern(plain: dict[str, Any]) -> dict[str, Any]:
-    """A stored config with today's names of packages, classes and parameters."""
-
-    def walk(node: Any, place: str) -> Any:
-        if isinstance(node, list):
-            return [walk(item, place) for item in node]
-        if not isinstance(node, dict):
-            return node
-        group = place.partition(".")[0]
-        renamed = RENAMED_KEYS.get(group, {})
-        found = {
-            renamed.get(str(key), key): walk(value, f"{place}.{key}" if place else str(key))
-            for key, value in node.items()
-        }
-        if isinstance(target := found.get("_target_"), str):
-            module, _, name = target.rpartition(".")
-            target = f"{RENAMED_TARGETS.get(module, module)}.{name}"
-            found["_target_"] = RENAMED_CLASSES.get(target, target)
-        return found
-
-    return walk(plain, "")
 
 
 def without_initial_weights(config: DictConfig) -> DictConfig:

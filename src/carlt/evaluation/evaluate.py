@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -83,6 +83,17 @@ def evaluate(
     }
 
 
+class AdjustedRun(NamedTuple):
+    """What :func:`evaluate_posthoc` found."""
+
+    result: dict[str, Any]
+    """As in ``result.json``."""
+    folder: Path | None
+    """Of the record, if there is one."""
+    before: dict[str, Any] | None
+    """The metrics that the run recorded of the same checkpoint without the method, if it did."""
+
+
 def evaluate_posthoc(
     run_dir: Path,
     method: str,
@@ -91,8 +102,8 @@ def evaluate_posthoc(
     overrides: Sequence[str] = (),
     *,
     trust: bool = False,
-) -> tuple[dict[str, Any], Path | None]:
-    """The result of a run under a post-hoc method (``carlt.evaluation.posthoc``), and the folder of its record.
+) -> AdjustedRun:
+    """The result of a run under a post-hoc method (``carlt.evaluation.posthoc``).
 
     Only the last epoch's is recorded. ``overrides`` change values of ``data``, but neither training nor test images.
     """
@@ -112,6 +123,7 @@ def evaluate_posthoc(
         )
     trainer = build.evaluate_trainer(_on_one_device(with_values), run_dir)
     outcome = posthoc.adjusted(trainer, module, data, posthoc.METHODS[method](module), tau)
+    before = {"last": result["metrics"], "best": (result.get("best") or {}).get("metrics")}.get(which)
     result |= {
         "metrics": summaries(outcome.evaluations, module),
         "best": None,
@@ -131,18 +143,19 @@ def evaluate_posthoc(
         },
     }
     if which != "last":
-        return result, None
+        return AdjustedRun(result, None, before)
     folder = run_dir / "posthoc" / (method if tau is None else f"{method}_{tau:g}")
     # Which tau a seed chose is a result; that it was chosen is the configuration.
     config.posthoc = {"method": method, "tau": "chosen on validation" if outcome.curve else outcome.tau}
     if outcome.offsets is not None:
         config.posthoc.class_margin = outcome.offsets.class_margin
     config.choices = {**(config.get("choices") or {}), "posthoc": method}
+    (folder / paths.RESULT).unlink(missing_ok=True)  # an interrupted record is none, not a mixture with an earlier one
     paths.write_text_atomic(folder / paths.CONFIG, OmegaConf.to_yaml(config))
     paths.write_text_atomic(folder / paths.METRICS, paths.read_text(run_dir / paths.METRICS))  # the same training
     write_confusions(folder, outcome.evaluations, data)
     record.write_result(folder, result)
-    return result, folder
+    return AdjustedRun(result, folder, before)
 
 
 def _chosen_on_test(which: str, config: DictConfig) -> bool:

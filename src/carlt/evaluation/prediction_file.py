@@ -131,7 +131,8 @@ def _check_origin(path: Path, beside: Path, origin: dict[str, Any]) -> None:
     if not isinstance(before, dict) or not origin.keys() <= before.keys():
         there = beside if beside.exists() else path
         raise CarltError(f"output={path}: carlt.predict did not write {there.name}, which exists; choose another file")
-    if different := [key for key, value in origin.items() if before.get(key) != value]:
+    different = [key for key, value in origin.items() if before.get(key) != value]
+    if path.exists() and different:
         raise CarltError(
             f"output={path} has predictions with another {', '.join(different)}; choose another file, or remove it"
         )

@@ -1,12 +1,21 @@
 """The classes of a group over its seeds, and their confusion."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from carlt.reporting.groups import Group
 from carlt.runs.reading import Cells
 from carlt.runs.record import ClassResult
+
+T = TypeVar("T")
+
+
+def agreed(groups: Sequence[Group], value: Callable[[ClassResult], T]) -> list[T | None]:
+    """The value of each class (C,), such as its training images; None where configurations differ in it."""
+    found = zip(*(map(value, group.classes) for group in groups), strict=True)
+    return [values[0] if len(set(values)) == 1 else None for values in found]
 
 
 def mean_accuracy(group: Group) -> tuple[np.ndarray, np.ndarray]:

@@ -11,12 +11,14 @@ from carlt.reporting.statistics import Difference, MeanAndStd, signed
 from carlt.reporting.summary import Column, Table
 
 NONE = "-"
+DIFFERENCES = (
+    "Differences are paired by seed (n pairs), ± half their 95 % confidence interval; *: the interval excludes zero"
+)
 NOTE = (
     "Test split, % unless the column is a ratio (WR = lowest class accuracy on the test split / lowest on the training "
     "split) or a count. "
     "Mean ± standard deviation over n seeds; bold: best mean. "
-    "Differences are paired by seed (n pairs), ± half their 95 % confidence interval; "
-    "*: the interval excludes zero (three pairs or more; one or two prove nothing, nor do equal differences). "
+    f"{DIFFERENCES} (three pairs or more; one or two prove nothing, nor do equal differences). "
     "A dash: not defined; WR is not, where that on the training split is 0."
 )
 PAPER = ("many", "medium", "few", "accuracy", "worst_class")
@@ -24,16 +26,13 @@ PAPER = ("many", "medium", "few", "accuracy", "worst_class")
 SHORT = {"medium": "med.", "overall": "all", "worst class": "worst", "worst 10 %": "w. 10 %", "classes at 0": "at 0"}
 CHOICES = ("reg=", "loss=", "aug=", "model=", "stage=", "sampler=", "preset=")
 """Settings whose value is clear without its key."""
-LATEX_NOTE = (
-    "Test accuracy in %, mean ± standard deviation over n seeds; bold: best mean; worst: the class with the lowest "
-    "accuracy."
-)
+LATEX_NOTE = "mean ± standard deviation over n seeds; bold: best mean; worst: the class with the lowest accuracy."
 _LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "±": r"$\pm$", "≈": r"$\approx$",
 })  # fmt: skip
-_MARKDOWN = str.maketrans({letter: "\\" + letter for letter in r"\`*[]|~$"} | {"<": "&lt;", "\n": " "})
+_MARKDOWN = str.maketrans({letter: "\\" + letter for letter in r"\`*[]|~$"} | {"<": "&lt;", "&": "&amp;", "\n": " "})
 
 
 class Line(NamedTuple):
@@ -134,8 +133,10 @@ def latex(table: Table, metrics: Sequence[str] = PAPER, *, differences: bool = F
         text = _latex(_short(line.label))
         label = rf"\textit{{{text}}}" if part == "published" else text
         body.append(" & ".join([label, _latex_number(line.n), *cells]) + r" \\")
-    below = notes(table) if differences else sources(table)
-    caption = " ".join([f"{table.title}: {table.epoch}.", LATEX_NOTE, *below])
+    below = [f"{DIFFERENCES}.", *notes(table)] if differences else sources(table)
+    mixed = any(table.columns[i].scale == 1 for i in shown)
+    unit = "Test split, in % but for ratios and counts" if mixed else "Test accuracy in %"
+    caption = " ".join([f"{table.title}: {table.epoch}.", f"{unit}, {LATEX_NOTE}", *below])
     return "\n".join([
         "% needs \\usepackage{booktabs,graphicx}", r"\begin{table}", r"\centering", r"\footnotesize",
         r"\setlength{\tabcolsep}{3pt}", rf"\caption{{{_latex(caption)}}}",
@@ -192,4 +193,5 @@ def _latex(text: str) -> str:
 
 def markdown_text(text: str) -> str:
     """``text`` without Markdown's meaning; addresses do not become links."""
-    return re.sub(r"(?i)(www)\.", r"\1&#46;", text.translate(_MARKDOWN).replace("://", "&#58;//"))
+    plain = re.sub(r"(?<!\w)_|_(?!\w)", r"\_", text.translate(_MARKDOWN))  # within a word it means nothing
+    return re.sub(r"(?i)(www)\.", r"\1&#46;", plain.replace("://", "&#58;//"))

@@ -17,6 +17,8 @@ OF_STAGE = ("choices.loss", "choices.sampler", "choices.optim")
 """Choices that the name of a second stage already implies."""
 OF_ALL = ("choices.data", "choices.family", "choices.recipe", "choices.trainer", "choices.callbacks")
 """Choices that are the same for all configurations of a data set, or implied by others."""
+OWN = "image_folder"
+"""The name of every data set that is a folder of a user's own."""
 BUDGET = ("trainer.max_epochs", "data.batch_size")
 """Keys whose values must agree before two first-stage configurations are compared by default."""
 
@@ -161,22 +163,16 @@ def group_by_data_set(runs: Sequence[Run]) -> list[DataSet]:
     Raises:
         CarltError: two runs of one configuration have the same seed, but are not the same run.
     """
-    found: dict[tuple[str, int, float | str], list[Run]] = {}
+    found: dict[tuple[str, int, float | None, str], list[Run]] = {}
     for run in runs:
-        factor = _imbalance_factor(run)
-        # Folders of a user's own have no factor; two of one name are the same data only if their images are.
-        which = factor if factor is not None else str(run.result["data"].get("sha256"))
-        found.setdefault((str(run.result["data"].get("name", "?")), run.result["num_classes"], which), []).append(run)
-    sizes = [key[:2] for key in found if isinstance(key[2], str)]
+        name, factor = str(run.result["data"].get("name", "?")), _imbalance_factor(run)
+        # All folders of a user's own have one name: they are the same data only if their images are.
+        images = str(run.result["data"].get("sha256")) if factor is None or name == OWN else ""
+        found.setdefault((name, run.result["num_classes"], factor, images), []).append(run)
+    sizes = [key[:3] for key in found]
     return [
-        DataSet(
-            name,
-            classes,
-            None if isinstance(which, str) else which,
-            _groups(members),
-            which[:8] if isinstance(which, str) and sizes.count((name, classes)) > 1 else "",
-        )
-        for (name, classes, which), members in found.items()
+        DataSet(name, classes, factor, _groups(members), images[:8] if sizes.count((name, classes, factor)) > 1 else "")
+        for (name, classes, factor, images), members in found.items()
     ]
 
 

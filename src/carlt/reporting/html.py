@@ -1,14 +1,15 @@
 """Tables as HTML: of configurations, of classes, and the small ones below plots."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape as escape_html
 
 from carlt.reporting import formats
-from carlt.reporting.classes import mean_accuracy
+from carlt.reporting.classes import agreed, mean_accuracy
 from carlt.reporting.figures import Listing
 from carlt.reporting.groups import DataSet
 from carlt.reporting.pairs import find_pairs
+from carlt.reporting.statistics import signed
 from carlt.reporting.summary import Table
 from carlt.runs.text import printable
 
@@ -73,17 +74,21 @@ def class_table(data: DataSet) -> str:
     shown = rows[:MOST_CLASSES]
     head = ["class", "group", "training images", *(group.label for group in data.groups)]
     head += [f"gain of {pair.label}" for pair in pairs]
+    counts = agreed(data.groups, lambda row: f"{row.train_count:,}")
+    shots = agreed(data.groups, lambda row: row.group)
     body = "".join(
-        f'<tr><th scope="row">{escape(row.class_name)}</th><td>{escape(row.group)}</td><td>{row.train_count:,}</td>'
-        + "".join(f"<td>{_number(values[row.class_id], '.1f')}</td>" for values in columns)
-        + "".join(f"<td>{_number(values[row.class_id], '+.1f')}</td>" for values in gains)
+        f'<tr><th scope="row">{escape(row.class_name)}</th><td>{escape(shots[row.class_id] or formats.NONE)}</td>'
+        f"<td>{counts[row.class_id] or formats.NONE}</td>"
+        + "".join(f"<td>{_number(values[row.class_id], '{:.1f}'.format)}</td>" for values in columns)
+        + "".join(f"<td>{_number(values[row.class_id], signed)}</td>" for values in gains)
         + "</tr>"
         for row in shown
     )
     limit = f" The {MOST_CLASSES:,} rarest of {len(rows):,} classes." if len(rows) > len(shown) else ""
+    differ = " A dash: configurations have different numbers of training images." if None in counts else ""
     caption = (
         "<caption><span>Test accuracy in %, last epoch, mean over the seeds; gain: with the regularizer minus without "
-        f"it, in points.{limit}</span></caption>"
+        f"it, in points, mean over the seeds that both have.{differ}{limit}</span></caption>"
     )
     table = f'<table class="data">{caption}{_head(head)}<tbody>{body}</tbody></table>'
     return (
@@ -91,8 +96,8 @@ def class_table(data: DataSet) -> str:
     )
 
 
-def _number(value: float, style: str) -> str:
-    return formats.NONE if math.isnan(value) else f"{value:{style}}"
+def _number(value: float, text: Callable[[float], str]) -> str:
+    return formats.NONE if math.isnan(value) else text(value)
 
 
 def listing(found: Listing) -> str:

@@ -17,7 +17,7 @@
     for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
     heading.setAttribute("aria-sort", down ? "descending" : "ascending");
     for (const body of table.tBodies) {
-      const rows = [...body.rows].filter((row) => row.cells.length > column);
+      const rows = [...body.rows].filter((row) => row.cells.length > 1);
       body.append(...rows.sort(compare(column, down))); // a heading of one cell stays first
     }
   };

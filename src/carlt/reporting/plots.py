@@ -1,26 +1,30 @@
-"""The plots of one run, from its files; matplotlib without a screen, no torch."""
+"""The plots of one run, from its files, and of the classes under several; matplotlib without a screen, no torch."""
 
 import functools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from carlt.reporting import sheets
-from carlt.reporting.classes import by_frequency, confusion_shares
+from carlt.reporting.classes import agreed, by_frequency, confusion_shares, mean_accuracy
+from carlt.reporting.figures.style import LineStyle
 from carlt.reporting.fonts import families
+from carlt.reporting.groups import Group
 from carlt.runs import paths
 from carlt.runs.examples import read_examples
 from carlt.runs.reading import read_confusion
-from carlt.runs.record import ClassResult, read_epochs, read_per_class
+from carlt.runs.record import read_epochs, read_per_class
 from carlt.runs.text import printable, shortened
 from carlt.shots import GROUP_COLOURS
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+PLOTS = "plots"
+"""The folder of a run's plots."""
 HEATMAP_CELLS = 200
 """Larger confusion matrices are summed into at most this many blocks per side."""
 BARS = 60
@@ -73,9 +77,8 @@ def per_class(run_dir: Path) -> Path:
                 axes.text(place, 1, "no test images", rotation=90, ha="center", va="bottom", fontsize=8, color=colour)
         else:
             axes.plot(x, heights, ".", ms=4 if len(rows) <= 2000 else 2, alpha=0.7, mew=0, clip_on=False, **style)
-            axes.hlines(
-                np.nanmean(heights) if not np.isnan(heights).all() else 0, x[0] - 0.5, x[-1] + 0.5, color=colour
-            )
+            if not np.isnan(heights).all():
+                axes.hlines(np.nanmean(heights), x[0] - 0.5, x[-1] + 0.5, color=colour)
     axes.set(
         ylim=(-2, 102),
         ylabel="test accuracy (%)",
@@ -84,7 +87,7 @@ def per_class(run_dir: Path) -> Path:
         + (" (x: never correct)" if len(rows) <= BARS else " (one point per class; lines: mean of the group)"),
     )
     axes.margins(x=0.01)
-    _class_ticks(axes, rows)
+    _class_ticks(axes, [row.class_name for row in rows], [row.train_count for row in rows])
     counts = axes.twinx()
     counts.plot(positions, [row.train_count for row in rows], color="#444444", lw=1.2, label="training images")
     counts.set(yscale="log", ylabel="training images (log)")
@@ -92,47 +95,38 @@ def per_class(run_dir: Path) -> Path:
     counts.yaxis.set_minor_formatter("")
     handles = axes.get_legend_handles_labels()[0] + counts.get_legend_handles_labels()[0]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    return _save(figure, run_dir, "per_class.png")
+    return _save(figure, run_dir / PLOTS / "per_class.png")
 
 
 @without_math
-def compare_classes(
-    methods: Mapping[str, Sequence[Path]], path: Path, look: Mapping[str, Mapping[str, Any]] | None = None
-) -> Path:
-    """Test accuracy of each class under several methods, mean over their run folders with the range as a whisker.
+def compare_classes(groups: Sequence[Group], look: LineStyle, path: Path) -> Path:
+    """Test accuracy of each class under several configurations, mean over their seeds with the range as a whisker.
 
-    The labels are the keys of ``methods``, so no two methods share a bar. ``look`` has the colour and the line style of
-    each, as in the other plots of a report: bars of broken lines are hatched.
+    ``look`` is that of the other plots of a report: bars of broken lines are hatched.
     """
     figure, axes = _figure(10, 4)
-    first = read_per_class(next(iter(methods.values()))[0])
-    order = sorted(range(len(first)), key=lambda i: -first[i].train_count)
-    width = 0.8 / len(methods)
-    for k, (label, folders) in enumerate(methods.items()):
-        accuracy = 100 * np.array([[row.accuracy for row in read_per_class(folder)] for folder in folders])[:, order]
-        mean = accuracy.mean(0)
+    rows, counts = groups[0].classes, agreed(groups, lambda row: row.train_count)
+    order = [row.class_id for row in by_frequency(rows)]
+    width = 0.8 / len(groups)
+    for k, group in enumerate(groups):
+        accuracy = 100 * np.array([[row.accuracy for row in run.classes] for run in group.runs.values()])[:, order]
+        mean = mean_accuracy(group)[1][order]
         whisker = np.abs(np.stack([accuracy.min(0), accuracy.max(0)]) - mean)
-        x = np.arange(len(order)) + (k - (len(methods) - 1) / 2) * width
-        style = look[label] if look else {"color": f"C{k}", "ls": "-"}
+        x = np.arange(len(order)) + (k - (len(groups) - 1) / 2) * width
+        style = look(group)
         colour, whole = style["color"], style["ls"] == "-"
-        text = f"{printable(label)} (n = {len(folders)})"
+        text = f"{printable(group.label)} (n = {len(group.runs)})"
         if len(order) <= BARS:
             axes.bar(x, mean, width, yerr=whisker, capsize=2, error_kw={"lw": 0.8}, label=text, ec=colour,
                      fc=colour if whole else "none", hatch=None if whole else "//////", lw=0.8)  # fmt: skip
             axes.plot(x[mean == 0], mean[mean == 0], "x", color=colour, ms=5, clip_on=False)
         else:
             axes.plot(x, mean, "o" if whole else "x", ms=3, alpha=0.6, color=colour, clip_on=False, label=text)
-    axes.set(
-        ylim=(-2, 105),
-        ylabel="test accuracy (%)",
-        xlabel="class, most training images first",
-    )
+    axes.set(ylim=(-2, 105), ylabel="test accuracy (%)", xlabel="class, most training images first")
     axes.margins(x=0.01)
-    _class_ticks(axes, [first[i] for i in order])
-    figure.legend(loc="outside upper center", ncols=min(len(methods), 3), frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    return path
+    _class_ticks(axes, [rows[i].class_name for i in order], [counts[i] for i in order])
+    figure.legend(loc="outside upper center", ncols=min(len(groups), 3), frameon=False)
+    return _save(figure, path, dpi=110)
 
 
 @without_math
@@ -161,7 +155,7 @@ def confusion(run_dir: Path) -> Path:
         for i, j in np.argwhere(matrix >= 0.005):
             axes.text(j, i, f"{100 * matrix[i, j]:.0f}", ha="center", va="center", fontsize=7,
                       color="black" if matrix[i, j] > 0.4 else "white")  # fmt: skip
-    return _save(figure, run_dir, "confusion.png")
+    return _save(figure, run_dir / PLOTS / "confusion.png")
 
 
 def curves(run_dir: Path) -> Path:
@@ -196,10 +190,13 @@ def curves(run_dir: Path) -> Path:
                 scale = 100 if "%" in title else 1
                 axis.plot(x, [scale * value for value in y], marker="." if len(x) < 15 else None, label=label, lw=1.5)
         axis.set(title=title, xlabel="epoch")
-        axis.set_ylim(*((-2, 102) if "%" in title else (0, None)))
+        if "%" in title:
+            axis.set_ylim(-2, 102)
+        elif axis.dataLim.y0 >= 0:  # a loss may be negative
+            axis.set_ylim(bottom=0)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.legend(fontsize=8, frameon=False)
-    return _save(figure, run_dir, "curves.png")
+    return _save(figure, run_dir / PLOTS / "curves.png")
 
 
 @without_math
@@ -213,16 +210,16 @@ def sheet(run_dir: Path, kind: str) -> Path | None:
     figure, axes = _figure(1.35 * columns, 1.65 * len(rows) + 0.3, columns, len(rows))
     sheets.draw_rows(np.atleast_1d(axes).flatten().tolist(), examples, rows)
     figure.suptitle(f"{kind.capitalize()}; framed: the nearest training image", fontsize=9)
-    return _save(figure, run_dir, f"{kind.replace(' ', '_')}.png")
+    return _save(figure, run_dir / PLOTS / f"{kind.replace(' ', '_')}.png")
 
 
-def _class_ticks(axes: Any, rows: Sequence[ClassResult]) -> None:
+def _class_ticks(axes: Any, names: Sequence[str], counts: Sequence[int | None]) -> None:
     """Name up to 40 classes and their training images below the bars, upright where the names are long."""
-    if len(rows) <= 40:
-        names = [shortened(row.class_name, 24) for row in rows]
-        upright = max(map(len, names)) > LETTERS // len(rows) or len(rows) > 12
-        labels = [f"{name}\nn = {row.train_count}" for name, row in zip(names, rows, strict=True)]
-        axes.set_xticks(range(len(rows)), labels, rotation=90 if upright else 0, fontsize=8)
+    if len(names) <= 40:
+        names = [shortened(name, 24) for name in names]
+        upright = max(map(len, names)) > LETTERS // len(names) or len(names) > 12
+        labels = [name if n is None else f"{name}\nn = {n}" for name, n in zip(names, counts, strict=True)]
+        axes.set_xticks(range(len(names)), labels, rotation=90 if upright else 0, fontsize=8)
 
 
 def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Any, Any]:
@@ -232,8 +229,7 @@ def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tup
     return figure, figure.subplots(rows, columns)
 
 
-def _save(figure: Any, run_dir: Path, name: str) -> Path:
-    path = run_dir / "plots" / name
-    path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=130)
+def _save(figure: Any, path: Path, dpi: int = 130) -> Path:
+    with paths.written_whole(path) as beside:
+        figure.savefig(beside, dpi=dpi, format=path.suffix[1:])
     return path

@@ -150,4 +150,4 @@ def _importance(metric: str) -> int:
 
 
 def _title(result: dict[str, Any], epoch: str) -> str:
-    return f"{result['data']['name']}, {epoch} ({result['epochs']}), seed {result['seed']}"
+    return f"{result['data'].get('name', '?')}, {epoch} ({result['epochs']}), seed {result['seed']}"

@@ -12,14 +12,15 @@ from carlt.runs import paths
 
 
 @contextmanager
-def exclusive_lock(path: Path, folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold the lock file ``path`` in the block, on behalf of ``folder``; the file is removed at the end.
+def exclusive_lock(path: Path, place: Path, *, wait: bool = False, option: str = "folder") -> Iterator[None]:
+    """Hold the lock file ``path`` in the block, on behalf of ``place``; the file is removed at the end.
 
     The lock is the operating system's, on the open file: it ends with the process, however that ends. On a file system
     without locks nothing is held.
 
     Args:
         wait: whether to wait for another process that holds it.
+        option: what names the place.
 
     Raises:
         CarltError: another process holds it and ``wait`` is false, or the file cannot be written.
@@ -28,10 +29,10 @@ def exclusive_lock(path: Path, folder: Path, *, wait: bool = False) -> Iterator[
         file = _open_locked(path, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
         if isinstance(error, PermissionError) and not os.access(path.parent, os.W_OK):
-            raise CarltError(f"{folder} cannot be written ({error.strerror}); choose another folder") from None
-        raise CarltError(f"another process uses {folder}; wait until it ends, or choose another folder") from None
+            raise CarltError(f"{place} cannot be written ({error.strerror}); choose another {option}") from None
+        raise CarltError(f"another process uses {place}; wait until it ends, or choose another {option}") from None
     except OSError as error:
-        raise CarltError(f"{folder} cannot be written ({error.strerror}); choose another folder") from None
+        raise CarltError(f"{place} cannot be written ({error.strerror}); choose another {option}") from None
     try:
         yield
     finally:
@@ -87,14 +88,14 @@ def claim_folder(folder: Path, *, new: bool, option: str = "hydra.run.dir") -> I
     except OSError as error:
         raise CarltError(f"{folder} cannot be made ({error.strerror}); choose another {option}") from None
     try:
-        with exclusive_lock(folder / paths.LOCK, folder):
+        with exclusive_lock(folder / paths.LOCK, folder, option=option):
             if new and any((folder / name).exists() for name in (paths.RESULT, paths.METRICS, paths.CHECKPOINTS)):
                 raise CarltError(
                     f"{folder} holds a run: go on with it ({shlex.quote(f'resume={folder}')}) or choose another "
-                    "hydra.run.dir"
+                    f"{option}"
                 )
             if new and not _may_be_replaced(folder / paths.CONFIG):
-                raise CarltError(f"{folder / paths.CONFIG} is not of carlt; choose another hydra.run.dir")
+                raise CarltError(f"{folder / paths.CONFIG} is not of carlt; choose another {option}")
             yield
     finally:
         for path in missing:

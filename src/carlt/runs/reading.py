@@ -16,6 +16,7 @@ from carlt.runs.archives import read_arrays
 from carlt.runs.config_file import read_config
 from carlt.runs.defaults import with_old_defaults
 from carlt.runs.record import MAX_NUMBER, ClassResult, read_epochs, read_per_class, read_result
+from carlt.runs.renamed import with_new_names
 from carlt.runs.resumed import changes
 from carlt.runs.text import command_line, printable
 
@@ -102,10 +103,18 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
     Raises:
         CarltError: a folder does not exist, or no folder holds a finished run.
     """
-    if missing := [str(folder) for folder in folders if not folder.is_dir()]:
+    if missing := [str(folder) for folder in folders if not os.path.isdir(folder)]:
         raise CarltError(f"no such folder: {', '.join(missing)}; give run folders or folders of them")
     runs, left_out = [], []
-    for folder in sorted({found.resolve(): found for top in folders for found in _walk(top)}.values(), key=_natural):
+    places: dict[Path, Path] = {}
+    for found in (found for top in folders for found in _walk(top)):
+        if (other := places.setdefault(found.resolve(), found)) in folders or not os.path.islink(other):
+            continue
+        places[found.resolve()] = found  # rather the folder itself than a link to it
+    for folder in sorted(places.values(), key=_natural):
+        if os.path.islink(folder) and folder not in folders:
+            left_out.append(LeftOut(folder, "a link, which is not followed; give it by its own name"))
+            continue
         try:
             runs.append(read_run(folder))
         except CarltError as error:
@@ -134,7 +143,7 @@ def read_run(folder: Path) -> Run:
         if (folder / name).exists():
             paths.check_file(folder / name, name)
     result = _read_result(folder)
-    config = with_old_defaults(read_config(folder))
+    config = with_old_defaults(with_new_names(read_config(folder)))
     changed = changes(config)
     config.pop("resumed", None)
     run = Run(folder, _dotted(config | ({"resumed": ", ".join(changed)} if changed else {})), result)
@@ -257,13 +266,15 @@ def _is(value: Any, kind: type) -> bool:
 
 
 def _walk(top: Path) -> Iterator[Path]:
-    """Folders that hold a result or a config, without those of loggers and of Hydra, and folders that cannot be
-    listed."""
+    """Folders that hold a result or a config, without those of loggers and of Hydra, links to such folders, and folders
+    that cannot be listed. Below a link nothing is found."""
     closed: list[Path] = []
     for here, below, files in os.walk(top, onerror=lambda error: closed.append(Path(error.filename))):
         below[:] = [name for name in below if name not in NOT_RUNS and not name.startswith(".")]
         if paths.RESULT in files or paths.CONFIG in files:
             yield Path(here)
+        links = [Path(here, name) for name in below if os.path.islink(os.path.join(here, name))]
+        yield from (link for link in links if any(os.path.isfile(link / name) for name in (paths.RESULT, paths.CONFIG)))
     yield from closed
 
 

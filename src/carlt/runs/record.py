@@ -107,9 +107,12 @@ def read_per_class(run_dir: Path) -> list[ClassResult]:
 def read_epochs(path: Path) -> list[dict[str, float]]:
     """The rows of a ``metrics.csv``, empty cells left out; ValueError, AttributeError or csv.Error for damage."""
     rows = csv.DictReader(io.StringIO(paths.read_text(path), newline=""), strict=True)
-    return [
-        {name: number(cell, int if cell.isdecimal() else float) for name, cell in row.items() if cell} for row in rows
-    ]
+    return [{name: _number_of_epoch(cell) for name, cell in row.items() if cell} for row in rows]
+
+
+def _number_of_epoch(cell: str) -> float:
+    """A whole number stays whole, unless it is so large that arithmetic with it would fail."""
+    return number(cell, int if cell.isdecimal() and len(cell) <= len(str(MAX_NUMBER)) else float)
 
 
 def number(cell: str, kind: type = float) -> Any:

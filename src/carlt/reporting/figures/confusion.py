@@ -10,6 +10,7 @@ from carlt.reporting.figures.style import Figure, Listing, PlottedGroups, canvas
 from carlt.reporting.groups import Group
 from carlt.runs.reading import Cells
 from carlt.runs.record import ClassResult
+from carlt.runs.text import shortened
 from carlt.shots import evenly_spaced
 
 BLOCKS = 100
@@ -17,6 +18,8 @@ BLOCKS = 100
 METHODS = 3
 NAMED = 15
 """Up to this number of classes the axes name them."""
+LETTERS = 24
+"""Of a class's name beside the axes; longer names would leave no room for the matrix."""
 PAIRS = 10
 
 
@@ -86,8 +89,9 @@ def heat_map_ticks(axis: Any, group: Group, blocks: int, named: bool) -> None:
     """Class names where there are few classes, otherwise numbers of training images."""
     rows = by_frequency(group.classes)
     if len(rows) <= NAMED:
-        axis.set_xticks(range(len(rows)), [row.class_name for row in rows], rotation=90, fontsize=7.5)
-        axis.set_yticks(range(len(rows)), [row.class_name for row in rows] if named else [], fontsize=7.5)
+        names = [shortened(row.class_name, LETTERS) for row in rows]
+        axis.set_xticks(range(len(rows)), names, rotation=90, fontsize=7.5)
+        axis.set_yticks(range(len(rows)), names if named else [], fontsize=7.5)
         return
     places = np.array(evenly_spaced(len(rows), 5))
     labels = [f"{rows[i].train_count:,}" for i in places]

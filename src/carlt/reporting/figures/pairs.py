@@ -62,7 +62,7 @@ def class_gains(pairs: Sequence[Pair], look: LineStyle, name: str) -> Figure:
     shown, note = _largest(pairs, PANELS)
     listings = []
     largest = [np.abs(pair.class_gains()) for pair in shown]
-    reach = 1.1 * max(1.0, *(np.nanmax(gains) for gains in largest if not np.isnan(gains).all()))
+    reach = 1.1 * max([1.0, *(np.nanmax(gains) for gains in largest if not np.isnan(gains).all())])
     with canvas(4.6 * min(len(shown), 2) + 0.4, 3.1 * -(-len(shown) // 2), len(shown), 2) as (figure, axes):
         for axis, pair in zip(axes, shown, strict=True):
             rows = pair.plain.classes

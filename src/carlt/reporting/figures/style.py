@@ -156,12 +156,11 @@ def svg(figure: Any, name: str) -> str:
 
 
 def hover(axes: Any, x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, texts: Sequence[str]) -> None:
-    """Show each text where the pointer rests on its point."""
+    """Show each text, of one line or several, where the pointer rests on its point."""
     for at, height, text in zip(x, y, texts, strict=True):
         if np.isfinite(height):
-            axes.plot(
-                [at], [height], "o", ms=9, mew=0, alpha=0.01, color=INK, gid=HOVER + printable(text), clip_on=False
-            )
+            gid = HOVER + "\n".join(map(printable, text.split("\n")))
+            axes.plot([at], [height], "o", ms=9, mew=0, alpha=0.01, color=INK, gid=gid, clip_on=False)
 
 
 def legend(figure: Any, axes: Any, order: Sequence[int] | None = None) -> None:

@@ -82,7 +82,10 @@ def _draw(shown: PlottedGroups, panels: Panels, name: str, title: str, reading: 
                     )
             axis.set_title(text)
             axis.set_xlabel("epoch")
-            axis.set_ylim(bottom=-2 if scale == 100 else 0, top=102 if scale == 100 else None)
+            if scale == 100:
+                axis.set_ylim(-2, 102)
+            elif axis.dataLim.y0 >= 0:  # a loss may be negative
+                axis.set_ylim(bottom=0)
             axis.set_xlim(0.5, last + 0.5)
             axis.xaxis.get_major_locator().set_params(integer=True, nbins=5)
         legend(figure, axes[0])
