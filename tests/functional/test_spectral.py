@@ -91,6 +91,17 @@ def test_repeated_leading_value_has_some_valid_pair(size):
     torch.testing.assert_close(matrix.T @ u, v)
 
 
+@pytest.mark.parametrize("wait", [True, False])
+@pytest.mark.parametrize("size", [10, 60, 100, 300, 1000])
+def test_of_many_equal_values_it_has_one_and_unit_vectors(size, wait):
+    """Confident mistakes, each of another class for another class."""
+    matrix = 0.3 * torch.eye(size).roll(1, 0)
+    sigma, u, v, _ = leading_triplet(matrix, torch.ones(size), torch.linspace(1, 2, size), wait=wait)
+    torch.testing.assert_close(sigma, torch.tensor(0.3), rtol=1e-2, atol=0)
+    torch.testing.assert_close(torch.stack([u, v]).norm(dim=1), torch.ones(2))
+    torch.testing.assert_close(u @ matrix @ v, sigma)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_zero_matrix_has_value_and_gradient_zero(size):
     sigma, u, v, _ = leading_triplet(torch.zeros(size, size), torch.ones(size), torch.ones(size))

@@ -73,7 +73,9 @@ class CAR(nn.Module):
         surrogate: ``"paper"``, or ``"released"``: the authors' code (see ``functional.contributions``), with lambda
             divided by its mean, and a first batch that replaces C^_0 and carries no gradient. Its defaults were
             beta 0.9 and margin 0.
-        debias: divide the estimate by the weight that batches have in it, 1 - beta^t, against the cold start.
+        debias: divide the estimate by the weight that batches have in it, 1 - beta^t, against the cold start. With
+            ``absent="hold"``, t counts the batches that held the class; one with a share of it counts whole, so rows of
+            soft labels still start low.
         absent: how the rows of classes missing from a batch change: ``"decay"`` by beta (the paper), or ``"hold"``.
         gradient: ``"batch"``, of the norm of C^_t, which reaches a class only in batches that contain it (the paper);
             or ``"class"``, an unbiased estimate of the gradient of the whole training set's norm, in which every class
