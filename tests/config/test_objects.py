@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from carlt import CAR
 from carlt.config.objects import from_python
-from carlt.data import CIFAR100LT
+from carlt.data import CIFAR100LT, TinyImageNetLT
 from carlt.losses import GMLNOLB
 from carlt.models import CifarResNet, timm_model
 from carlt.reg import NoRegularizer
@@ -56,3 +56,8 @@ def test_an_object_finds_its_option(part: str, made: Any, words: list[str]) -> N
     with from_python({part: made}) as found:
         assert found.words == words
     assert found.class_counts == ({part: [9, 3]} if isinstance(made, CAR | GMLNOLB) else {})
+
+
+def test_the_number_of_classes_of_a_data_set_is_its_own() -> None:
+    with from_python({"data": TinyImageNetLT(root="x", num_classes=100)}) as given:
+        assert "data.num_classes=100" in given.words

@@ -301,3 +301,13 @@ def test_resume_records_the_number_of_devices() -> None:
     for word in ("auto", "-1"):
         with pytest.raises(CarltError, match=r"trainer\.devices=.*needs their number; give trainer\.devices=<number>"):
             resumed_config(SOUND, [f"trainer.devices={word}"])
+
+
+def test_what_followed_the_length_of_the_training_follows_it_still(tmp_path: Path) -> None:
+    config = sound()
+    config["trainer"]["max_epochs"] = 20
+    config["sampler"] = {"_target_": "carlt.samplers.Deferred", "epochs": 20}
+    config["aug"]["paste"] = {"_target_": "carlt.aug.Paste", "last": 3, "epochs": 15}
+    longer = resumed_config(folder_with(tmp_path, config), ["trainer.max_epochs=40"])
+    assert (longer.sampler.epochs, longer.aug.paste.epochs) == (40, 15)  # the second was chosen otherwise
+    assert longer.resumed[0]["values"] == {"trainer.max_epochs": 40}

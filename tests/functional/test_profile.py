@@ -57,3 +57,7 @@ def test_a_factor_below_one_is_refused(name: str, factor: float) -> None:
 def test_no_images_are_refused() -> None:
     with pytest.raises(CarltError, match="at least one class and one image, not 10 and 0"):
         exponential_profile(0, 10, 10)
+
+
+def test_the_tail_of_a_step_profile_keeps_its_whole_share() -> None:
+    assert step_profile(98, 2, 49).tolist() == [98, 2]

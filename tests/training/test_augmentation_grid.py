@@ -97,3 +97,13 @@ def test_no_sheet_is_written_over_another(drawn, tmp_path):
 def test_class_names_of_any_language(drawn, monkeypatch):
     monkeypatch.setattr(DigitsLT, "class_names", [f"数字{digit}" for digit in range(10)])
     drawn("aug=mixup")
+
+
+def test_the_mixed_column_is_named_by_what_mixed(drawn):
+    assert titles(drawn("aug=[mixup,cmo]", "trainer.max_epochs=20"))[-1] == "mixed\nPaste"
+
+
+def test_epochs_that_leave_no_patch_are_named(drawn, capsys):
+    with pytest.raises(SystemExit):
+        drawn("aug=cmo", "trainer.max_epochs=6")
+    assert "do aug.paste.first and aug.paste.last leave no epoch?" in capsys.readouterr().err

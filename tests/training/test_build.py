@@ -14,7 +14,8 @@ from carlt.models import SmallCNN
 from carlt.models.class_means import RunningClassMeans
 from carlt.training import build as building
 from carlt.training.build import build_data, build_module
-from carlt.training.checks import check_length
+from carlt.training.checks import check_length, check_scale
+from carlt.training.module import LongTailClassifier
 
 
 @pytest.mark.parametrize(
@@ -172,3 +173,45 @@ def test_an_error_without_text_is_named_by_its_kind(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(SmallCNN, "__init__", refuse)
     with pytest.raises(CarltError, match=r"^model \(carlt\.models\.SmallCNN\): ValueError$"):
         build(compose_checked("train", []), "model", num_classes=10, in_channels=1, image_size=8)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (
+            ["aug=[mixup,concutmix]"],
+            r"aug\.mix .* mixes every batch without a patch, and aug\.relabel takes class means",
+        ),
+        (["aug=cmo", "++aug.paste.probability=1", "aug=concutmix"], r"aug\.paste\.probability=1"),
+        (["+aug.second._target_=carlt.aug.SecondBatch"], r"aug\.second: CrossEntropy uses no second batch"),
+    ],
+)
+def test_augmentations_that_undo_one_another_are_refused(overrides: list[str], complaint: str) -> None:
+    def build_both() -> None:
+        config = compose_checked("train", ["data=digits_lt", "model=small_cnn", *overrides])
+        build_module(config, build_data(config))
+
+    with pytest.raises(CarltError, match=complaint):
+        build_both()
+
+
+@pytest.mark.parametrize("loss", ["ldam", "ride"])
+def test_a_margin_has_the_scale_of_its_cosines(loss: str) -> None:
+    def module(*overrides: str) -> LongTailClassifier:
+        model = "model=small_cnn" if loss == "ldam" else "model=resnet32"
+        config = compose_checked("train", ["data=digits_lt", model, f"loss={loss}", *overrides])
+        return build_module(config, build_data(config))
+
+    check_scale(module())
+    check_scale(module("model.cosine_scale=20"))
+    with pytest.raises(
+        CarltError, match=r"loss\.scale=20, but the classifier has the scale 30.*model\.cosine_scale=20"
+    ):
+        check_scale(module("loss.scale=20"))
+
+
+@pytest.mark.parametrize("name", ["paste", "second"])
+def test_a_power_out_of_range_names_its_key(name: str) -> None:
+    aug, loss = ("cmo", "ce") if name == "paste" else ("randaugment", "glmc")
+    with pytest.raises(CarltError, match=rf"aug\.{name}\.power=2"):
+        compose_checked("train", [f"aug={aug}", f"loss={loss}", f"++aug.{name}.power=2"])

@@ -219,3 +219,13 @@ def test_a_damaged_note_of_a_measurement_is_named(content: str, measured, tmp_pa
 def test_a_layout_is_chosen_by_more_than_noise(measured) -> None:
     measured(SLOW | {"float32, channels last": 0.95 * SLOW["float32"]})
     assert resolved(*AUTO).channels_last is False
+
+
+def test_a_gpu_without_float64_trains_nothing(monkeypatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    config = compose_checked("train", [])
+    compute.resolve(config)
+    assert config.trainer.accelerator == "cpu"
+    with pytest.raises(CarltError, match=r"trainer\.accelerator=mps: it has no float64"):
+        compute.resolve(compose_checked("train", ["trainer.accelerator=mps"]))

@@ -9,7 +9,8 @@ from torch.distributions import Beta
 from carlt.aug.batch import to_device_of
 from carlt.errors import CarltError
 from carlt.functional.mixing import area_outside, random_box, remix_lam, soft_labels
-from carlt.ranges import AtLeastOne, Count, CountOrZero, Finite, Positive, Share, checked
+from carlt.ranges import AtLeastOne, Count, CountOrZero, Positive, Share, checked
+from carlt.samplers.rules import Power
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ class Remix:
         class_counts: training images of each class, (C,).
         alpha: of the Beta(alpha, alpha) that an image's share is drawn from, positive.
         kappa: the rarer class gets the whole label if the ratio of counts is at least ``kappa``, 1 or more,
-        tau: and the share of the frequent class's image at most ``tau``, in [0, 1].
+        tau: and the share of the frequent class's image below ``tau``, in [0, 1].
     """
 
     @checked
@@ -56,7 +57,7 @@ class Paste:
     def __init__(
         self,
         probability: Share = 0.5,
-        power: Finite = 0.0,
+        power: Power = 0.0,
         alpha: Positive = 1.0,
         first: CountOrZero = 0,
         last: CountOrZero = 0,
@@ -96,7 +97,7 @@ class SecondBatch:
     first = 0
 
     @checked
-    def __init__(self, power: Finite = 1.0):
+    def __init__(self, power: Power = 1.0):
         self.power = power
 
     def is_mixed(self, epoch: int, point: float) -> bool:

@@ -135,8 +135,8 @@ def _made_of(part: str, value: Any, found: Translated) -> tuple[Callable | None,
             raise CarltError(f"data: leave {chosen[0]} out; carlt.train(..., {CHOSEN[chosen[0]]}=...) chooses it")
         if (counts := arguments.get("class_counts")) is not None:
             found.class_counts[part] = [int(count) for count in counts]
-        size = {"image_size"} if part == "data" else set()
-        return type(value), {name: each for name, each in arguments.items() if name not in INJECTED - size}
+        dropped = frozenset() if part == "data" else INJECTED  # those of a data set are in CHOSEN
+        return type(value), {name: each for name, each in arguments.items() if name not in dropped}
     if part not in ("model", "loss", "reg") or not hasattr(value, "state_dict"):
         raise CarltError(
             f"{part}: give the class, or functools.partial(class, ...), not an object of type {type(value).__name__}"

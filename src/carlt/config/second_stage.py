@@ -99,6 +99,8 @@ def stage_config(config: DictConfig, overrides: Sequence[str], *, trust: bool = 
         result.aug.transforms = stored.aug.get("transforms") or {}
     if "trainer" not in chosen:
         result.trainer = OmegaConf.merge(stored.trainer, {"max_epochs": result.trainer.max_epochs})
+        if batch_size is not None:  # of each step
+            result.trainer.pop("accumulate_grad_batches", None)
     result = without_initial_weights(result)
     names: dict[str, Any] = dict(stored.get("choices") or {})
     kept = {group: name for group, name in names.items() if group not in chosen and group not in ("preset", "init")}

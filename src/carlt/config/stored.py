@@ -56,6 +56,10 @@ BASES = ("carlt.data.LongTailDataModule", "carlt.aug.BatchTransform", "torchvisi
 """Classes that are only extended."""
 
 
+OF_ALL_EPOCHS = ("sampler.epochs", "aug.paste.epochs")
+"""Keys whose options refer to ``trainer.max_epochs``."""
+
+
 def load_config(folder: Path, *, trust: bool = False, word: str = "run") -> DictConfig:
     """The config of the run in ``folder``, brought to today's names, with the defaults that it was recorded under.
 
@@ -122,6 +126,9 @@ def resumed_config(folder: Path, overrides: Sequence[str] = (), *, trust: bool =
     ]
     if refused:
         raise joined_error(refused)
+    for place in OF_ALL_EPOCHS:  # they followed the length when the run began
+        if OmegaConf.select(config, place) == before.trainer.max_epochs:
+            OmegaConf.update(config, place, config.trainer.max_epochs)
     changed = {
         o.key_or_group: OmegaConf.select(config, o.key_or_group)
         for o in parsed

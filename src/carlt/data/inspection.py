@@ -158,7 +158,7 @@ def _copies_lines(found: FolderInspection, splits: Splits) -> Iterator[str]:
     for one, other in (("train", "test"), ("val", "test"), ("train", "val")):
         if groups := found.shared(one, other):
             first = [next(file for file in groups[0] if file.split == split) for split in (one, other)]
-            extra = "; they make the test accuracy too high" if other == "test" else ""
+            extra = "; they make the test accuracy too high" if (one, other) == ("train", "test") else ""
             yield f"  {counted(len(groups), 'content')} in {one} and in {other}{extra}; the first: {_paths(first)}"
     if groups := found.contradictions:
         first = list({file.label: file for file in groups[0]}.values())[:2]

@@ -24,6 +24,7 @@ from carlt.data.loaders import (
 from carlt.errors import CarltError
 from carlt.ranges import Count, CountOrZero, checked
 from carlt.runs.paths import MAX_BYTES, check_file
+from carlt.runs.text import command_line
 from carlt.samplers import BatchSchedule, Instance, Sampler
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -191,6 +192,10 @@ class LongTailDataModule(L.LightningDataModule):
 
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    def prepare_command(self, **places: Path) -> str:
+        """The command that makes the data ready at ``places``, ``data.root`` and the like."""
+        return command_line("carlt.prepare", f"data={self.name}", *(f"data.{key}={at}" for key, at in places.items()))
 
 
 def read_required(path: Path, what: str, remedy: str, most: int = MAX_BYTES) -> bytes:

@@ -169,8 +169,8 @@ def _on_one_device(config: DictConfig) -> DictConfig:
     OmegaConf.update(config, "trainer.devices", 1)
     OmegaConf.update(config, "trainer.num_nodes", 1)
     config.trainer.pop("strategy", None)
-    if config.trainer.get("accelerator") in ("gpu", "cuda") and not torch.cuda.is_available():
-        config.trainer.accelerator = "auto"
+    if config.trainer.get("accelerator") in (None, "auto", "gpu", "cuda") and not torch.cuda.is_available():
+        config.trainer.accelerator = "cpu"
     return config
 
 

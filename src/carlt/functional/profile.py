@@ -21,7 +21,7 @@ def step_profile(largest: int, num_classes: int, imbalance_factor: float) -> Ten
     """The first half of the classes keeps ``largest`` images, the rest ``largest / IF`` (Buda et al., 2018)."""
     _check(largest, num_classes, imbalance_factor)
     head = num_classes // 2
-    tail = max(1, int(largest * (1.0 / imbalance_factor)))
+    tail = max(1, int(largest / imbalance_factor + 1e-9))
     return torch.tensor([largest] * head + [tail] * (num_classes - head))
 
 

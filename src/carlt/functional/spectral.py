@@ -104,10 +104,9 @@ def squaring(m: Tensor, start: Tensor, tol: float | None) -> tuple[Tensor, float
         trace = power.trace()
         size = trace.clamp_min(tiny) if tol is None else max(float(trace), tiny)
         power = power / size  # also the last one: of many equal eigenvalues little is left after three squarings
-        if done:
-            first = size ** (1 / 7)
-            error = (1 / first - 1) ** 16
-            if done == ROUNDS or (tol is not None and error <= tol):
+        if done == ROUNDS or (done and tol is not None):
+            error = (size ** (-1 / 7) - 1) ** 16
+            if tol is None or done == ROUNDS or error <= tol:
                 break
         for _ in range(3):
             power = power @ power

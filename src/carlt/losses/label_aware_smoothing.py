@@ -21,7 +21,8 @@ class LabelAwareSmoothing(Loss):
     Args:
         class_counts: training images of each class, at least 1 each, (C,).
         head, tail: smoothing of the largest and the smallest class, in [0, 1]; all classes have ``head`` where they
-            are equally large. The paper: 0.4 and 0.1 for CIFAR100-LT, 0.3 and 0 for large sets.
+            are equally large. The paper: 0.4 and 0.1 for CIFAR100-LT and Places-LT, 0.3 and 0 for CIFAR10-LT,
+            ImageNet-LT and iNaturalist 2018.
         over: the classes that e_y is spread over: ``"all"``, e_y / C each, the label included (the released code), or
             ``"others"``, e_y / (C - 1) each (the paper).
         weighting: ``effective_number_beta``, ``drw_start`` and ``divide_by``, see ``Loss``.

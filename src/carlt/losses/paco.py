@@ -39,7 +39,7 @@ class PaCo(NetworkLoss):
             large sets.
         temperature: of similarities between samples, positive; 0.05 for CIFAR100-LT, 0.2 for the large sets.
         queue: number of keys, at least 1; 1024 for CIFAR100-LT, 8192 for the large sets.
-        momentum: of the momentum encoder, in [0, 1).
+        momentum: of the momentum encoder, in [0, 1), per batch: with gradient accumulation several times per step.
         dim: of the keys; 32 for CIFAR100-LT, 128 for the large sets.
     """
 

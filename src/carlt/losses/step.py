@@ -39,8 +39,8 @@ class StepOutput(NamedTuple):
     """The result of a step; metrics and the regularizer use ``logits`` and ``targets``."""
 
     logits: Tensor
-    """(M, C), with gradient."""
+    """(N, C), of ``step.images`` in their order, with gradient."""
     targets: Tensor
-    """int64 (M,), or soft (M, C)."""
+    """int64 (N,), or soft (N, C)."""
     loss: Tensor
     """Scalar."""

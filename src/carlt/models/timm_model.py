@@ -80,7 +80,8 @@ def timm_model(
     if others or cosine_scale is not None:
         linear = get_classifier(network)
         if not isinstance(linear, nn.Linear):
-            raise CarltError(f"model.cosine_scale needs a linear classifier to replace, not {type(linear).__name__}")
+            option = "model.experts" if others else "model.cosine_scale"
+            raise CarltError(f"{option} needs a linear classifier to replace, not {type(linear).__name__}")
         set_classifier(network, make_classifier(linear.in_features, linear.out_features, cosine_scale, experts))
     _check_size(network, name, in_channels, image_size)
     if pretrained or weights is not None:
@@ -154,9 +155,11 @@ def _reduced_channels(name: str, experts: int, share: float, pretrained: bool) -
     """timm's ``channels`` of a ResNet whose layer3 and layer4 keep a share of theirs; nothing for other networks."""
     import timm
 
+    if share == 1:
+        return {}
     with torch.device("meta"):
         whole: Any = timm.create_model(name)
-    if share == 1 or not all(hasattr(whole, layer) for layer in ("layer3", "layer4")):
+    if not all(hasattr(whole, layer) for layer in ("layer3", "layer4")):
         return {}
     if pretrained:
         raise CarltError(

@@ -21,8 +21,9 @@ class DisAlign(Stage):
 class CalibratedClassifier(nn.Module):
     """z'_c = (1 - s(f)) z_c + s(f) (a_c z_c + b_c), s(f) = sigmoid(v f + d): features (N, D) to logits (N, C).
 
-    a = 1 and b = 0 at first, which leaves the logits as they are. The released code has (1 + s a) z + s b there, which
-    enlarges all of them at first; on a small network s then falls to 0 and stays there, so stage 2 learns nothing.
+    a = 1 and b = 0 at first, which leaves the logits as they are. The released code for classification has
+    (1 + s a) z + s b there, which enlarges all of them at first; on a small network s then falls to 0 and stays there,
+    so stage 2 learns nothing.
     """
 
     def __init__(self, linear: LinearHead):

@@ -56,7 +56,7 @@ def draw(data: LongTailDataModule, module: LongTailClassifier, path: Path) -> No
         columns.append(("partner", batch.images[found], names))
     if targets.is_floating_point():
         mixed = (images * module.std + module.mean).mul(255).round().clamp(0, 255).to(torch.uint8)
-        name = _name(data.views.foreground if module.mix is None else module.mix)
+        name = _name(module.mix if batch.foreground is None else data.views.foreground)
         columns.append((f"mixed\n{name}", mixed, [_soft_label(row, data.class_names) for row in targets]))
     rows = min(ROWS, len(images))
     figure = Figure(figsize=(1.5 * len(columns) + 0.6, 1.75 * rows + 0.5), layout="constrained")
@@ -104,7 +104,10 @@ def _mixed_batch(data: LongTailDataModule) -> tuple[Batch, Tensor]:
                 return batch, indices
             tried += 1
             if tried == TRIES:
-                raise CarltError(f"aug.paste mixed none of {TRIES} batches: is aug.paste.probability too small?")
+                raise CarltError(
+                    f"aug.paste mixed none of {TRIES} batches: is aug.paste.probability too small, or do "
+                    "aug.paste.first and aug.paste.last leave no epoch?"
+                )
     raise CarltError(f"{data.name} serves no training batch")
 
 

@@ -42,6 +42,10 @@ def build_data(config: DictConfig) -> LongTailDataModule:
     loss = _loss_class(config)
     copies, like_view = (loss.contrast_views, loss.contrast_is_view) if issubclass(loss, NetworkLoss) else (0, False)
     loss.check_augmentation(Augmentation(bool(config.aug.get("mix")), bool(paste)))
+    if second and paste:
+        raise CarltError("aug.second and aug.paste both draw further images: leave one of them out")
+    if second and not issubclass(loss, NetworkLoss):
+        raise CarltError(f"aug.second: {loss.__name__} uses no second batch: leave it out, or choose loss=glmc")
     view = build(config, "aug.view", **size)
     if transforms := _build_named(config, "aug.transforms"):
         view = Compose(view, transforms)
@@ -99,6 +103,11 @@ def build_module(
             raise CarltError(
                 "aug.paste.probability=1: aug.relabel takes class means from batches without patches, and there are "
                 "none; lower it, or choose loss=bcl"
+            )
+        if config.aug.mix:
+            raise CarltError(
+                "aug.mix (mixup, cutmix, remix) mixes every batch without a patch, and aug.relabel takes class means "
+                "from those: leave one of them out, or choose loss=bcl"
             )
         class_means = RunningClassMeans(data.num_classes, feature_dim(model))
     return LongTailClassifier(

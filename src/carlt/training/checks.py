@@ -1,5 +1,6 @@
 """What the parts of a run must fit: the network its images, the length its batches, the devices this machine."""
 
+import itertools
 import logging
 import os
 from pathlib import Path
@@ -11,7 +12,9 @@ from torch import nn
 
 from carlt.data import LongTailDataModule
 from carlt.errors import CarltError, first_line
+from carlt.losses import LDAM
 from carlt.losses.base import NetworkLoss
+from carlt.models.classifier import CosineClassifier
 from carlt.reg import CAR
 from carlt.training import sharding
 from carlt.training.module import LongTailClassifier
@@ -29,6 +32,7 @@ def check_run(config: DictConfig, module: LongTailClassifier, data: LongTailData
     if isinstance(module.loss, NetworkLoss):
         module.loss.check_run(module.model, data.batch_size)
         check_offsets(module.loss, module.reg)
+    check_scale(module)
     check_length(config, data)
     sharding.check(module, config)
 
@@ -40,6 +44,19 @@ def check_offsets(loss: NetworkLoss, reg: nn.Module) -> None:
             f"the class offsets of reg=car_offsets do not reach {type(loss).__name__}, which does not take its logits "
             "through step.adjust: choose another loss, or reg=car"
         )
+
+
+def check_scale(module: LongTailClassifier) -> None:
+    """CarltError if a margin between cosines is scaled otherwise than the classifier's cosines."""
+    margins = [part for part in module.loss.modules() if isinstance(part, LDAM)]
+    cosines = [part for part in module.model.modules() if isinstance(part, CosineClassifier)]
+    for loss, classifier in itertools.product(margins, cosines):
+        if loss.scale != classifier.scale:
+            raise CarltError(
+                f"loss.scale={loss.scale:g}, but the classifier has the scale {classifier.scale:g}, and the margin of "
+                f"{type(module.loss).__name__} is between its cosines: give model.cosine_scale={loss.scale:g}, which "
+                "sets both, in place of loss.scale"
+            )
 
 
 def check_image_size(model: nn.Module, data: LongTailDataModule) -> None:

@@ -32,6 +32,7 @@ def resolve(config: DictConfig) -> None:
     precision, layout = config.trainer.get("precision"), config.get("channels_last")
     if layout not in (True, False, None, "auto"):
         raise CarltError(f"channels_last={layout}: expected true, false or auto")
+    _avoid_mps(config)
     _count_devices(config)
     if "auto" not in (precision, layout):
         return
@@ -48,6 +49,18 @@ def resolve(config: DictConfig) -> None:
             config.trainer.precision = "bf16-mixed" if reduced else "32-true"
         if layout == "auto":
             config.channels_last = ms[f"{fast}, channels last"] * LAYOUT_GAIN < ms[fast] if ms else reduced
+
+
+def _avoid_mps(config: DictConfig) -> None:
+    """Apple's GPUs have no float64, in which the metrics count: without another one, train on the processor."""
+    asked = str(config.trainer.get("accelerator") or "auto")
+    if asked == "mps":
+        raise CarltError(
+            "trainer.accelerator=mps: it has no float64, which the metrics need; use trainer.accelerator=cpu"
+        )
+    if asked == "auto" and not torch.cuda.is_available() and torch.backends.mps.is_available():
+        with open_dict(config):
+            config.trainer.accelerator = "cpu"
 
 
 def _count_devices(config: DictConfig) -> None:

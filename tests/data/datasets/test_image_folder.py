@@ -296,3 +296,15 @@ def test_a_split_of_which_nothing_is_left_is_named(make_folder, tmp_path, loadin
     (tmp_path / "val/a/0.jpg").write_bytes(b"")
     with pytest.raises(CarltError, match="image_folder has no validation image that can be used"):
         _ = ImageFolder(root=tmp_path, on_error="skip", in_memory=in_memory, **loading).splits
+
+
+@pytest.mark.parametrize("place", ["test", "val", "elsewhere"])
+def test_a_split_without_images_is_not_replaced_by_others(place, make_folder, tmp_path, loading):
+    make_folder(tmp_path / "in", {"train/a": 9, "train/b": 9} if place != "elsewhere" else {"a": 9, "b": 9})
+    for name in "ab":
+        folder = (tmp_path if place == "elsewhere" else tmp_path / "in") / place / name
+        folder.mkdir(parents=True)
+        (folder / "0.heic").write_bytes(b"x")
+    options = {"test_root": tmp_path / place} if place == "elsewhere" else {}
+    with pytest.raises(CarltError, match=rf"{place} has no image in a class folder; add some, or remove it"):
+        _ = ImageFolder(root=tmp_path / "in", **options, **loading).splits

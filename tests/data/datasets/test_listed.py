@@ -296,3 +296,10 @@ def test_official_sets_declare_all_facts():
 
 def test_targets_are_one_tensor(imagenet):
     assert imagenet().splits.train.targets.dtype == torch.int64
+
+
+def test_what_the_json_holds_is_not_fetched(loading, tmp_path):
+    data = INaturalist2018(root=tmp_path, lists=tmp_path, **loading)
+    assert len(data.downloads()) == 2
+    (tmp_path / "train2018.json").touch()
+    assert [each.target.name for each in data.downloads()] == ["iNaturalist18_val.txt"]

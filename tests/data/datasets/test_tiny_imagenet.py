@@ -1,6 +1,7 @@
 """Tiny-ImageNet-LT from a small copy of its layout."""
 
 import os
+import shutil
 import zipfile
 
 import pytest
@@ -131,3 +132,15 @@ def test_another_archive_is_unpacked_only_if_that_is_meant(tmp_path, loading):
 def test_names_need_no_words(folder, loading):
     (folder / "words.txt").unlink()
     assert tiny(folder, loading).class_names == ["n2", "n1"]
+
+
+def test_what_prepare_would_take_for_ready_is_to_be_removed(folder, loading):
+    root = folder.parent
+    assert folder.name == "tiny-imagenet-200"
+    again = rf"remove {folder} and run `python -m carlt.prepare data=tiny_imagenet_lt data.root={root}`"
+    shutil.rmtree(folder / "train" / "n1")
+    with pytest.raises(CarltError, match=again):
+        _ = tiny(folder, loading).splits
+    (folder / "wnids.txt").unlink()
+    with pytest.raises(CarltError, match=again):
+        _ = tiny(folder, loading).splits

@@ -102,3 +102,15 @@ def test_nothing_is_timed_without_car() -> None:
     diagnostics.setup(None, SimpleNamespace(reg=torch.nn.Identity()), "fit")  # type: ignore[arg-type]
     diagnostics.on_train_batch_start()  # there is no stopwatch, and no list of events that grows
     diagnostics.on_train_batch_end()
+
+
+def test_parts_that_a_network_holds_in_eval_mode_stay_there() -> None:
+    module = Module()
+    module.model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3).eval())
+    batches = [(torch.randn(3, 3), torch.tensor([0, 1, 2]))]
+    data = SimpleNamespace(evaluation_loader=lambda split: batches, splits=SimpleNamespace(train=None))
+    diagnostics = CarDiagnostics()
+    diagnostics.setup(SimpleNamespace(), module, "fit")
+    diagnostics.ema_gap(SimpleNamespace(datamodule=data, precision_plugin=Precision()), module)
+    assert [part.training for part in module.model] == [True, False]
+    assert module.training

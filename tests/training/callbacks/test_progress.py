@@ -78,6 +78,7 @@ def trainer(epoch: int) -> Any:
         num_test_batches=[3],
         optimizers=[SimpleNamespace(param_groups=[{"lr": 0.05}])],
         check_val_every_n_epoch=1,
+        accumulate_grad_batches=1,
     )
 
 
@@ -189,7 +190,7 @@ def test_classes_without_test_images_are_named_before_the_training() -> None:
     data = SimpleNamespace(splits=splits, name="x", num_classes=2, image_size=8)
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
     of = SimpleNamespace(datamodule=data, strategy=strategy, world_size=1, precision="32-true", loggers=[])
-    module = SimpleNamespace(parameters=lambda: [], model=None, loss=None, reg=None, average=None)
+    module = SimpleNamespace(parameters=lambda: [], model=torch.nn.Identity(), loss=None, reg=None, average=None)
     lines = list(run_header(of, module))  # type: ignore[arg-type]
     assert lines[1] == "note     1 class has no test images: b"
 
@@ -251,3 +252,25 @@ def test_loggers_receive_the_learning_rate_and_the_speed(monkeypatch: pytest.Mon
         progress.on_train_batch_end(of, None, {"loss": 0.75}, BATCH, k)  # type: ignore[arg-type]
     progress.on_train_epoch_end(of, None)  # type: ignore[arg-type]
     assert logged == [({"train/learning_rate": 0.05, "train/images_per_s": 4.0}, 9)]
+
+
+def test_an_epoch_that_is_resumed_within_has_the_speed_since_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, logged = [1e6], []
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    of = trainer(0)
+    of.loggers = [SimpleNamespace(log_metrics=lambda metrics, step: logged.append(metrics["train/images_per_s"]))]
+    progress = Progress()
+    progress.on_train_start(of, None)  # type: ignore[arg-type]
+    clock[0] += 2
+    progress.on_train_batch_end(of, None, {"loss": 0.75}, BATCH, 1)  # type: ignore[arg-type]
+    progress.on_train_epoch_end(of, None)  # type: ignore[arg-type]
+    assert logged == [4.0]
+
+
+def test_the_loss_of_a_batch_is_whole_where_steps_take_several(capsys: pytest.CaptureFixture[str]) -> None:
+    of, progress = trainer(0), Progress(plain_every_s=0)
+    of.accumulate_grad_batches = 4
+    progress.on_train_start(of, None)  # type: ignore[arg-type]
+    progress.refreshed -= 1e3
+    progress.on_train_batch_end(of, None, {"loss": 0.75 / 4}, BATCH, 0)  # type: ignore[arg-type]
+    assert "step loss 0.750" in capsys.readouterr().out

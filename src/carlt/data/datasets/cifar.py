@@ -120,7 +120,7 @@ class _CIFARLT(LongTailDataModule):
     def _read(self, names: list[str]) -> dict[str, bytes]:
         """The archive's files by name, from its unpacked folder if there is one, else straight out of the archive."""
         folder, archive = self.root / self.folder, self.root / self.archive
-        prepare = f"run `python -m carlt.prepare data={self.name}`"
+        prepare = f"run `{self.prepare_command(root=self.root)}`"
         if folder.is_dir():
             remedy = f"remove {folder} and {prepare}"
             files = {}
@@ -154,7 +154,7 @@ class _CIFARLT(LongTailDataModule):
             )
 
     def _again(self) -> str:
-        return f"remove the data in {self.root} and run `python -m carlt.prepare data={self.name}`"
+        return f"remove the data in {self.root} and run `{self.prepare_command(root=self.root)}`"
 
     def _names(self, files: dict[str, bytes]) -> list[str]:
         names = self._entry(files, self.names_file, self.names_key)

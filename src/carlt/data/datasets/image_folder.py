@@ -179,7 +179,7 @@ class ImageFolder(LongTailDataModule):
         return [name for name in found if name not in set(empty)]
 
     def _split(self, root: Path, part: str, classes: list[str], of_training: bool = False) -> Split | None:
-        """All images of ``root/part/<class>/``, if that folder exists and has any.
+        """All images of ``root/part/<class>/``, if that folder exists; CarltError if it has none.
 
         ``of_training``: ``classes`` are those of this split, which said so where it left out folders.
         """
@@ -201,7 +201,12 @@ class ImageFolder(LongTailDataModule):
         names = [sorted(image_files(base / folder)) if folder else [] for folder in folders]
         targets = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(files) for files in names]))
         paths = [os.path.relpath(file, root) for files in names for file in files]
-        return Split(FileImages(root, paths, self.on_error), targets) if paths else None
+        if not paths:  # other images in place of these would be a surprise
+            raise CarltError(
+                f"{base} has no image in a class folder; add some, or remove it. Images end in "
+                f"{' '.join(sorted(EXTENSIONS))}"
+            )
+        return Split(FileImages(root, paths, self.on_error), targets)
 
     def _take_from(self, everything: Split, num_classes: int, test: Split | None) -> tuple[Split, Split | None, Split]:
         """Training, validation and test split; those that have no folder, from the same shares of every class."""

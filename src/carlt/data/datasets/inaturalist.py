@@ -7,6 +7,7 @@ from typing import Any
 from carlt.data.datasets.listed import ListedLT, SplitName
 from carlt.data.facts import Facts
 from carlt.data.images import OnError
+from carlt.data.io.download import Download
 from carlt.data.io.lists import MAX_BYTES, Records, checked_records
 from carlt.errors import CarltError
 from carlt.runs.paths import check_file
@@ -47,12 +48,18 @@ class INaturalist2018(ListedLT):
     def __init__(self, *, root: str | Path = "data/inaturalist2018", **options: Any):
         super().__init__(root=root, **options)
 
+    def downloads(self) -> list[Download]:
+        """The lists of splits of which the competition's JSON is not there."""
+        return [each for each, split in zip(super().downloads(), self.files, strict=True) if not self._has_json(split)]
+
+    def _has_json(self, split: SplitName) -> bool:
+        return not (self.lists / self.files[split]).exists() and (self.lists / JSON[split]).exists()
+
     def records(self, split: SplitName) -> Records:
         """From the list file, or from the competition's JSON if there is no list."""
-        path = self.lists / JSON[split]
-        if (self.lists / self.files[split]).exists() or not path.exists():
+        if not self._has_json(split):
             return super().records(split)
-        records = read_coco(path, self.classes, self.on_error)
+        records = read_coco(self.lists / JSON[split], self.classes, self.on_error)
         self.check(split, records)
         return records
 

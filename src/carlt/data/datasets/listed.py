@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from carlt.data.facts import Facts, check_digest
-from carlt.data.images import FileImages, OnError, Split, Splits
+from carlt.data.images import FileImages, Split, Splits
 from carlt.data.io.download import Download
 from carlt.data.io.lists import Records, read_list
 from carlt.data.io.verify import Verify, usable
@@ -56,7 +56,6 @@ class ListedLT(LongTailDataModule):
         root: str | Path,
         lists: str | Path | None = None,
         verify: Verify = "files",
-        on_error: OnError = "raise",
         official: bool = True,
         imbalance_factor: AtLeastOne | None = None,
         profile: Profile = "exponential",
@@ -64,7 +63,7 @@ class ListedLT(LongTailDataModule):
         largest_class: Count | None = None,
         **loading: Any,
     ):
-        super().__init__(on_error=on_error, **loading)
+        super().__init__(**loading)
         self.imbalance_factor, self.profile, self.subset = imbalance_factor, profile, subset
         self.largest_class = largest_class
         self.root, self.lists = Path(root), Path(lists) if lists else Path(root) / "lists"
@@ -90,7 +89,8 @@ class ListedLT(LongTailDataModule):
     def records(self, split: SplitName) -> Records:
         """The records of a split as its list gives them, checked against the official facts."""
         path = self.lists / self.files[split]
-        remedy = f"run `python -m carlt.prepare data={self.name}`, or point data.lists at the folder that holds it"
+        prepare = self.prepare_command(root=self.root, lists=self.lists)
+        remedy = f"run `{prepare}`, or point data.lists at the folder that holds it"
         require(path, f"{self.name}'s list", remedy)
         if self.official and split in self.sha256:
             check_digest(path, self.sha256[split])

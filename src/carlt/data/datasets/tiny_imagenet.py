@@ -8,7 +8,7 @@ import torch
 
 from carlt.data.datasets.in_memory import decode_all
 from carlt.data.facts import Facts
-from carlt.data.images import FileImages, OnError, Split, Splits
+from carlt.data.images import FileImages, Split, Splits
 from carlt.data.io.download import Download
 from carlt.data.module import LongTailDataModule, read_required, require
 from carlt.data.subsets import Profile, Rule, make_long_tailed
@@ -52,11 +52,10 @@ class TinyImageNetLT(LongTailDataModule):
         subset: Rule | Seed = "ldam",
         largest_class: Count | None = None,
         val_per_class: CountOrZero = 0,
-        on_error: OnError = "raise",
         official: bool = True,
         **loading: Any,
     ):
-        super().__init__(on_error=on_error, **loading)
+        super().__init__(**loading)
         self.root, self.expected_classes, self.official = Path(root), num_classes, official
         self.classes = None if classes is None else list(classes)
         if self.classes is not None and (not self.classes or len(set(self.classes)) < len(self.classes)):
@@ -102,7 +101,9 @@ class TinyImageNetLT(LongTailDataModule):
         )
 
     def _wnids(self) -> list[str]:
-        remedy = f"run `python -m carlt.prepare data={self.name}`, or set data.root"
+        remedy = f"run `{self.prepare_command(root=self.root)}`, or set data.root"
+        if self.folder != self.root:  # prepare would find it there
+            remedy = self._again()
         wnids = self._text("wnids.txt", self.name, remedy).split()
         if len(set(wnids)) < len(wnids) or any("/" in wnid for wnid in wnids):
             raise CarltError(
@@ -120,13 +121,16 @@ class TinyImageNetLT(LongTailDataModule):
             )
         return wnids
 
+    def _again(self) -> str:
+        return f"remove {self.folder} and run `{self.prepare_command(root=self.root)}`"
+
     def _text(self, name: str, what: str, remedy: str) -> str:
         """The text of a file; ``remedy`` is for a missing one."""
-        path, again = require(self.folder / name, what, remedy), f"remove {self.folder} and prepare it again"
+        path = require(self.folder / name, what, remedy)
         try:
-            return read_required(path, what, again).decode()
+            return read_required(path, what, self._again()).decode()
         except UnicodeDecodeError:
-            raise CarltError(f"{path} is not UTF-8 text: {again}") from None
+            raise CarltError(f"{path} is not UTF-8 text: {self._again()}") from None
 
     def _names(self, wnids: list[str]) -> list[str]:
         path = self.folder / "words.txt"  # names alone, so that it may be missing
@@ -138,7 +142,7 @@ class TinyImageNetLT(LongTailDataModule):
     def _train(self, wnids: list[str]) -> Split:
         paths, targets = [], []
         for label, wnid in enumerate(wnids):
-            images = require(self.folder / "train" / wnid / "images", f"{self.name}'s class {wnid}", "prepare it again")
+            images = require(self.folder / "train" / wnid / "images", f"{self.name}'s class {wnid}", self._again())
             names = sorted(path.name for path in images.iterdir() if path.suffix == ".JPEG")
             paths += [f"train/{wnid}/images/{name}" for name in names]
             targets += [label] * len(names)
@@ -146,7 +150,7 @@ class TinyImageNetLT(LongTailDataModule):
 
     def _test(self, wnids: list[str], listed: list[str]) -> Split:
         annotations = self.folder / "val" / "val_annotations.txt"
-        rows = self._text("val/val_annotations.txt", f"{self.name}'s test split", "prepare it again").splitlines()
+        rows = self._text("val/val_annotations.txt", f"{self.name}'s test split", self._again()).splitlines()
         label_of: dict[str, int | None] = dict.fromkeys(listed) | {wnid: label for label, wnid in enumerate(wnids)}
         paths, targets = [], []
         for line, row in enumerate(rows, 1):

@@ -80,10 +80,12 @@ class CarDiagnostics(Callback):
         """The relative gap of CAR's estimate, a scalar at least 0. Every rank must call it."""
         assert self.car is not None
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        modes = {part: part.training for part in module.modules()}  # a network may hold parts of it in eval mode
         module.eval()
         with torch.random.fork_rng(devices=[]):
             truth = self.car.true_confusion(_logits(trainer, module, data.evaluation_loader(data.splits.train)))
-        module.train()
+        for part, training in modes.items():
+            part.training = training
         return relative_gap(self.car.confusion, truth)
 
 

@@ -80,7 +80,8 @@ class Progress(Callback):
 
     @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self.started = self.last_line = self.refreshed = time.monotonic()
+        # Lightning does not announce an epoch that is resumed within.
+        self.started = self.last_line = self.refreshed = self.epoch_started = time.monotonic()
         self.first_epoch = trainer.current_epoch
         self._open("epoch", trainer.max_epochs or 0, trainer.current_epoch)
 
@@ -97,7 +98,7 @@ class Progress(Callback):
         now, batches = time.monotonic(), trainer.num_training_batches
         if now - self.refreshed < REFRESH_S and batch_idx + 1 < batches:
             return
-        self.step = _step(outputs, self.images / max(now - self.refreshed, 1e-9), trainer.optimizers)
+        self.step = _step(outputs, self.images / max(now - self.refreshed, 1e-9), trainer)
         self.images, self.refreshed = 0, now
         counter = f"batch {batch_idx + 1}/{batches}"
         if self.bar is not None:
@@ -121,7 +122,7 @@ class Progress(Callback):
 
     @rank_zero_only
     def _log_speed(self, trainer: L.Trainer) -> None:
-        """To the loggers alone: ``metrics.csv`` holds what a resumed run repeats, and the speed is not that."""
+        """To the loggers alone: the speed is the machine's, and tells nothing of the training."""
         seconds, self.epoch_started = time.monotonic() - self.epoch_started, time.monotonic()
         rate = {"train/learning_rate": trainer.optimizers[0].param_groups[0]["lr"]} if trainer.optimizers else {}
         speed = {"train/images_per_s": self.epoch_images / max(seconds, 1e-9)}
@@ -232,10 +233,11 @@ def _metrics(known: Mapping[str, Any]) -> str:
     )
 
 
-def _step(outputs: Any, images_per_s: float, optimizers: Any) -> str:
-    """The loss of the last step with its penalty, the learning rate and the speed."""
+def _step(outputs: Any, images_per_s: float, trainer: L.Trainer) -> str:
+    """The loss of the last batch with its penalty, the learning rate and the speed."""
     loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
-    rate = optimizers[0].param_groups[0]["lr"] if optimizers else None
-    parts = [f"step loss {float(loss):.3f}"] if loss is not None else []
+    rate = trainer.optimizers[0].param_groups[0]["lr"] if trainer.optimizers else None
+    # Lightning divides the loss by the number of batches per step.
+    parts = [f"step loss {float(loss) * trainer.accumulate_grad_batches:.3f}"] if loss is not None else []
     parts += [f"lr {rate:.2g}"] if rate is not None else []
     return "  ".join([*parts, f"{images_per_s:,.0f} images/s"])

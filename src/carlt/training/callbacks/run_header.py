@@ -24,11 +24,10 @@ def run_header(trainer: L.Trainer, module: Any, run_dir: Path | None = None) -> 
         yield f"data     {data.name}: {data.num_classes:,} classes, {images} images of {data.image_size} px"
         if untested := printable(data.splits.untested()):
             yield f"note     {untested}"
-    mean = 0 if module.average is None else sum(value.numel() for value in module.average.parameters())
-    weights = sum(parameter.numel() for parameter in module.parameters()) - mean
-    trained = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+    weights = sum(parameter.numel() for parameter in module.model.parameters())
+    trained = sum(parameter.numel() for parameter in module.model.parameters() if parameter.requires_grad)
     part = "" if trained == weights else f", {_count(trained)} of them trained"
-    part += ", their EMA is evaluated" if mean else ""
+    part += "" if module.average is None else ", their EMA is evaluated"
     yield f"network  {type(module.model).__name__}, {_count(weights)} weights{part}"
     yield f"method   {type(module.loss).__name__}, {type(module.reg).__name__}"
     device = trainer.strategy.root_device
