@@ -103,13 +103,15 @@ def squaring(m: Tensor, start: Tensor, tol: float | None) -> tuple[Tensor, float
     for done in range(ROUNDS + 1):
         trace = power.trace()
         size = trace.clamp_min(tiny) if tol is None else max(float(trace), tiny)
-        power = power / size  # also the last one: of many equal eigenvalues little is left after three squarings
         if done == ROUNDS or (done and tol is not None):
             error = (size ** (-1 / 7) - 1) ** 16
             if tol is None or done == ROUNDS or error <= tol:
                 break
+        power = power / size
         for _ in range(3):
             power = power @ power
+    if tol is None:  # of many equal eigenvalues little is left
+        power = power / size
     v = start
     for _ in range(3):
         v = power.mv(v)
