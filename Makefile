@@ -33,8 +33,8 @@ train: setup ## the main job: CAR on the bundled long-tailed digits (under a min
 test: setup ## the test suite (minutes on 2 cores)
 	@OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n 2 --dist loadscope $(ARGS)
 
-test-slow: setup ## the long tests too
-	@$(RUN)/python -m pytest -m 'slow and not gpu' $(ARGS)
+test-slow: setup ## the long tests alone
+	@OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m 'slow and not gpu' $(ARGS)
 
 test-lowest: ## the suite with the lowest versions that pyproject.toml allows, in .venv-lowest (needs uv); try PYTHON=python3.10
 	@uv venv --quiet --allow-existing --python $(PYTHON) .venv-lowest

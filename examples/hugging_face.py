@@ -14,6 +14,7 @@ import torch
 from digits import class_accuracy, long_tailed_digits
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainingArguments, ViTConfig, ViTForImageClassification
+from transformers.trainer_utils import get_last_checkpoint
 
 from carlt import CAR
 
@@ -33,12 +34,15 @@ class CARTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **kwargs: Any
     ) -> Any:
+        labels = inputs["labels"]  # label smoothing takes them out
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
         if model.training:  # 4: the Trainer calls this in evaluation too
-            loss = loss + self.car(outputs.logits, inputs["labels"])
+            loss = loss + self.car(outputs.logits, labels)
         return (loss, outputs) if return_outputs else loss
 
-    def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = get_last_checkpoint(self.args.output_dir)
         if resume_from_checkpoint:
             state = torch.load(Path(resume_from_checkpoint) / STATE, weights_only=True, map_location=self.args.device)
             self.car.load_state_dict(state)
