@@ -102,6 +102,15 @@ def test_of_many_equal_values_it_has_one_and_unit_vectors(size, wait):
     torch.testing.assert_close(u @ matrix @ v, sigma)
 
 
+@pytest.mark.parametrize("scale", [1e-15, 1e-6, 1e6])
+def test_a_matrix_of_any_size_is_found_without_a_look(scale):
+    matrix = scale * MATRICES["trained"](100).float()
+    sigma, _, _, error = leading_triplet(matrix, torch.ones(100), torch.ones(100), wait=False)
+    assert sigma == pytest.approx(float(torch.linalg.matrix_norm(matrix.double(), 2)), rel=1e-4)
+    assert error <= 1e-3
+    assert leading_triplet(0 * matrix, torch.ones(100), torch.ones(100), wait=False).error == 0
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_zero_matrix_has_value_and_gradient_zero(size):
     sigma, u, v, _ = leading_triplet(torch.zeros(size, size), torch.ones(size), torch.ones(size))

@@ -217,3 +217,21 @@ def test_a_gpu_says_what_is_wrong_at_the_next_check():
         car(logits, targets + 20)
     with pytest.raises(CarltError, match=f"of {CHECK_EVERY - 1} of the last batches"):
         car(logits, targets)
+
+
+@pytest.mark.parametrize("options", [{"beta": 0.999}, {"beta": 0.9, "offset_rate": 0.01}])
+def test_without_branches_the_default_type_rounds_nothing(options, monkeypatch):
+    branching, branchless = CAR([1] * 20, **options), CAR([1] * 20, **options)
+    drawn = list(batches(20, 30))
+    for logits, targets in drawn:
+        branching(logits, targets)
+    try:
+        torch.set_default_dtype(torch.bfloat16)
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+        for logits, targets in drawn:
+            branchless(logits, targets)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for name in ("confusion", "offset"):
+        if getattr(branching, name) is not None:
+            torch.testing.assert_close(getattr(branchless, name), getattr(branching, name), rtol=1e-5, atol=1e-7)

@@ -98,7 +98,9 @@ def squaring(m: Tensor, start: Tensor, tol: float | None) -> tuple[Tensor, float
     """
     tiny = torch.finfo(m.dtype).tiny
     power = m.T @ m
-    power = power @ power  # of a norm below 1e-9 nothing is left in float32
+    if tol is None:
+        power = power / power.trace().clamp_min(tiny)
+    power = power @ power  # of a norm below 1e-9 nothing is left in float32, unless it was divided
     error: float | Tensor = torch.inf
     for done in range(ROUNDS + 1):
         trace = power.trace()
@@ -112,6 +114,7 @@ def squaring(m: Tensor, start: Tensor, tol: float | None) -> tuple[Tensor, float
             power = power @ power
     if tol is None:  # of many equal eigenvalues little is left
         power = power / size
+        error = torch.where(trace > 0, error, 0)  # of M = 0 any v is right
     v = start
     for _ in range(3):
         v = power.mv(v)

@@ -229,7 +229,7 @@ class CAR(nn.Module):
             slope = (slope > 0) / self._chance(mass, live)
         sigma, u, v = self._search(kept, can_branch)
         if self.offset is not None:
-            self.offset += live * (self.offset_rate * self.num_classes) * sigma * (u.square() - v.square())
+            self.offset += sigma * (self.offset_rate * self.num_classes) * live * (u.square() - v.square())
         if can_branch:
             self.skipped_in_a_row.zero_()
         else:
@@ -263,7 +263,9 @@ class CAR(nn.Module):
                 first = (step == 1).to(mass.dtype)
                 gain, slope = gain + (1 - gain) * first, gain * (1 - first)
         self.updates += (mass > 0) * live if hold else live
-        return gain, slope, 1 - gain * (mass.clamp(max=1) * live if hold else live)
+        # In the buffers' type: a number times a tensor of integers has the default one, which may be bfloat16.
+        on = live.to(mass.dtype) if isinstance(live, Tensor) else live
+        return gain, slope, 1 - gain * (mass.clamp(max=1) * on if hold else on)
 
     def _take(self, label: Tensor, change: Tensor, keep: Number) -> Number:
         """Put the batch's rows into the EMA. Returns the least share that an old row has kept."""

@@ -59,6 +59,7 @@ class CarDiagnostics(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
         if self.car is None:
             return
+        self.car.check()  # of the last steps: on a GPU CAR looks at every 64th alone
         module.log("car/spectral_norm", self.car.spectral_norm)
         module.log("car/skipped_steps", self.car.skipped_steps.float())
         module.log("car/search_error", float(self.car.search_error))
