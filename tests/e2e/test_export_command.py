@@ -110,7 +110,7 @@ def test_of_two_exports_into_one_folder_the_second_is_one_line(export: Export, f
     with another_process_in(tmp_path):
         code, _, message = export(f"run={finished}", "format=safetensors", f"out={tmp_path}")
     assert code == 2
-    assert f"another process uses {tmp_path}; wait until it ends, or choose another folder" in message
+    assert f"another process uses {tmp_path}; wait until it ends, or choose another out=<folder>" in message
 
 
 @pytest.mark.parametrize(

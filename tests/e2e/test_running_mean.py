@@ -40,7 +40,7 @@ def test_every_use_of_a_run_takes_the_mean(folder: Path) -> None:
 
     accuracy = read_result(folder)["metrics"]["test/accuracy"]
     assert evaluate(folder)["metrics"]["test/accuracy"] == accuracy
-    adjusted, _ = evaluate_posthoc(folder, "logit_adjusted", tau=0.0)
+    adjusted, *_ = evaluate_posthoc(folder, "logit_adjusted", tau=0.0)
     assert adjusted["metrics"]["test/accuracy"] == accuracy
 
 
