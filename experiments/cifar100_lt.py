@@ -137,7 +137,8 @@ def record(loss: str, penalty: str, seed: int, result: dict[str, Any]) -> None:
     row = {"loss": loss, "penalty": penalty, "seed": seed}
     row |= {metric: round(result["metrics"][f"test/{metric}"], 5) for metric in COLUMNS.values()}
     row |= {"minutes": round(result["timings"]["fit_s"] / 60, 1), "commit": result["commit"][:7]}
-    row |= {"torch": result["versions"]["torch"], "hardware": result["hardware"]["name"]}
+    bf16 = "native" if result["hardware"].get("native_bfloat16", True) else "emulated"
+    row |= {"torch": result["versions"]["torch"], "hardware": f"{result['hardware']['name']}, {bf16} bf16"}
     with append:
         append_line(RECORDS, row)
     print(f"{loss} {penalty} {seed}: {100 * row['accuracy']:.1f} % overall, {100 * row['few']:.1f} % few", flush=True)
