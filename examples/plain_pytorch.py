@@ -47,14 +47,13 @@ def train(
     scaler = torch.amp.GradScaler(device, enabled=dtype == torch.float16)
     for _ in range(epochs):
         network.train()
-        whole = len(loader) // accumulate * accumulate
         for step, (images, labels) in enumerate(loader, start=1):
             images, labels = images.to(device), labels.to(device)
             with torch.autocast(device, dtype, enabled=dtype != torch.float32):
                 logits = network(images)
                 loss = F.cross_entropy(logits, labels)
                 loss = loss + car(logits, labels)  # 2: in float32 by itself, in training steps alone
-            group = accumulate if step <= whole else len(loader) - whole  # the last one may be smaller
+            group = min(accumulate, len(loader) - (step - 1) // accumulate * accumulate)  # the last one may be smaller
             scaler.scale(loss / group).backward()
             if step % accumulate == 0 or step == len(loader):
                 scaler.step(optimizer)

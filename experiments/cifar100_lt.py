@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from csv_lines import append_line, read_lines
+from train_bf16 import rounded_conv2d
 
 from carlt.errors import CarltError
 from carlt.evaluation.evaluate import evaluate_posthoc
@@ -76,6 +77,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if not FAST:  # for the networks that are adjusted after training
+        torch.nn.functional.conv2d = rounded_conv2d
     if given.images:
         if given.runs is None:
             parser.error("give the folder for runs, too")

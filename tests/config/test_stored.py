@@ -2,6 +2,7 @@
 
 import importlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import yaml
 
 from carlt.config.compose import conf_dir
 from carlt.config.second_stage import compose_stage
-from carlt.config.stored import TARGETS, _misplaced, _stored_targets, load_config, resumed_config
+from carlt.config.stored import OF_ALL_EPOCHS, TARGETS, _misplaced, _stored_targets, load_config, resumed_config
 from carlt.errors import CarltError
 from carlt.evaluation.evaluate import evaluate, evaluate_posthoc
 from carlt.evaluation.load import load_run
@@ -311,3 +312,14 @@ def test_what_followed_the_length_of_the_training_follows_it_still(tmp_path: Pat
     longer = resumed_config(folder_with(tmp_path, config), ["trainer.max_epochs=40"])
     assert (longer.sampler.epochs, longer.aug.paste.epochs) == (40, 15)  # the second was chosen otherwise
     assert longer.resumed[0]["values"] == {"trainer.max_epochs": 40}
+
+
+def test_every_option_that_refers_to_the_length_follows_it() -> None:
+    options = {path: yaml.safe_load(path.read_text()) for path in conf_dir().glob("*/*.yaml")}
+    nodes = [{path.parent.name: content} for path, content in options.items()]
+    assert {place for node in nodes for place in _places(node, "${trainer.max_epochs}")} == set(OF_ALL_EPOCHS)
+
+
+def _places(node: Any, value: str, place: str = "") -> Iterator[str]:
+    for key, item in node.items() if isinstance(node, dict) else ():
+        yield from [f"{place}{key}"] if item == value else _places(item, value, f"{place}{key}.")

@@ -1,10 +1,12 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from carlt.aug import Compose, SimCLR
 from carlt.config.compose import compose_config
+from carlt.config.given import Given, given
 from carlt.config.instantiate import build
 from carlt.config.overrides import compose_checked
 from carlt.data import CIFAR10LT
@@ -14,7 +16,7 @@ from carlt.models import SmallCNN
 from carlt.models.class_means import RunningClassMeans
 from carlt.training import build as building
 from carlt.training.build import build_data, build_module
-from carlt.training.checks import check_length, check_scale
+from carlt.training.checks import check_image_size, check_length, check_scale
 from carlt.training.module import LongTailClassifier
 
 
@@ -215,3 +217,12 @@ def test_a_power_out_of_range_names_its_key(name: str) -> None:
     aug, loss = ("cmo", "ce") if name == "paste" else ("randaugment", "glmc")
     with pytest.raises(CarltError, match=rf"aug\.{name}\.power=2"):
         compose_checked("train", [f"aug={aug}", f"loss={loss}", f"++aug.{name}.power=2"])
+
+
+def test_a_look_at_a_network_leaves_the_modes_of_its_parts() -> None:
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(48).eval(), torch.nn.Linear(48, 3))
+    check_image_size(network, SimpleNamespace(image_size=4, channels=3))  # type: ignore[arg-type]
+    with given({"model": network}):
+        assert Given("model", "Sequential", "", num_classes=3, in_channels=3, image_size=4) is network
+    assert [part.training for part in network] == [True, False, True]
+    assert network.training

@@ -79,16 +79,16 @@ def _check_network(
 
     if num_classes is None or in_channels is None or image_size is None:
         return
-    training, device = network.training, next((each.device for each in network.parameters()), None)
+    from carlt.models.modes import eval_mode
+
+    device = next((each.device for each in network.parameters()), None)
     images = torch.zeros(2, in_channels, image_size, image_size, device=device)
     what = f"model: {type(network).__name__}, given {len(images)} images {tuple(images.shape)},"
     try:
-        with torch.no_grad():
-            logits = network.eval()(images)
+        with torch.no_grad(), eval_mode(network):
+            logits = network(images)
     except Exception as error:  # any network may refuse in any way
         raise CarltError(f"{what} raises {type(error).__name__}: {first_line(error)}") from error
-    finally:
-        network.train(training)
     shape = tuple(getattr(logits, "shape", ()))
     if shape != (len(images), num_classes):
         found = f"a tensor {shape}" if shape else f"a {type(logits).__name__}"

@@ -55,7 +55,6 @@ of other kinds too. Their subclasses count as well."""
 BASES = ("carlt.data.LongTailDataModule", "carlt.aug.BatchTransform", "torchvision.transforms.v2.Transform")
 """Classes that are only extended."""
 
-
 OF_ALL_EPOCHS = ("sampler.epochs", "aug.paste.epochs")
 """Keys whose options refer to ``trainer.max_epochs``."""
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from carlt.reporting import sheets
 from carlt.reporting.classes import agreed, by_frequency, confusion_shares, mean_accuracy
-from carlt.reporting.figures.style import LineStyle
+from carlt.reporting.figures.style import NAME_LETTERS, LineStyle, share_or_positive
 from carlt.reporting.fonts import families
 from carlt.reporting.groups import Group
 from carlt.runs import paths
@@ -149,7 +149,7 @@ def confusion(run_dir: Path) -> Path:
     if size > blocks:
         axes.set_title(f"Test confusion, most frequent class first\none cell: about {size / blocks:.1f} classes")
     if size <= NAMED:
-        names = [shortened(row.class_name, 24) for row in rows]
+        names = [shortened(row.class_name, NAME_LETTERS) for row in rows]
         axes.set_xticks(range(size), names, rotation=90, fontsize=8)
         axes.set_yticks(range(size), names, fontsize=8)
         for i, j in np.argwhere(matrix >= 0.005):
@@ -190,10 +190,7 @@ def curves(run_dir: Path) -> Path:
                 scale = 100 if "%" in title else 1
                 axis.plot(x, [scale * value for value in y], marker="." if len(x) < 15 else None, label=label, lw=1.5)
         axis.set(title=title, xlabel="epoch")
-        if "%" in title:
-            axis.set_ylim(-2, 102)
-        elif axis.dataLim.y0 >= 0:  # a loss may be negative
-            axis.set_ylim(bottom=0)
+        share_or_positive(axis, percent="%" in title)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.legend(fontsize=8, frameon=False)
     return _save(figure, run_dir / PLOTS / "curves.png")
@@ -216,7 +213,7 @@ def sheet(run_dir: Path, kind: str) -> Path | None:
 def _class_ticks(axes: Any, names: Sequence[str], counts: Sequence[int | None]) -> None:
     """Name up to 40 classes and their training images below the bars, upright where the names are long."""
     if len(names) <= 40:
-        names = [shortened(name, 24) for name in names]
+        names = [shortened(name, NAME_LETTERS) for name in names]
         upright = max(map(len, names)) > LETTERS // len(names) or len(names) > 12
         labels = [name if n is None else f"{name}\nn = {n}" for name, n in zip(names, counts, strict=True)]
         axes.set_xticks(range(len(names)), labels, rotation=90 if upright else 0, fontsize=8)

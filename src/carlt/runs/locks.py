@@ -91,8 +91,8 @@ def claim_folder(folder: Path, *, new: bool, option: str = "hydra.run.dir") -> I
         with exclusive_lock(folder / paths.LOCK, folder, option=option):
             if new and any((folder / name).exists() for name in (paths.RESULT, paths.METRICS, paths.CHECKPOINTS)):
                 raise CarltError(
-                    f"{folder} holds a run: go on with it ({shlex.quote(f'resume={folder}')}) or choose another "
-                    f"{option}"
+                    f"{folder} holds a run: go on with it ({shlex.quote(f'resume={folder}')}) or choose "
+                    f"another {option}"
                 )
             if new and not _may_be_replaced(folder / paths.CONFIG):
                 raise CarltError(f"{folder / paths.CONFIG} is not of carlt; choose another {option}")

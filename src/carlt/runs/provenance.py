@@ -37,9 +37,17 @@ def versions() -> dict[str, str]:
     return found
 
 
-def processor(listed: Path = Path("/proc/cpuinfo")) -> str:
+CPU_FACTS = Path("/proc/cpuinfo")
+
+
+def cpu_facts(listed: Path = CPU_FACTS) -> str:
+    """What Linux lists of the processors; empty on another system."""
+    return listed.read_text(errors="replace") if listed.is_file() else ""
+
+
+def processor(listed: Path = CPU_FACTS) -> str:
     """The processor's model, such as ``AMD EPYC 9654``; its architecture where the system does not tell the model."""
-    for line in listed.read_text(errors="replace").splitlines() if listed.is_file() else ():
+    for line in cpu_facts(listed).splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

@@ -106,13 +106,15 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
     if missing := [str(folder) for folder in folders if not os.path.isdir(folder)]:
         raise CarltError(f"no such folder: {', '.join(missing)}; give run folders or folders of them")
     runs, left_out = [], []
+
+    def is_found_link(folder: Path) -> bool:
+        return os.path.islink(folder) and folder not in folders
+
     places: dict[Path, Path] = {}
-    for found in (found for top in folders for found in _walk(top)):
-        if (other := places.setdefault(found.resolve(), found)) in folders or not os.path.islink(other):
-            continue
-        places[found.resolve()] = found  # rather the folder itself than a link to it
+    for found in sorted((found for top in folders for found in _walk(top)), key=is_found_link):
+        places.setdefault(found.resolve(), found)  # rather the folder itself than a link to it
     for folder in sorted(places.values(), key=_natural):
-        if os.path.islink(folder) and folder not in folders:
+        if is_found_link(folder):
             left_out.append(LeftOut(folder, "a link, which is not followed; give it by its own name"))
             continue
         try:

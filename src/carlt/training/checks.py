@@ -15,6 +15,7 @@ from carlt.errors import CarltError, first_line
 from carlt.losses import LDAM
 from carlt.losses.base import NetworkLoss
 from carlt.models.classifier import CosineClassifier
+from carlt.models.modes import eval_mode
 from carlt.reg import CAR
 from carlt.training import sharding
 from carlt.training.module import LongTailClassifier
@@ -26,8 +27,8 @@ SURELY_LARGE_ENOUGH = 8
 
 
 def check_run(config: DictConfig, module: LongTailClassifier, data: LongTailDataModule) -> None:
-    """CarltError if the run could not train: too small images, batches that its loss cannot take, too short a run, or
-    weights that cannot be shared out."""
+    """CarltError if the run could not train: too small images, batches that its loss cannot take, a margin that does
+    not fit the classifier, too short a run, or weights that cannot be shared out."""
     check_image_size(module.model, data)
     if isinstance(module.loss, NetworkLoss):
         module.loss.check_run(module.model, data.batch_size)
@@ -63,17 +64,14 @@ def check_image_size(model: nn.Module, data: LongTailDataModule) -> None:
     """CarltError if the images are so small that the network's layers leave nothing of them."""
     if data.image_size >= SURELY_LARGE_ENOUGH:
         return
-    training = model.training
     try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, data.channels, data.image_size, data.image_size))
+        with torch.no_grad(), eval_mode(model):
+            model(torch.zeros(1, data.channels, data.image_size, data.image_size))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise CarltError(
             f"data.image_size={data.image_size} is too small for {type(model).__name__}: "
             f"{first_line(error)}; give a larger one"
         ) from None
-    finally:
-        model.train(training)
 
 
 def check_length(config: DictConfig, data: LongTailDataModule) -> None:

@@ -14,6 +14,7 @@ from carlt.errors import CarltError
 from carlt.runs import paths
 from carlt.runs.keys import AUTOMATIC
 from carlt.runs.locks import exclusive_lock
+from carlt.runs.provenance import cpu_facts
 
 BFLOAT16_GAIN = 1.2  # bfloat16 rounds more, so it has to be faster by this factor
 LAYOUT_GAIN = 1.1  # a smaller difference would be one thing in one measurement and another in the next
@@ -106,8 +107,8 @@ def native_bfloat16(device: str) -> bool:
     """Whether the hardware itself computes in bfloat16."""
     if device == "cuda":
         return torch.cuda.get_device_capability() >= (8, 0)
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
-    return device == "cpu" and ("avx512_bf16" in flags or "amx_bf16" in flags)
+    facts = cpu_facts()
+    return device == "cpu" and ("avx512_bf16" in facts or "amx_bf16" in facts)
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from carlt.reporting.classes import by_frequency, confusion_shares
-from carlt.reporting.figures.style import Figure, Listing, PlottedGroups, canvas, svg, wrapped
+from carlt.reporting.figures.style import NAME_LETTERS, Figure, Listing, PlottedGroups, canvas, svg, wrapped
 from carlt.reporting.groups import Group
 from carlt.runs.reading import Cells
 from carlt.runs.record import ClassResult
@@ -18,8 +18,6 @@ BLOCKS = 100
 METHODS = 3
 NAMED = 15
 """Up to this number of classes the axes name them."""
-LETTERS = 24
-"""Of a class's name beside the axes; longer names would leave no room for the matrix."""
 PAIRS = 10
 
 
@@ -89,7 +87,7 @@ def heat_map_ticks(axis: Any, group: Group, blocks: int, named: bool) -> None:
     """Class names where there are few classes, otherwise numbers of training images."""
     rows = by_frequency(group.classes)
     if len(rows) <= NAMED:
-        names = [shortened(row.class_name, LETTERS) for row in rows]
+        names = [shortened(row.class_name, NAME_LETTERS) for row in rows]
         axis.set_xticks(range(len(rows)), names, rotation=90, fontsize=7.5)
         axis.set_yticks(range(len(rows)), names if named else [], fontsize=7.5)
         return

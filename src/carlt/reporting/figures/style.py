@@ -23,6 +23,8 @@ DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (9, 2)), (
 """Without a regularizer solid; the others by their order among those of the same loss."""
 MOST = 6
 """The most methods in one plot; more lines cannot be followed."""
+NAME_LETTERS = 24
+"""Of a class's name beside an axis; longer names would leave no room for the plot."""
 INK = "#010203"
 """A placeholder for the page's text colour until the SVG is written."""
 HOVER = "hover: "
@@ -182,6 +184,15 @@ def percent_axis(axes: Any) -> None:
     """0 to 100 with quiet lines to read values by; values at 0 are seen whole."""
     axes.set(ylim=(-2, 102), ylabel="test accuracy (%)")
     axes.grid(axis="y", color=INK, alpha=0.12, lw=0.6)
+
+
+def share_or_positive(axes: Any, percent: bool) -> None:
+    """The range of a value's axis: 0 to 100, with room for values at the ends; otherwise from 0 on, unless some values
+    are negative, as a loss may be."""
+    if percent:
+        axes.set_ylim(-2, 102)
+    elif axes.dataLim.y0 >= 0:
+        axes.set_ylim(bottom=0)
 
 
 def count_axis(axes: Any) -> None:

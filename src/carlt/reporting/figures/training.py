@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from carlt.reporting.figures.style import Figure, PlottedGroups, canvas, legend, svg
+from carlt.reporting.figures.style import Figure, PlottedGroups, canvas, legend, share_or_positive, svg
 from carlt.reporting.groups import Group
 
 POINTS = 150
@@ -82,10 +82,7 @@ def _draw(shown: PlottedGroups, panels: Panels, name: str, title: str, reading: 
                     )
             axis.set_title(text)
             axis.set_xlabel("epoch")
-            if scale == 100:
-                axis.set_ylim(-2, 102)
-            elif axis.dataLim.y0 >= 0:  # a loss may be negative
-                axis.set_ylim(bottom=0)
+            share_or_positive(axis, percent=scale == 100)
             axis.set_xlim(0.5, last + 0.5)
             axis.xaxis.get_major_locator().set_params(integer=True, nbins=5)
         legend(figure, axes[0])

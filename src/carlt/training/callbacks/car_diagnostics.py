@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from carlt.functional.confusion import relative_gap
+from carlt.models.modes import eval_mode
 from carlt.ranges import CountOrZero, checked
 from carlt.reg import CAR
 
@@ -81,12 +82,8 @@ class CarDiagnostics(Callback):
         """The relative gap of CAR's estimate, a scalar at least 0. Every rank must call it."""
         assert self.car is not None
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        modes = {part: part.training for part in module.modules()}  # a network may hold parts of it in eval mode
-        module.eval()
-        with torch.random.fork_rng(devices=[]):
+        with eval_mode(module), torch.random.fork_rng(devices=[]):
             truth = self.car.true_confusion(_logits(trainer, module, data.evaluation_loader(data.splits.train)))
-        for part, training in modes.items():
-            part.training = training
         return relative_gap(self.car.confusion, truth)
 
 
