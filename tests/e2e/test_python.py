@@ -24,7 +24,7 @@ def test_train_and_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert {name: value for name, value in result.items() if name != "folder"}.keys() == read_result(folder).keys()
     named = carlt.train("trainer.max_epochs=1", "trainer.accelerator=cpu", folder=tmp_path / "here")
     assert Path(named["folder"]) == tmp_path / "here"
-    with pytest.raises(CarltError, match="here holds a run.* or choose another folder"):
+    with pytest.raises(CarltError, match=r"here holds a run.* or choose another folder"):
         carlt.train("trainer.max_epochs=1", folder=tmp_path / "here")
     with pytest.raises(CarltError, match="a resumed run stays in its folder"):
         carlt.train(resume=tmp_path / "here", folder=tmp_path / "there")

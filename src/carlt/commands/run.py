@@ -76,6 +76,7 @@ def train(*overrides: str, folder: Path | str | None = None, trust: bool = False
             kept = [word for word in words if word.partition("=")[0] not in given.modules]
             return resume(str(place), kept, trust=trust)
         config, default, named = compose_run(words, trust=trust, named=folder is not None)
+        option = "hydra.run.dir" if folder is None else "folder"
         folder, new_name = (default, not named) if folder is None else (Path(folder).absolute(), False)
         data = None
         if given.class_counts:
@@ -83,7 +84,7 @@ def train(*overrides: str, folder: Path | str | None = None, trust: bool = False
 
             data = build.build_data(config)
             given.check_counts(data.class_counts.tolist())
-        return run(config, folder, data=data, hash_in_name=new_name, option="hydra.run.dir" if named else "folder")
+        return run(config, folder, data=data, hash_in_name=new_name, option=option)
 
 
 def resume(folder: str, overrides: Sequence[str], *, trust: bool = False) -> dict[str, Any]:
