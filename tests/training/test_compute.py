@@ -101,6 +101,17 @@ def test_all_devices_are_their_number_in_hash_and_record(monkeypatch, tmp_path) 
     assert resolved("trainer.devices=[1,3]").trainer.devices == [1, 3]
 
 
+@pytest.mark.parametrize(("devices", "first"), [("1", "cuda"), ("[1,3]", "cuda:1"), ("[3]", "cuda:3"), ("[4]", "cuda")])
+def test_the_gpu_that_trains_is_measured(devices: str, first: str, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: asked.append(str(device)) or (7, 5))
+    monkeypatch.setattr(compute, "milliseconds", lambda device: asked.append(device) or FAST)
+    resolved(f"trainer.devices={devices}", "trainer.precision=auto")
+    assert asked == [first, first]
+
+
 def test_a_resumed_run_of_an_earlier_version_keeps_its_devices_and_hash() -> None:
     config = composed("trainer=ddp", "trainer.accelerator=cpu")
     config.resume = "runs/x"

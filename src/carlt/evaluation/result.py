@@ -119,7 +119,7 @@ def _hardware(trainer: L.Trainer) -> dict[str, Any]:
     return {
         "device": device.type,
         "name": name,
-        "native_bfloat16": native_bfloat16(device.type),
+        "native_bfloat16": native_bfloat16(device),
         "devices": trainer.world_size,
         "cpu_cores": os.cpu_count(),
     }

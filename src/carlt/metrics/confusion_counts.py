@@ -12,6 +12,7 @@ from carlt.functional.accuracy import expected_calibration_error, summarise
 from carlt.functional.bound import margin_terms, row_weight, strongest_rival
 
 CALIBRATION_BINS = 15
+NO_CELL = -1
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ class ConfusionCounts(Metric):
         confidence, predicted = logits.float().softmax(1).max(1)
         self.cells.append(targets * self.num_classes + predicted)
         rival, within = strongest_rival(logits.float(), targets)
-        self.margin_cells.append((targets * self.num_classes + rival)[within])
+        # A mask of this batch would make a GPU wait; compute() leaves NO_CELL out.
+        self.margin_cells.append(torch.where(within, targets * self.num_classes + rival, NO_CELL))
         # Bins (0, 1/B], (1/B, 2/B], ...
         index = (confidence * CALIBRATION_BINS).ceil().long().clamp(1, CALIBRATION_BINS) - 1
         rows = torch.stack([torch.ones_like(confidence), confidence, (predicted == targets).float()])
@@ -126,7 +128,7 @@ class ConfusionCounts(Metric):
 def _cells(parts: list[Tensor]) -> Tensor:
     """Each cell once, and how often it was there (2, K)."""
     cells = dim_zero_cat(parts) if len(parts) else torch.zeros(0, dtype=torch.int64)
-    return torch.stack(cells.unique(return_counts=True))
+    return torch.stack(cells[cells != NO_CELL].unique(return_counts=True))
 
 
 def metric_names() -> list[str]:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, ListConfig, open_dict
 from torch import nn
 
 from carlt.errors import CarltError
@@ -37,7 +37,7 @@ def resolve(config: DictConfig) -> None:
     _count_devices(config)
     if "auto" not in (precision, layout):
         return
-    device = _device_type(config)
+    device = _device(config)
     alone = all(os.environ.get(name, "1") == "1" for name in PROCESSES)
     ms = milliseconds(device) if alone else {}
     reduced = "bf16" in str(precision)
@@ -68,7 +68,7 @@ def _count_devices(config: DictConfig) -> None:
     """The number decides the whole batch, so it belongs into the hash and the record. A run of an earlier version that
     is resumed has ``auto`` in its config, and keeps its hash."""
     if str(config.trainer.get("devices")) in AUTOMATIC and not config.get("resume"):
-        on_gpus = _device_type(config) == "cuda"
+        on_gpus = _device(config) != "cpu"
         if on_gpus or config.trainer.devices == "auto":  # Lightning refuses -1 for a processor
             config.trainer.devices = torch.cuda.device_count() if on_gpus else 1
 
@@ -103,12 +103,13 @@ def _resolve_as_known(config: DictConfig, path: Path, asked: str) -> None:
         paths.write_text_atomic(path, json.dumps({**known, asked: chosen}, indent=2) + "\n")
 
 
-def native_bfloat16(device: str) -> bool:
-    """Whether the hardware itself computes in bfloat16."""
-    if device == "cuda":
-        return torch.cuda.get_device_capability() >= (8, 0)
+def native_bfloat16(device: str | torch.device) -> bool:
+    """Whether the hardware itself computes in bfloat16; ``cuda`` without a number is the current GPU."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
     facts = cpu_facts()
-    return device == "cpu" and ("avx512_bf16" in facts or "amx_bf16" in facts)
+    return kind == "cpu" and ("avx512_bf16" in facts or "amx_bf16" in facts)
 
 
 @functools.cache
@@ -118,14 +119,15 @@ def milliseconds(device: str) -> dict[str, float]:
 
     On a processor it is small, so that this takes a fraction of a second even on a slow one; on a GPU it takes much
     longer than the launch of its kernels."""
-    batch, channels, side = (32, 256, 56) if device == "cuda" else (8, 64, 16)
+    kind = torch.device(device).type
+    batch, channels, side = (32, 256, 56) if kind == "cuda" else (8, 64, 16)
     found = {}
     with torch.random.fork_rng(devices=[]):
         for name, layout in (("", torch.contiguous_format), (", channels last", torch.channels_last)):
             network = nn.Conv2d(channels, channels, 3, padding=1).to(device).to(memory_format=layout)
             images = torch.randn(batch, channels, side, side).to(device, memory_format=layout).requires_grad_()
             for precision in ("float32", "bfloat16") if native_bfloat16(device) else ("float32",):
-                with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
+                with torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16"):
                     found[precision + name] = min(_step(network, images, device) for _ in range(REPEATS))
     return found
 
@@ -141,11 +143,15 @@ def _step(network: nn.Module, images: torch.Tensor, device: str) -> float:
 
 
 def _wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
+    if device != "cpu":
+        torch.cuda.synchronize(device)
 
 
-def _device_type(config: DictConfig) -> str:
-    """``cuda`` or ``cpu``: where Lightning will train."""
+def _device(config: DictConfig) -> str:
+    """Where Lightning will train: ``cpu``, ``cuda``, or the first GPU of a list, such as ``cuda:1``."""
     asked = str(config.trainer.get("accelerator") or "auto")
-    return "cuda" if asked in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu"
+    if asked not in ("auto", "gpu", "cuda") or not torch.cuda.is_available():
+        return "cpu"
+    devices = config.trainer.get("devices")
+    first = next(iter(devices), None) if isinstance(devices, ListConfig) else None
+    return f"cuda:{first}" if first in range(torch.cuda.device_count()) else "cuda"

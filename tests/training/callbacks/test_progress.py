@@ -214,13 +214,13 @@ def test_the_header_counts_weights(adapter: bool, average: bool, said: str) -> N
 
 
 def test_hints_fit_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (8, 0))
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (8, 0))
     module = SimpleNamespace(model=torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1)), layout=torch.contiguous_format)
     gpu = torch.device("cuda")
     said = "\n".join(hints(gpu, "32-true", module))
     assert "bf16-mixed" in said
     assert "channels_last=true" in said
-    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (7, 5))  # torch emulates bfloat16 there
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (7, 5))  # torch emulates bfloat16 there
     assert "bf16-mixed" not in "\n".join(hints(gpu, "32-true", module))
     cpu = torch.device("cpu")
     monkeypatch.setattr("carlt.training.callbacks.run_header.native_bfloat16", lambda device: True)

@@ -45,13 +45,13 @@ def hints(device: torch.device, precision: str, module: Any) -> Iterator[str]:
     """Settings that are faster on this device, as far as it has what they need."""
     if device.type == "cpu":
         weights = sum(parameter.numel() for parameter in module.parameters())
-        if precision.startswith("32") and weights >= LARGE and native_bfloat16("cpu"):  # it depends on the network
+        if precision.startswith("32") and weights >= LARGE and native_bfloat16(device):  # it depends on the network
             yield "hint     this processor has bfloat16: trainer.precision=auto channels_last=auto may be faster"
-        if precision.startswith("bf16") and not native_bfloat16("cpu"):
+        if precision.startswith("bf16") and not native_bfloat16(device):
             yield "hint     this processor has no bfloat16: trainer.precision=32-true may be many times faster"
     if device.type != "cuda":
         return
-    if precision.startswith("32") and native_bfloat16("cuda"):  # torch also counts what it emulates
+    if precision.startswith("32") and native_bfloat16(device):  # torch also counts what it emulates
         yield "hint     this GPU computes in bfloat16: trainer.precision=bf16-mixed is faster"
     convolves = any(isinstance(part, nn.Conv2d) for part in module.model.modules())
     if convolves and module.layout is not torch.channels_last:
