@@ -1,6 +1,8 @@
 """Shared by all tests: short runs on the bundled digits in this process, and made-up run folders."""
 
+import importlib
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -22,6 +24,7 @@ from carlt.runs import paths
 from carlt.runs.record import write_confusion, write_per_class, write_result
 
 Run = Callable[..., dict[str, Any]]
+Command = Callable[..., tuple[int, str, str]]
 MakeRun = Callable[..., Path]
 
 
@@ -48,6 +51,23 @@ def resume() -> Run:
             return run_module.run(resumed_config(folder, overrides), folder)
 
     return resume
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """``command("train", *words)``: ``python -m carlt.train *words`` in this process; returns its exit code, and its
+    output and errors."""
+
+    def run(name: str, *words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [f"carlt.{name}", *map(str, words)])
+        code = 0
+        try:
+            importlib.import_module(f"carlt.commands.{name}").main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(scope="session")

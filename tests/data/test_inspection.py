@@ -1,13 +1,11 @@
 """What ``carlt.prepare`` tells of the files of a folder."""
 
 import shutil
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from carlt.commands import prepare
 from carlt.data import ImageFolder, inspection_figure
 from carlt.data.inspection import describe, inspect
 
@@ -48,12 +46,10 @@ def test_what_is_found(folder, loading):
     assert {file.path.name for file in two_classes} == {"2.jpg", "copy of 2.jpg"}
 
 
-def test_the_command_tells_and_draws(folder, tmp_path, monkeypatch, capsys):
+def test_the_command_tells_and_draws(folder, tmp_path, command):
     out = tmp_path / "pictures"
     words = ["data=image_folder", f"data.root={folder}", "data.image_size=32", "model=small_cnn", f"out={out}"]
-    monkeypatch.setattr(sys, "argv", ["carlt.prepare", *words])
-    prepare.main()
-    said = capsys.readouterr().out
+    _, said, _ = command("prepare", *words)
     for line in (
         "files: JPEG 25, PNG 1; RGB 25, L 1",
         "sizes: median 64 x 48 pixels, smallest 5 x 7, largest 20 x 300",
@@ -71,16 +67,15 @@ def test_the_command_tells_and_draws(folder, tmp_path, monkeypatch, capsys):
         assert len(np.unique(np.asarray(image.convert("L")))) > 20
 
 
-def test_damaged_images_that_are_left_out_are_not_counted(make_folder, tmp_path, monkeypatch, capsys):
+def test_damaged_images_that_are_left_out_are_not_counted(make_folder, tmp_path, command, monkeypatch):
     root = make_folder(tmp_path / "photos", {"train/gull": 6, "train/tern": 6, "test/gull": 2})
     for name in ("0.jpg", "1.jpg"):
         (root / "train/tern" / name).write_bytes(b"no image")
     words = ["data=image_folder", f"data.root={root}", "data.val_ratio=0", "data.on_error=skip", f"out={tmp_path}"]
-    monkeypatch.setattr(sys, "argv", ["carlt.prepare", *words, "data.num_workers=0"])
     drawn = []
     monkeypatch.setattr(inspection_figure, "_draw_rarest", lambda axes, splits: drawn.append(splits.class_counts))
-    prepare.main()
-    assert "near-empty: 1 class with fewer than 5 training images: tern (4)" in capsys.readouterr().out
+    _, said, _ = command("prepare", *words, "data.num_workers=0")
+    assert "near-empty: 1 class with fewer than 5 training images: tern (4)" in said
     assert drawn[0].tolist() == [6, 4]
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -101,26 +100,22 @@ def test_the_profile_names_its_groups_and_thresholds(loading, tmp_path, monkeypa
         (["data=image_folder", "data.root=/nowhere"], "data.root not found at /nowhere"),
     ],
 )
-def test_mistakes_are_one_line(monkeypatch, capsys, arguments, complaint):
-    monkeypatch.setattr(sys, "argv", ["carlt.prepare", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        prepare.main()
-    assert caught.value.code == 2
-    said = capsys.readouterr().err
+def test_mistakes_are_one_line(command, arguments, complaint):
+    code, _, said = command("prepare", *arguments)
+    assert code == 2
     assert said.startswith("carlt.prepare: error: ")
     assert complaint in said
     assert "Traceback" not in said
 
 
-def test_the_next_command_is_told(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(sys, "argv", ["carlt.prepare", "data=digits_lt", "data.val_per_class=5", f"out={tmp_path}"])
-    prepare.main()
-    assert capsys.readouterr().out.endswith("Next: python -m carlt.train data=digits_lt data.val_per_class=5\n")
+def test_the_next_command_is_told(command, tmp_path):
+    _, said, _ = command("prepare", "data=digits_lt", "data.val_per_class=5", f"out={tmp_path}")
+    assert said.endswith("Next: python -m carlt.train data=digits_lt data.val_per_class=5\n")
 
 
 @pytest.mark.parametrize("in_memory", ["false", "true"])
 def test_it_counts_what_training_takes_and_leaves_the_images_alone(
-    in_memory, make_folder, tmp_path, monkeypatch, capsys
+    in_memory, make_folder, tmp_path, command, monkeypatch
 ):
     root = make_folder(tmp_path / "photos", {"a": 10, "猫": 10})
     (root / "a/0.jpg").write_bytes(b"")
@@ -130,9 +125,7 @@ def test_it_counts_what_training_takes_and_leaves_the_images_alone(
     words = ["data=image_folder", f"data.root={root}", "data.on_error=skip", "data.image_size=16", "data.num_workers=0"]
     words.append(f"data.in_memory={in_memory}")
     for verify in ("files", "full"):
-        monkeypatch.setattr(sys, "argv", ["carlt.prepare", *words, f"verify={verify}"])
-        prepare.main()
-        said = capsys.readouterr().out
+        _, said, _ = command("prepare", *words, f"verify={verify}")
         splits = build_data(compose_checked("train", words)).splits
         parts = {"train": splits.train, "val": splits.val, "test": splits.test}
         shown = {line.split()[0]: int(line.split()[1]) for line in said.splitlines() if line.split()[0] in parts}
@@ -140,7 +133,6 @@ def test_it_counts_what_training_takes_and_leaves_the_images_alone(
         assert sum(shown.values()) == 19
         assert ("every image counted above decodes" in said) == (verify == "full")
         assert "every image of" not in said
-    monkeypatch.setattr(sys, "argv", ["carlt.prepare", *words, "show=augmentations", "aug=mixup", "model=small_cnn"])
-    prepare.main()
+    command("prepare", *words, "show=augmentations", "aug=mixup", "model=small_cnn")
     assert sorted(root.rglob("*")) == there
     assert {path.suffix for path in (tmp_path / "here").iterdir()} == {".png"}

@@ -1,6 +1,5 @@
 """The commands as a user types them, each in a process of its own."""
 
-import importlib
 import os
 import subprocess
 import sys
@@ -8,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.conftest import Command
 
-from carlt.commands import report
 from carlt.commands.arguments import UNREAD
-from carlt.commands.train import _parse, _with_values, main
+from carlt.commands.train import _parse, _with_values
 from carlt.config import compose
 from carlt.runs.record import read_result
 
@@ -86,20 +85,17 @@ def test_failing_jobs_leave_the_others_alone(sweep: tuple[subprocess.CompletedPr
 
 
 @pytest.fixture
-def mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def mistake(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """``mistake(*words)``: the message of ``carlt.train`` with these words, in this process; nothing may be created."""
 
     def run(*words: str) -> str:
         home = tmp_path / "home"
         home.mkdir(exist_ok=True)
         monkeypatch.chdir(home)
-        monkeypatch.setattr(sys, "argv", ["carlt.train", *words])
-        with pytest.raises(SystemExit) as end:
-            main()
-        shown = capsys.readouterr()
-        assert (end.value.code, shown.out) == (2, "")
+        code, said, errors = command("train", *words)
+        assert (code, said) == (2, "")
         assert not list(home.iterdir())
-        return shown.err
+        return errors
 
     return run
 
@@ -159,17 +155,14 @@ def test_an_option_file_without_a_target_is_no_part_of_a_run(mistake_in_a_loss: 
     ],
 )
 def test_an_interrupted_command_says_so(
-    name: str, words: list[str], step: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    name: str, words: list[str], step: str, finished: Path, tmp_path: Path, command: Command, monkeypatch
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    given = [word.format(finished=finished, tmp_path=tmp_path) for word in words]
-    monkeypatch.setattr(sys, "argv", [f"carlt.{name}", *given])
     monkeypatch.setattr(step, interrupt)
-    with pytest.raises(SystemExit) as end:
-        importlib.import_module(f"carlt.commands.{name}").main()
-    assert (end.value.code, capsys.readouterr().err) == (130, f"carlt.{name}: interrupted\n")
+    code, _, errors = command(name, *(word.format(finished=finished, tmp_path=tmp_path) for word in words))
+    assert (code, errors) == (130, f"carlt.{name}: interrupted\n")
 
 
 def test_a_folder_that_holds_a_run_is_not_written_into(mistake: Callable[..., str], finished: Path) -> None:
@@ -231,13 +224,11 @@ def test_a_mistake_is_one_message_and_creates_nothing(
     ],
 )
 def test_a_mistake_in_what_makes_a_sweep_is_one_line(
-    arguments: list[str], message: str, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    arguments: list[str], message: str, finished: Path, command: Command
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["carlt.train", *(text.format(finished=finished) for text in arguments)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    code, _, errors = command("train", *(text.format(finished=finished) for text in arguments))
+    assert code == 2
+    (line,) = errors.splitlines()
     assert line.startswith(f"carlt.train: error: {message}")
 
 
@@ -263,14 +254,10 @@ def test_the_value_of_info_may_be_left_out_anywhere() -> None:
         (["--nonsense"], "there is no option --nonsense; --help"),
     ],
 )
-def test_the_other_commands_tell_a_mistake_in_the_same_form(
-    words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["carlt.report", *words])
-    with pytest.raises(SystemExit) as end:
-        report.main()
-    assert end.value.code == 2
-    assert capsys.readouterr().err.startswith(f"carlt.report: error: {message}")
+def test_the_other_commands_tell_a_mistake_in_the_same_form(words: list[str], message: str, command: Command) -> None:
+    code, _, errors = command("report", *words)
+    assert code == 2
+    assert errors.startswith(f"carlt.report: error: {message}")
 
 
 def test_output_that_nobody_reads_on_is_no_error(tmp_path: Path) -> None:
@@ -298,11 +285,11 @@ def test_help_shows_groups_and_keys_without_loading_torch(tmp_path: Path) -> Non
     assert "main/{cifar100_lt, imagenet_lt" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["predict", "export"])
-def test_help_of_a_command_loads_no_torch(command: str, tmp_path: Path) -> None:
-    done = python("-X", "importtime", "-m", f"carlt.{command}", "--help", home=tmp_path)
+@pytest.mark.parametrize("name", ["predict", "export"])
+def test_help_of_a_command_loads_no_torch(name: str, tmp_path: Path) -> None:
+    done = python("-X", "importtime", "-m", f"carlt.{name}", "--help", home=tmp_path)
     assert done.returncode == 0
-    assert f"python -m carlt.{command} run=<run folder>" in done.stdout
+    assert f"python -m carlt.{name} run=<run folder>" in done.stdout
     assert " torch\n" not in done.stderr
 
 
@@ -319,7 +306,7 @@ def test_reporting_needs_no_torch(tmp_path: Path) -> None:
 
 
 def test_a_loss_of_the_users_own_folder_and_module(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], no_plots: None
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch, no_plots: None
 ) -> None:
     (tmp_path / "mine_lt.py").write_text(
         "import torch\n"
@@ -336,10 +323,6 @@ def test_a_loss_of_the_users_own_folder_and_module(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(compose, "_user_dirs", [])
     words = ["--config-dir", str(tmp_path / "conf"), "loss=mine", "reg=none", *SHORT[:2]]
-    monkeypatch.setattr(sys, "argv", ["carlt.train", *words, "loss.pwer=2"])
-    with pytest.raises(SystemExit):
-        main()
-    assert "mine_lt.MyLoss takes no 'pwer'; did you mean power?" in capsys.readouterr().err
-    monkeypatch.setattr(sys, "argv", ["carlt.train", *words, f"hydra.run.dir={tmp_path}/run", "loss.power=2"])
-    main()
+    assert "mine_lt.MyLoss takes no 'pwer'; did you mean power?" in command("train", *words, "loss.pwer=2")[2]
+    assert command("train", *words, f"hydra.run.dir={tmp_path}/run", "loss.power=2")[0] == 0
     assert read_result(tmp_path / "run")["epochs"] == 1

@@ -2,38 +2,24 @@
 
 import json
 import shutil
-import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from tests.conftest import Command
 from tests.runs.test_locks import another_process_in
 
-from carlt.commands import export as command
 from carlt.evaluation.evaluate import evaluate_posthoc
-
-Export = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def export(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Export:
-    """``export(*words)``: exit code, output and errors of the command."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["carlt.export", *map(str, words)])
-        code = 0
-        try:
-            command.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return run
+def export(command: Command) -> Command:
+    """``export(*words)``: the command."""
+    return partial(command, "export")
 
 
-def test_the_folder_of_an_export(export: Export, finished: Path, tmp_path: Path) -> None:
+def test_the_folder_of_an_export(export: Command, finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     code, said, _ = export(f"run={finished}", "format=safetensors", f"out={out}")
     assert code == 0
@@ -47,7 +33,7 @@ def test_the_folder_of_an_export(export: Export, finished: Path, tmp_path: Path)
     assert "`network.safetensors`" in card
 
 
-def test_a_card_that_was_changed_by_hand_is_kept(export: Export, finished: Path, tmp_path: Path) -> None:
+def test_a_card_that_was_changed_by_hand_is_kept(export: Command, finished: Path, tmp_path: Path) -> None:
     words = (f"run={finished}", f"out={tmp_path}")
     export(*words, "format=safetensors")
     card = tmp_path / "MODEL_CARD.md"
@@ -60,7 +46,7 @@ def test_a_card_that_was_changed_by_hand_is_kept(export: Export, finished: Path,
         assert "MODEL_CARD.md (kept as it is" in said
 
 
-def test_another_checkpoint_needs_another_folder(export: Export, finished: Path, tmp_path: Path) -> None:
+def test_another_checkpoint_needs_another_folder(export: Command, finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     assert export(f"run={run}", "format=safetensors")[0] == 0
@@ -77,7 +63,7 @@ def test_another_checkpoint_needs_another_folder(export: Export, finished: Path,
     assert "whose accuracy was not recorded" in (tmp_path / "other" / "MODEL_CARD.md").read_text()
 
 
-def test_adjusted_logits_need_a_record_and_a_folder(export: Export, finished: Path, tmp_path: Path) -> None:
+def test_adjusted_logits_need_a_record_and_a_folder(export: Command, finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     words = (f"run={run}", "format=torch_export")
@@ -92,7 +78,7 @@ def test_adjusted_logits_need_a_record_and_a_folder(export: Export, finished: Pa
     assert "The logits have the adjustment for rare classes" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
 
 
-def test_a_network_of_another_program_is_not_overwritten(export: Export, finished: Path, tmp_path: Path) -> None:
+def test_a_network_of_another_program_is_not_overwritten(export: Command, finished: Path, tmp_path: Path) -> None:
     mine = tmp_path / "network.safetensors"
     mine.write_text("mine")
     words = (f"run={finished}", f"out={tmp_path}")
@@ -106,7 +92,7 @@ def test_a_network_of_another_program_is_not_overwritten(export: Export, finishe
         assert export(*words, "format=safetensors")[0] == 0
 
 
-def test_of_two_exports_into_one_folder_the_second_is_one_line(export: Export, finished: Path, tmp_path: Path) -> None:
+def test_of_two_exports_into_one_folder_the_second_is_one_line(export: Command, finished: Path, tmp_path: Path) -> None:
     with another_process_in(tmp_path):
         code, _, message = export(f"run={finished}", "format=safetensors", f"out={tmp_path}")
     assert code == 2
@@ -127,7 +113,7 @@ def test_of_two_exports_into_one_folder_the_second_is_one_line(export: Export, f
         ),
     ],
 )
-def test_a_mistake_is_one_message(words: list[str], message: str, export: Export, finished: Path) -> None:
+def test_a_mistake_is_one_message(words: list[str], message: str, export: Command, finished: Path) -> None:
     before = sorted(finished.rglob("*"))
     code, said, errors = export(*(word.format(run=finished) for word in words))
     assert (code, said) == (2, "")

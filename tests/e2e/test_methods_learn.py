@@ -1,11 +1,10 @@
 """Every loss, second stage and post-hoc method learns the digits: the README says that it runs, this that it works."""
 
-import sys
 from pathlib import Path
 
 import pytest
+from tests.conftest import Command
 
-from carlt.commands import train
 from carlt.config.compose import options
 from carlt.evaluation.evaluate import evaluate_posthoc
 from carlt.evaluation.posthoc import METHODS
@@ -31,12 +30,9 @@ def test_every_loss_is_far_above_chance_with_car(run, name: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", options("stage"))
-def test_every_stage_keeps_what_the_first_learnt(
-    first: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_stage_keeps_what_the_first_learnt(first: Path, name: str, tmp_path: Path, command: Command) -> None:
     given = [f"stage={name}", f"init_run={first}", f"hydra.run.dir={tmp_path / 'run'}", "trainer.accelerator=cpu"]
-    monkeypatch.setattr(sys, "argv", ["carlt.train", *given])
-    train.main()
+    assert command("train", *given)[0] == 0
     assert read_result(tmp_path / "run")["metrics"]["test/balanced_accuracy"] > 3 * CHANCE
 
 

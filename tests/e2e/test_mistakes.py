@@ -1,6 +1,5 @@
 """Mistakes on a command line: exit code 2, one message with value, place and remedy, nothing created or changed."""
 
-import importlib
 import re
 import shutil
 import subprocess
@@ -9,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.conftest import Command
 
 from carlt.runs import paths
 
@@ -56,29 +56,26 @@ def times(top: Path) -> dict[Path, int]:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("line", "said"), TABLE, ids=[line for line, _ in TABLE])
 def test_a_mistake(
-    line: str, said: str, places: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    line: str, said: str, places: dict[str, Path], tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command, *words = (word.format(**places) for word in line.split())
-    if command == "train" and not any("resume=" in word for word in words):
+    name, *words = (word.format(**places) for word in line.split())
+    if name == "train" and not any("resume=" in word for word in words):
         words += [
             text for text in ("trainer.accelerator=cpu", "trainer.max_epochs=1") if text.split("=")[0] not in line
         ]
     before = times(places["run"].parent)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [f"carlt.{command}", *words])
-    with pytest.raises(SystemExit) as end:
-        importlib.import_module(f"carlt.commands.{command}").main()
-    shown = capsys.readouterr()
-    assert (end.value.code, shown.out) == (2, "")
-    first, *rest = shown.err.splitlines()
-    assert first.startswith(f"carlt.{command}: error: "), shown.err
-    indent = " " * len(f"carlt.{command}: error: ")
-    assert all(text.startswith(indent) for text in rest), shown.err
-    assert "Traceback" not in shown.err
+    code, output, errors = command(name, *words)
+    assert (code, output) == (2, "")
+    first, *rest = errors.splitlines()
+    assert first.startswith(f"carlt.{name}: error: "), errors
+    indent = " " * len(f"carlt.{name}: error: ")
+    assert all(text.startswith(indent) for text in rest), errors
+    assert "Traceback" not in errors
     parts = said.format(**places).split(" & ")
-    assert all(part in shown.err for part in parts), shown.err
+    assert all(part in errors for part in parts), errors
     if len(parts) > 1:
-        assert len(parts) == 1 + len(rest), shown.err
-    assert all(REMEDY.search(text) for text in (first, *rest)), shown.err
+        assert len(parts) == 1 + len(rest), errors
+    assert all(REMEDY.search(text) for text in (first, *rest)), errors
     assert not list(tmp_path.iterdir())
     assert times(places["run"].parent) == before

@@ -3,7 +3,6 @@
 import csv
 import itertools
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.conftest import Command
 
-from carlt.commands import export, predict, prepare, report, train
 from carlt.runs.examples import read_examples
 from carlt.runs.record import read_per_class, read_result
 
@@ -64,27 +63,16 @@ def photos(tmp_path: Path) -> Path:
     return root
 
 
-def call(command: Any, monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr(sys, "argv", [command.NAME, *map(str, words)])
-    try:
-        command.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
-def test_the_whole_road(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_whole_road(photos: Path, tmp_path: Path, command: Command) -> None:
     folder = tmp_path / "run"
     data = ("data=image_folder", f"data.root={photos}", "data.image_size=16", "data.num_workers=0", "model=small_cnn")
-    assert call(prepare, monkeypatch, *data, "verify=full", f"out={tmp_path}") == 0
-    said = capsys.readouterr().out
+    code, said, _ = command("prepare", *data, "verify=full", f"out={tmp_path}")
+    assert code == 0
     assert "image_folder: 3 classes" in said
     assert "near-empty: 1 class with fewer than 5 training images: rare = <owl> $x$ (3)" in said
     assert "1 class has no test images" in said
     short = ("trainer.max_epochs=1", "trainer.accelerator=cpu", "data.batch_size=8", f"hydra.run.dir={folder}")
-    assert call(train, monkeypatch, *data, *short, "loss=balanced_softmax", "reg=car") == 0
+    assert command("train", *data, *short, "loss=balanced_softmax", "reg=car")[0] == 0
     result = read_result(folder)
     assert sum(result["class_counts"]) + result["data"]["images"]["val"] == 26
     (rare,) = [row for row in read_per_class(folder) if row.class_name == "rare = <owl> $x$"]
@@ -94,18 +82,18 @@ def test_the_whole_road(
     assert examples.images.shape[2:4] == (2, 3)
     assert (examples.captions[:, 0, 0] != "").all()
     assert examples.images.any()
-    assert call(report, monkeypatch, folder, f"out={tmp_path / 'report'}") == 0
-    capsys.readouterr()
+    assert command("report", folder, f"out={tmp_path / 'report'}")[0] == 0
 
     output = tmp_path / "found.csv"
-    assert call(predict, monkeypatch, f"run={folder}", f"images={photos}", f"output={output}", "device=cpu") == 1
-    assert "stray.jpg cannot be decoded" in capsys.readouterr().err
+    code, _, errors = command("predict", f"run={folder}", f"images={photos}", f"output={output}", "device=cpu")
+    assert code == 1
+    assert "stray.jpg cannot be decoded" in errors
     rows = list(csv.DictReader(output.read_text(encoding="utf-8").splitlines()))
     assert len(rows) == 31
     assert [Path(row["path"]).name for row in rows if row["error"]] == ["stray.jpg"]
     assert {row["class_1"] for row in rows if not row["error"]} <= {"grèbe 白鷺", "heron", "rare = <owl> $x$"}
 
-    assert call(export, monkeypatch, f"run={folder}", "format=safetensors") == 0
+    assert command("export", f"run={folder}", "format=safetensors")[0] == 0
     facts = json.loads((folder / "export" / "network.json").read_text(encoding="utf-8"))
     assert facts["class_names"] == ["grèbe 白鷺", "heron", "rare = <owl> $x$"]
     card = (folder / "export" / "MODEL_CARD.md").read_text(encoding="utf-8")
@@ -113,7 +101,7 @@ def test_the_whole_road(
 
 
 @pytest.mark.slow
-def test_964_classes_of_20_greyscale_drawings_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_964_classes_of_20_greyscale_drawings_train(tmp_path: Path, command: Command) -> None:
     """The shape of Omniglot's background set: black strokes on white, 105 x 105 pixels with one bit each, below the
     folder of an alphabet."""
     for label in range(964):
@@ -132,7 +120,7 @@ def test_964_classes_of_20_greyscale_drawings_train(tmp_path: Path, monkeypatch:
     words = ("data=image_folder", f"data.root={tmp_path / 'omniglot'}", "data.class_depth=2", "data.image_size=32",
              "data.in_memory=true", "data.imbalance_factor=5", "model=resnet8", "aug=none", "reg=car", "optim.lr=0.1",
              "trainer.max_epochs=6", "trainer.accelerator=cpu", f"hydra.run.dir={folder}")  # fmt: skip
-    assert call(train, monkeypatch, *words) == 0
+    assert command("train", *words)[0] == 0
     result = read_result(folder)
     assert result["num_classes"] == 964
     assert (max(result["class_counts"]), min(result["class_counts"])) == (14, 2)

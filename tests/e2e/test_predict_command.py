@@ -3,17 +3,15 @@
 import csv
 import json
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from tests.conftest import Command
 
 import carlt
-from carlt.commands import predict as command
 from carlt.evaluation.predict import predict as predict_files
-
-Predict = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -27,20 +25,9 @@ def images(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def predict(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Predict:
-    """``predict(*words)``: exit code, output and errors of the command with the finished run."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["carlt.predict", f"run={finished}", *map(str, words)])
-        code = 0
-        try:
-            command.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return run
+def predict(finished: Path, command: Command) -> Command:
+    """``predict(*words)``: the command with the finished run."""
+    return partial(command, "predict", f"run={finished}")
 
 
 def paths_of(output: Path) -> list[str]:
@@ -48,7 +35,7 @@ def paths_of(output: Path) -> list[str]:
 
 
 def test_csv_holds_every_image_and_names_the_bad_one(
-    predict: Predict, images: Path, tmp_path: Path, finished: Path
+    predict: Command, images: Path, tmp_path: Path, finished: Path
 ) -> None:
     output = tmp_path / "new" / "found.csv"
     code, said, errors = predict(f"images={images}", f"output={output}", "top_k=2", "batch_size=2")
@@ -67,7 +54,7 @@ def test_csv_holds_every_image_and_names_the_bad_one(
 
 
 def test_a_stopped_command_goes_on(
-    predict: Predict, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    predict: Command, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, output = tmp_path / "whole.jsonl", tmp_path / "found.jsonl"
     predict(f"images={images}", f"output={whole}", "tau=1")
@@ -96,7 +83,7 @@ def test_a_stopped_command_goes_on(
     assert len(seen) == 5
 
 
-def test_a_control_character_and_its_escape_are_two_names(predict: Predict, tmp_path: Path) -> None:
+def test_a_control_character_and_its_escape_are_two_names(predict: Command, tmp_path: Path) -> None:
     folder, output = tmp_path / "images", tmp_path / "found.csv"
     folder.mkdir()
     for name in ("a\x1b.png", r"a\x1b.png"):
@@ -109,7 +96,7 @@ def test_a_control_character_and_its_escape_are_two_names(predict: Predict, tmp_
     assert sorted(Path(row["path"]).name for row in rows) == [r"a\\x1b.png", r"a\x1b.png"]
 
 
-def test_an_output_of_something_else_is_left_alone(predict: Predict, images: Path, tmp_path: Path) -> None:
+def test_an_output_of_something_else_is_left_alone(predict: Command, images: Path, tmp_path: Path) -> None:
     output = tmp_path / "found.csv"
     predict(f"images={images}", f"output={output}", "top_k=2")
     before = output.read_bytes()
@@ -128,7 +115,7 @@ def test_an_output_of_something_else_is_left_alone(predict: Predict, images: Pat
     assert "carlt.predict did not write" in message
 
 
-def test_without_an_output_rows_are_printed(predict: Predict, images: Path) -> None:
+def test_without_an_output_rows_are_printed(predict: Command, images: Path) -> None:
     code, said, errors = predict(images / "0.png", images / "1.png", "top_k=1", "device=cpu")
     assert (code, errors) == (0, "")
     assert said.splitlines()[0] == "path,class_1,probability_1,error"
@@ -136,7 +123,7 @@ def test_without_an_output_rows_are_printed(predict: Predict, images: Path) -> N
 
 
 def test_a_terminal_shows_a_bar(
-    predict: Predict, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    predict: Command, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("TERM", "xterm")
@@ -161,7 +148,7 @@ def test_a_terminal_shows_a_bar(
     ],
 )
 def test_a_mistake_is_one_message_and_creates_nothing(
-    words: list[str], message: str, predict: Predict, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], message: str, predict: Command, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code, said, errors = predict(*(word.format(images=images) for word in words))

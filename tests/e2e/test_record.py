@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from tests.conftest import Command
 
-from carlt.commands import evaluate
 from carlt.config.schema import validate
 from carlt.errors import CarltError
 from carlt.evaluation.evaluate import evaluate as evaluate_checkpoint
@@ -150,28 +149,21 @@ def test_evaluate_finds_the_same_test_metrics(which: str, finished: Path) -> Non
     assert found["epoch"] == (2 if which == "last" else result["best"]["epoch"])
 
 
-def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["carlt.evaluate", *arguments])
-    evaluate.main()
-
-
-def test_evaluate_prints_metrics_as_json(
-    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_evaluate_prints_metrics_as_json(finished: Path, command: Command) -> None:
     path = paths.checkpoint(finished, "best")
-    command(monkeypatch, f"run={finished}", f"which={path}")
-    first, rest = capsys.readouterr().out.split("\n", 1)
+    _, said, _ = command("evaluate", f"run={finished}", f"which={path}")
+    first, rest = said.split("\n", 1)
     best = read_result(finished)["best"]
     assert first == f"{path} (epoch {best['epoch'] + 1})"
     assert json.loads(rest) == best["metrics"]
 
 
 def test_evaluate_prints_percent_in_a_terminal(
-    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    command(monkeypatch, f"run={finished}")
-    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    _, said, _ = command("evaluate", f"run={finished}")
+    lines = [" ".join(line.split()) for line in said.splitlines()]
     metrics = read_result(finished)["metrics"]
     assert f"overall {100 * metrics['test/accuracy']:.1f} %" in lines
     assert f"classes at 0 {metrics['test/classes_at_zero']:.1f}" in lines
@@ -189,13 +181,10 @@ def test_evaluate_prints_percent_in_a_terminal(
         ),
     ],
 )
-def test_evaluate_s_mistakes(
-    arguments: list[str], message: str, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys
-) -> None:
-    with pytest.raises(SystemExit) as end:
-        command(monkeypatch, *(argument.format(finished=finished) for argument in arguments))
-    assert end.value.code == 2
-    assert capsys.readouterr().err.startswith(f"carlt.evaluate: error: {message}")
+def test_evaluate_s_mistakes(arguments: list[str], message: str, finished: Path, command: Command) -> None:
+    code, _, errors = command("evaluate", *(argument.format(finished=finished) for argument in arguments))
+    assert code == 2
+    assert errors.startswith(f"carlt.evaluate: error: {message}")
 
 
 def test_a_checkpoint_of_another_network_is_refused(finished: Path, run, tmp_path: Path) -> None:

@@ -3,14 +3,14 @@
 import csv
 import os
 import shutil
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
+from tests.conftest import Command
 from tests.runs.test_locks import another_process_in
 
-from carlt.commands import report
 from carlt.reporting.summary import COLUMNS
 from carlt.runs import paths
 from carlt.runs.record import read_result
@@ -30,21 +30,21 @@ def runs(finished: Path, run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["carlt.report", *map(str, arguments)])
-    report.main()
+@pytest.fixture
+def report(command: Command) -> Command:
+    """``report(*words)``: the command."""
+    return partial(command, "report")
 
 
 @pytest.fixture
 def no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots take most of the time of a report."""
-    monkeypatch.setattr(report, "drawings", lambda *_: {})
+    monkeypatch.setattr("carlt.commands.report.drawings", lambda *_: {})
 
 
-def test_a_report_of_real_runs(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_a_report_of_real_runs(runs: Path, tmp_path: Path, report: Command) -> None:
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("*")}
-    command(monkeypatch, runs, f"out={tmp_path}/out", f"figure={tmp_path}/classes.png")
-    out, err = capsys.readouterr()
+    _, out, err = report(runs, f"out={tmp_path}/out", f"figure={tmp_path}/classes.png")
     assert err == f"left out: {runs / 'killed'} (not finished)\n"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES + NUMBERS)
     assert out.startswith((tmp_path / "out" / "tables.md").read_text())
@@ -61,28 +61,26 @@ def test_a_report_of_real_runs(runs: Path, tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.usefixtures("no_drawings")
-def test_metrics_and_differences_of_the_latex_table(runs: Path, tmp_path: Path, monkeypatch, capsys) -> None:
-    words = (runs, f"out={tmp_path}", "metrics=few,ece", "differences=true", "baseline=reg=none")
-    command(monkeypatch, *words)
+def test_metrics_and_differences_of_the_latex_table(runs: Path, tmp_path: Path, report: Command) -> None:
+    report(runs, f"out={tmp_path}", "metrics=few,ece", "differences=true", "baseline=reg=none")
     latex = (tmp_path / "tables.tex").read_text()
     assert " & n & few & ECE" in latex
     assert "minus" in latex
 
 
 @pytest.mark.usefixtures("no_drawings")
-def test_in_a_terminal_the_tables_are_drawn(runs: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_in_a_terminal_the_tables_are_drawn(runs: Path, tmp_path: Path, report: Command, monkeypatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "200")
-    command(monkeypatch, runs, f"out={tmp_path}")
-    shown = capsys.readouterr().out
+    _, shown, _ = report(runs, f"out={tmp_path}")
     assert "───" in shown
     assert "|---" not in shown
     assert "|---" in (tmp_path / "tables.md").read_text()
 
 
 @pytest.mark.usefixtures("no_drawings")
-def test_the_numbers_are_those_of_the_records(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command(monkeypatch, runs, f"out={tmp_path}")
+def test_the_numbers_are_those_of_the_records(runs: Path, tmp_path: Path, report: Command) -> None:
+    report(runs, f"out={tmp_path}")
     scales = {column.metric: column.scale for column in COLUMNS}
     with open(tmp_path / "tables.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["epoch"].startswith("last")]
@@ -96,12 +94,11 @@ def test_the_numbers_are_those_of_the_records(runs: Path, tmp_path: Path, monkey
 
 
 @pytest.mark.usefixtures("no_drawings")
-def test_a_run_done_twice_is_told_and_counts_once(runs: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_run_done_twice_is_told_and_counts_once(runs: Path, tmp_path: Path, report: Command) -> None:
     again = tmp_path / "again"
     shutil.copytree(runs / "reg=car", again)  # as old as the first
     os.utime(again / paths.RESULT)
-    command(monkeypatch, runs, again, f"out={tmp_path}/out")
-    out, err = capsys.readouterr()
+    _, out, err = report(runs, again, f"out={tmp_path}/out")
     reason = f"the same run as {again}, which finished later"
     assert f"left out: {runs / 'reg=car'} ({reason})" in err.splitlines()
     assert reason in (tmp_path / "out" / "report.html").read_text()
@@ -113,19 +110,19 @@ def test_a_run_done_twice_is_told_and_counts_once(runs: Path, tmp_path: Path, mo
 
 
 @pytest.mark.usefixtures("no_drawings")
-def test_a_choice_on_the_test_split_is_labelled(finished: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_choice_on_the_test_split_is_labelled(finished: Path, tmp_path: Path, report: Command) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     text = (folder / paths.RESULT).read_text()
     (folder / paths.RESULT).write_text(text.replace("on the validation split", "on the TEST split"))
-    command(monkeypatch, folder, f"out={tmp_path}")
+    _, out, _ = report(folder, f"out={tmp_path}")
     label = "chosen by val/balanced_accuracy on the TEST split"
-    assert label in capsys.readouterr().out
+    assert label in out
     assert all(label in (tmp_path / name).read_text().replace(r"\_", "_") for name in FILES)
 
 
 @pytest.mark.usefixtures("no_drawings")
-def test_published_numbers_and_a_baseline(runs: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_published_numbers_and_a_baseline(runs: Path, tmp_path: Path, report: Command) -> None:
     for folder in runs.glob("reg=*"):  # as if they were of CIFAR10-LT
         copy = tmp_path / "runs" / folder.name
         shutil.copytree(folder, copy)
@@ -135,12 +132,10 @@ def test_published_numbers_and_a_baseline(runs: Path, tmp_path: Path, monkeypatc
         config = yaml.safe_load((copy / paths.CONFIG).read_text())
         config["data"]["imbalance_factor"] = 100
         (copy / paths.CONFIG).write_text(yaml.safe_dump(config))
-    command(monkeypatch, tmp_path / "runs", f"out={tmp_path}", "published=true", "baseline=reg=car")
-    out = capsys.readouterr().out
+    _, out, _ = report(tmp_path / "runs", f"out={tmp_path}", "published=true", "baseline=reg=car")
     assert "| LDAM-DRW (ResNet-32), published |  |" in out
     assert "minus reg=car" in out
-    command(monkeypatch, tmp_path / "runs", f"out={tmp_path}")
-    assert "not measured here" not in capsys.readouterr().out
+    assert "not measured here" not in report(tmp_path / "runs", f"out={tmp_path}")[1]
 
 
 @pytest.mark.parametrize(
@@ -162,29 +157,23 @@ def test_published_numbers_and_a_baseline(runs: Path, tmp_path: Path, monkeypatc
     ],
 )
 def test_mistakes_end_in_one_line(
-    arguments: list[str], message: str, runs: Path, tmp_path, monkeypatch, capsys
+    arguments: list[str], message: str, runs: Path, tmp_path: Path, report: Command, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as end:
-        command(monkeypatch, *(argument.format(runs=runs) for argument in arguments))
-    assert end.value.code == 2
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith(f"carlt.report: error: {message.format(runs=runs)}")
+    code, _, errors = report(*(argument.format(runs=runs) for argument in arguments))
+    assert code == 2
+    assert errors.splitlines()[-1].startswith(f"carlt.report: error: {message.format(runs=runs)}")
 
 
-def test_of_two_reports_into_one_folder_the_second_is_one_line(
-    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
-) -> None:
-    with another_process_in(tmp_path), pytest.raises(SystemExit) as end:
-        command(monkeypatch, runs, f"out={tmp_path}")
-    assert end.value.code == 2
-    assert f"another process uses {tmp_path}; wait until it ends, or choose another" in capsys.readouterr().err
+def test_of_two_reports_into_one_folder_the_second_is_one_line(runs: Path, tmp_path: Path, report: Command) -> None:
+    with another_process_in(tmp_path):
+        code, _, errors = report(runs, f"out={tmp_path}")
+    assert code == 2
+    assert f"another process uses {tmp_path}; wait until it ends, or choose another" in errors
     assert not (tmp_path / "tables.md").exists()
 
 
-def test_help(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    with pytest.raises(SystemExit) as end:
-        command(monkeypatch, "--help")
-    assert end.value.code == 0
-    text = capsys.readouterr().out
+def test_help(report: Command) -> None:
+    code, text, _ = report("--help")
+    assert code == 0
     assert all(f"{option}=" in text for option in ("out", "baseline", "published", "figure"))

@@ -1,7 +1,6 @@
 """A second stage as a run: from its first run's folder to a folder that stands by itself."""
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
+from tests.conftest import Command
 
 from carlt.commands import run as run_module
-from carlt.commands import train
 from carlt.config.second_stage import compose_stage
 from carlt.config.stored import resumed_config
 from carlt.errors import CarltError
@@ -235,15 +234,12 @@ def test_a_stage_without_a_first_run_and_one_of_other_classes(first: Path, tmp_p
         run_module.run(config_of(first, "crt", "loss=bcl"), tmp_path / "third")
 
 
-def test_a_sweep_over_stages(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_a_sweep_over_stages(first: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    command = ["train", "-m", "stage=crt,lws", f"init_run={first}", "trainer.max_epochs=1", "optim.lr=0.05"]
     for again in (False, True):
-        monkeypatch.setattr(sys, "argv", list(command))
-        with pytest.raises(SystemExit) as end:
-            train.main()
-        assert end.value.code == 0
-        output = capsys.readouterr().out
+        words = ("-m", "stage=crt,lws", f"init_run={first}", "trainer.max_epochs=1", "optim.lr=0.05")
+        code, output, _ = command("train", *words)
+        assert code == 0
         assert f"2 of 2 jobs finished, {2 if again else 0} of them before" in output
         assert "stage=crt" in output
     results = sorted(tmp_path.glob("runs/sweeps/*/*/result.json"))
@@ -252,29 +248,24 @@ def test_a_sweep_over_stages(first: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_job_whose_values_do_not_fit_a_stage_fails_alone(
-    first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    first: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "it's here").mkdir()
     monkeypatch.chdir(tmp_path / "it's here")
-    words = ["-m", "stage=crt", f"init_run={first}", "trainer.max_epochs=1", "optim.lr=0.1,-1,0.2"]
-    monkeypatch.setattr(sys, "argv", ["train", *words])
-    with pytest.raises(SystemExit) as end:
-        train.main()
-    shown = capsys.readouterr()
-    assert end.value.code == 1
-    assert "error in job 2 (optim.lr=-1): optim.lr=-1: expected" in shown.err
-    assert "2 of 3 jobs finished" in shown.out
+    words = ("-m", "stage=crt", f"init_run={first}", "trainer.max_epochs=1", "optim.lr=0.1,-1,0.2")
+    code, said, errors = command("train", *words)
+    assert code == 1
+    assert "error in job 2 (optim.lr=-1): optim.lr=-1: expected" in errors
+    assert "2 of 3 jobs finished" in said
 
 
 def test_the_config_is_shown_as_it_would_run(
-    first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    first: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     given = []
     for words in (["stage=crt", f"init_run={first}", "optim.lr=0.07"], [f"resume={first}", "trainer.max_epochs=77"]):
-        monkeypatch.setattr(sys, "argv", ["train", "--cfg", "job", *words])
-        train.main()
-        shown = OmegaConf.create(capsys.readouterr().out)
+        shown = OmegaConf.create(command("train", "--cfg", "job", *words)[1])
         stored = OmegaConf.load(first / paths.CONFIG)
         assert (shown.seed, shown.model) == (stored.seed, stored.model)
         given.append((shown.optim.lr, shown.trainer.max_epochs))

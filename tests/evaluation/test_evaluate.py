@@ -12,8 +12,8 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from tests.conftest import Command
 
-from carlt.commands.evaluate import main
 from carlt.evaluation.evaluate import evaluate as evaluate_checkpoint
 from carlt.evaluation.evaluate import evaluate_posthoc
 from carlt.runs import paths
@@ -45,25 +45,17 @@ def trained(run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def evaluate(
-    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[dict[str, Any], str]]:
+def evaluate(trained: Path, command: Command) -> Callable[..., tuple[dict[str, Any], str]]:
     """``evaluate(*words, code=0)``: the metrics that the command prints, as strict JSON, and what else it says."""
 
     def call(*words: str, code: int = 0) -> tuple[dict[str, Any], str]:
-        monkeypatch.setattr("sys.argv", ["carlt.evaluate", f"run={trained}", *words])
-        end = 0
-        try:
-            main()
-        except SystemExit as stop:
-            end = int(stop.code or 0)
-        shown = capsys.readouterr()
-        assert end == code, shown.err
+        ended, said, errors = command("evaluate", f"run={trained}", *words)
+        assert ended == code, errors
 
         def refuse(name: str) -> None:
             raise AssertionError(f"{name} is no JSON")
 
-        return json.loads(shown.out.partition("\n")[2] or "{}", parse_constant=refuse), shown.err
+        return json.loads(said.partition("\n")[2] or "{}", parse_constant=refuse), errors
 
     return call
 

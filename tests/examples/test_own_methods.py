@@ -2,16 +2,16 @@
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 from PIL import Image
+from tests.conftest import Command
 
 import carlt
-from carlt.commands import evaluate, export, predict, prepare, train
 from carlt.config import compose
 from carlt.config.overrides import compose_checked
 from carlt.errors import CarltError
@@ -33,23 +33,6 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     compose.installed_dirs.cache_clear()
     yield
     compose.installed_dirs.cache_clear()
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """``command(module, *words)``: exit code, output and errors of a command."""
-
-    def run(module: Any, *words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [module.NAME, *map(str, words)])
-        code = 0
-        try:
-            module.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return run
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -96,25 +79,25 @@ def test_a_package_without_its_folder_is_named(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("words", [["--config-dir", CONF], [f"hydra.searchpath=[{CONF}]"], []])
 def test_help_lists_options_of_ones_own(
-    words: list[Any], command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[Any], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not words:  # installed
         monkeypatch.syspath_prepend(install(tmp_path, "own_methods.conf"))
         compose.installed_dirs.cache_clear()
-    code, shown, _ = command(train, "--help", *words)
+    code, shown, _ = command("train", "--help", *words)
     assert code == 0
     for word in ("stripes", "mlp", "probability", "logit_penalty", "roll", "bias_only"):
         assert word in shown
 
 
 @pytest.mark.usefixtures("no_plots")
-def test_a_run_with_ones_own_parts_is_used_with_the_word_trust(command: Any, tmp_path: Path) -> None:
+def test_a_run_with_ones_own_parts_is_used_with_the_word_trust(command: Command, tmp_path: Path) -> None:
     folder, second, conf = tmp_path / "run", tmp_path / "second", ("--config-dir", CONF)
-    assert command(train, *conf, *OWN, *SHORT, f"hydra.run.dir={folder}")[0] == 0
+    assert command("train", *conf, *OWN, *SHORT, f"hydra.run.dir={folder}")[0] == 0
     first = read_result(folder)["metrics"]
 
-    def refused(module: Any, *words: object) -> None:
-        code, _, said = command(module, *words)
+    def refused(name: str, *words: object) -> None:
+        code, _, said = command(name, *words)
         assert code == 2
         for target in ("data.Stripes", "network.MLP", "loss.ProbabilityLoss", "view.Roll"):
             assert f"'own_methods.{target}', which is not a part of carlt; loading it would run its code" in said
@@ -125,16 +108,16 @@ def test_a_run_with_ones_own_parts_is_used_with_the_word_trust(command: Any, tmp
     stage = (*conf, "stage=bias_only", f"init_run={folder}", f"hydra.run.dir={second}", "trainer.max_epochs=1")
     images = (f"images={tmp_path / 'image.png'}", f"output={tmp_path / 'found.csv'}")
     uses = [
-        (evaluate, f"run={folder}"),
-        (evaluate, f"run={folder}", "posthoc=tau_norm", "tau=1"),
-        (predict, f"run={folder}", *images),
-        (export, f"run={folder}", "format=safetensors", f"out={tmp_path / 'export'}"),
-        (train, *stage),
-        (train, *resume),
+        ("evaluate", f"run={folder}"),
+        ("evaluate", f"run={folder}", "posthoc=tau_norm", "tau=1"),
+        ("predict", f"run={folder}", *images),
+        ("export", f"run={folder}", "format=safetensors", f"out={tmp_path / 'export'}"),
+        ("train", *stage),
+        ("train", *resume),
     ]
-    for module, *words in uses:
-        refused(module, *words)
-        assert command(module, *words, "trust=true")[0] == 0, words
+    for name, *words in uses:
+        refused(name, *words)
+        assert command(name, *words, "trust=true")[0] == 0, words
     with pytest.raises(CarltError, match="trust=true"):
         carlt.load_run(folder)
     assert read_result(second)["epochs"] == 1
@@ -144,9 +127,9 @@ def test_a_run_with_ones_own_parts_is_used_with_the_word_trust(command: Any, tmp
 
 
 @pytest.mark.usefixtures("no_plots")
-def test_a_sweep_over_ones_own_and_others(command: Any, tmp_path: Path) -> None:
+def test_a_sweep_over_ones_own_and_others(command: Command, tmp_path: Path) -> None:
     words = ("-m", "--config-dir", CONF, "loss=probability,ce", "loss.drw_start=0.5", "reg=none", *SHORT)
-    code, shown, _ = command(train, *words, f"hydra.sweep.dir={tmp_path}/sweep")
+    code, shown, _ = command("train", *words, f"hydra.sweep.dir={tmp_path}/sweep")
     assert code == 0, shown
     classes = {OmegaConf.load(path).loss._target_ for path in (tmp_path / "sweep").glob("*/config.yaml")}
     assert classes == {"own_methods.loss.ProbabilityLoss", "carlt.losses.CrossEntropy"}
@@ -161,8 +144,8 @@ def test_a_class_that_is_not_there_says_where_python_looks(monkeypatch: pytest.M
         compose_checked("train", ["loss=probability"])
 
 
-def test_prepare_shows_a_data_set_of_ones_own(command: Any, tmp_path: Path) -> None:
-    code, said, _ = command(prepare, "--config-dir", CONF, "data=stripes", f"out={tmp_path}")
+def test_prepare_shows_a_data_set_of_ones_own(command: Command, tmp_path: Path) -> None:
+    code, said, _ = command("prepare", "--config-dir", CONF, "data=stripes", f"out={tmp_path}")
     assert code == 0
     assert "30 degrees" in said
     assert (tmp_path / "stripes_profile.png").is_file()

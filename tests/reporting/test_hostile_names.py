@@ -2,14 +2,11 @@
 
 import csv
 import re
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from tests.conftest import MakeRun
-
-from carlt.commands import report
+from tests.conftest import Command, MakeRun
 
 HOSTILE = [
     '=HYPERLINK("http://x")', "+1+1", "-2+3", "@SUM(A1)", "\t=1+1", "<script>alert(1)</script>",
@@ -21,7 +18,7 @@ CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a
 
 
 @pytest.fixture
-def shown(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> dict[str, str]:
+def shown(make_run: MakeRun, tmp_path: Path, command: Command, monkeypatch) -> dict[str, str]:
     """What the command writes, by file name; what it prints under ``out`` and ``err``."""
     runs, names = Path("runs"), HOSTILE
     for seed in (0, 1):
@@ -31,12 +28,10 @@ def shown(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     make_run(str(runs / "\x1b[2J\udce9"), 2, classes=len(names), class_names=names, data="=1+1 <b>|\x1b[2J")
     (tmp_path / runs / "=<script>\x1b[2J").mkdir()
     (tmp_path / runs / "=<script>\x1b[2J" / "config.yaml").write_text("a: 1")
-    monkeypatch.setattr(report, "drawings", lambda *_: {})
-    monkeypatch.setattr(sys, "argv", ["carlt.report", str(tmp_path / runs), f"out={tmp_path / 'out'}"])
-    report.main()
-    printed = capsys.readouterr()
+    monkeypatch.setattr("carlt.commands.report.drawings", lambda *_: {})
+    _, out, err = command("report", tmp_path / runs, f"out={tmp_path / 'out'}")
     written = {path.name: path.read_bytes().decode() for path in (tmp_path / "out").iterdir()}
-    return {"out": printed.out, "err": printed.err, **written}
+    return {"out": out, "err": err, **written}
 
 
 def test_nothing_has_control_characters(shown: dict[str, str]) -> None:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.conftest import Command
 
-from carlt.commands.train import main
 from carlt.errors import CarltError
 from carlt.runs import paths
 from carlt.runs.locks import claim_folder
@@ -31,15 +31,13 @@ def another_process_in(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def refused(command: Command) -> Callable[..., str]:
     """``refused(*words)``: the message with which ``carlt.train`` refuses these words."""
 
     def call(*words: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["carlt.train", *words])
-        with pytest.raises(SystemExit) as end:
-            main()
-        assert end.value.code == 2
-        return capsys.readouterr().err
+        code, _, errors = command("train", *words)
+        assert code == 2
+        return errors
 
     return call
 

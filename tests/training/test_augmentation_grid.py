@@ -1,6 +1,5 @@
 """The sheet shows views, patches and mixed images with their soft labels."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,13 +8,14 @@ from matplotlib.figure import Figure
 from torchvision.transforms import v2
 
 from carlt.aug import Remix
-from carlt.commands import prepare
 from carlt.data import DigitsLT
 from carlt.training.augmentation_grid import partners
 
+SHOWN = ("data=digits_lt", "show=augmentations")
+
 
 @pytest.fixture
-def drawn(tmp_path, monkeypatch, capsys):
+def drawn(tmp_path, command, monkeypatch):
     """``drawn(*overrides)``: runs the command and returns the figure that it saved."""
     figures = []
     save = Figure.savefig
@@ -25,9 +25,8 @@ def drawn(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def drawn(*overrides):
-        monkeypatch.setattr(sys, "argv", ["prepare", "data=digits_lt", "show=augmentations", *overrides])
-        prepare.main()
-        path = Path(capsys.readouterr().out.removeprefix("drawn in ").strip())
+        _, said, _ = command("prepare", *SHOWN, *overrides)
+        path = Path(said.removeprefix("drawn in ").strip())
         assert path.stat().st_size > 10_000
         return figures[-1]
 
@@ -78,11 +77,10 @@ def test_partners_are_those_that_were_mixed_in(mix):
     assert any(k != i for i, k in enumerate(found))
 
 
-def test_patches_that_never_come(drawn, capsys):
-    with pytest.raises(SystemExit) as end:
-        drawn("aug=cmo", "aug.paste.probability=0")
-    assert end.value.code == 2
-    assert "aug.paste mixed none of 64 batches" in capsys.readouterr().err
+def test_patches_that_never_come(command):
+    code, _, errors = command("prepare", *SHOWN, "aug=cmo", "aug.paste.probability=0")
+    assert code == 2
+    assert "aug.paste mixed none of 64 batches" in errors
 
 
 def test_no_sheet_is_written_over_another(drawn, tmp_path):
@@ -103,7 +101,7 @@ def test_the_mixed_column_is_named_by_what_mixed(drawn):
     assert titles(drawn("aug=[mixup,cmo]", "trainer.max_epochs=20"))[-1] == "mixed\nPaste"
 
 
-def test_epochs_that_leave_no_patch_are_named(drawn, capsys):
-    with pytest.raises(SystemExit):
-        drawn("aug=cmo", "trainer.max_epochs=6")
-    assert "do aug.paste.first and aug.paste.last leave no epoch?" in capsys.readouterr().err
+def test_epochs_that_leave_no_patch_are_named(command):
+    code, _, errors = command("prepare", *SHOWN, "aug=cmo", "trainer.max_epochs=6")
+    assert code == 2
+    assert "do aug.paste.first and aug.paste.last leave no epoch?" in errors
