@@ -23,6 +23,7 @@ METHODS = [
     *(f"reg={name}" for name in options("reg") if name not in ("none", "several")),
     *(f"aug={name} reg=none" for name in ("cutmix", "mixup", "remix", "cmo", "concutmix")),
     "loss=ce reg=[car,confidence_penalty]",
+    "optim.ema_decay=0.9",
     *(f"model={name} data.image_size=32" for name in ("resnet32", "resnet50", "vit_tiny", "swin_tiny")),
 ]
 MIXED = [
@@ -33,8 +34,10 @@ MIXED = [
     "aug=mixup reg=car_held",
     "aug=mixup reg=car_offsets",
     "loss=bcl aug=[autoaugment,concutmix]",
+    "loss=ldam_drw aug=mixup reg=none",
+    "loss=ride aug=mixup reg=none",
 ]
-"""CAR asks for the places of the labels, once per step."""
+"""CAR, or a loss that treats each label by itself, asks for the places of the labels, once per step."""
 
 PROGRESS = (0.5, 0.9)
 """Shares of the training that are done: before and after what sets in late."""
@@ -42,8 +45,8 @@ PROGRESS = (0.5, 0.9)
 
 class Host(TorchDispatchMode):
     """What the host has in place of numbers: 1/2 or 1 for what it draws and uses as a number. It counts how often it
-    waits: for a copy of its own tensors, and for the places of values that are not 0, of which it is given two in each
-    row."""
+    waits: for a copy of its own tensors or of those on the GPU, and for the places of values that are not 0, of which
+    it is given two in each row."""
 
     def __init__(self):
         super().__init__()
@@ -52,9 +55,9 @@ class Host(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if function is torch.ops.aten._local_scalar_dense.default and args[0].device.type == "cpu":
             return 0.5 if args[0].is_floating_point() else 1
-        copied = function is torch.ops.aten._to_copy.default and args[0].device.type == "cpu"
-        if copied and torch.device(kwargs.get("device") or "cpu").type == "cuda" and not kwargs.get("non_blocking"):
-            self.waits += 1
+        if function is torch.ops.aten._to_copy.default and not kwargs.get("non_blocking"):
+            source = args[0].device
+            self.waits += torch.device(kwargs.get("device") or source).type != source.type
         if function is torch.ops.aten.nonzero.default and args[0].device.type == "cuda":
             self.waits += 1
             return torch.empty(2 * len(args[0]), args[0].ndim, dtype=torch.int64, device="cuda")
@@ -82,7 +85,7 @@ def move(module: nn.Module) -> None:
 
 
 def waits_of_a_step(words: list[str], monkeypatch: pytest.MonkeyPatch) -> float:
-    """How often the host waits, a mean over steps."""
+    """How often the host waits, a mean over steps; each of them also evaluates its images."""
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     config, *_ = compose_run([*words, "trainer.accelerator=cpu"])
     data = build.build_data(config)
@@ -101,6 +104,10 @@ def waits_of_a_step(words: list[str], monkeypatch: pytest.MonkeyPatch) -> float:
             assert loss.device.type == "cuda"
             assert loss.shape == ()
             assert loss.requires_grad
+            if module.average is not None:
+                module.average.update_parameters(module.model)
+            with torch.no_grad():
+                module.validation_step(pretended((batch.images, batch.labels)), 0)
     return host.waits / (len(PROGRESS) * len(batches))
 
 

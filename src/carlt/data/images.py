@@ -23,9 +23,16 @@ class ArrayImages:
 
     def __init__(self, pixels: Tensor):
         self.pixels = pixels
+        self._copies: dict[torch.device, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    def on(self, device: torch.device) -> Tensor:
+        """The pixels on ``device``, where all loaders of a split use the same copy."""
+        if device not in self._copies:
+            self._copies[device] = self.pixels.to(device)
+        return self._copies[device]
 
     def subset(self, indices: Tensor) -> "ArrayImages":
         return ArrayImages(self.pixels[indices])

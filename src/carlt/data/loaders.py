@@ -71,7 +71,7 @@ class ArrayTrainLoader(TrainLoader):
     def __init__(self, split: Split, schedule: BatchSchedule, views: Views, device: torch.device):
         super().__init__(schedule, views)
         assert isinstance(split.images, ArrayImages)
-        self.pixels, self.targets = split.images.pixels.to(device), split.targets.to(device)
+        self.pixels, self.targets = split.images.on(device), split.targets.to(device)
 
     def _load(self, epoch: int, start: int) -> Iterator[Batch]:
         view, contrast, copies, _ = self.views
@@ -136,7 +136,7 @@ class ArrayEvalLoader:
 
     def __init__(self, split: Split, batches: Sequence[Tensor], view: View, device: torch.device):
         assert isinstance(split.images, ArrayImages)
-        self.pixels, self.targets = split.images.pixels.to(device), split.targets.to(device)
+        self.pixels, self.targets = split.images.on(device), split.targets.to(device)
         self.batches, self.view = [batch.to(device) for batch in batches], view
 
     def __len__(self) -> int:

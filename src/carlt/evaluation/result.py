@@ -63,13 +63,13 @@ def evaluate_and_record(
         "commit": commit(),
         "run_hash": config.run_hash,
     }
-    gather(module.model)
+    module.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
+    gather(module.model)  # after the move, which shares the weights out again
     if trainer.is_global_zero:
         # From the file: trainer.callback_metrics is empty if an earlier process finished the training.
         epochs = read_rows(run_dir / paths.METRICS) if (run_dir / paths.METRICS).exists() else []
         metrics |= {name: value for name, value in (epochs or [{}])[-1].items() if name.startswith("car/")}
         write_confusions(run_dir, evaluations, data)
-        module.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
         write_examples(run_dir, find_examples(module, data, evaluations["test"]))
         result["timings"]["evaluation_s"] = round(time.monotonic() - began, 2)
         record.write_result(run_dir, result)

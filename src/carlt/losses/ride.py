@@ -83,7 +83,8 @@ class RIDE(NetworkLoss):
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Scalar: experts' logits floating (N, E, C), targets int64 (N,) or soft labels floating (N, C)."""
         logits = at_least_float32(logits)
-        classification = sum((self.margins(z, targets) for z in logits.unbind(1)), logits.new_zeros(()))
+        experts = logits.shape[1]  # at once, because soft labels make a GPU wait
+        classification = experts * self.margins(logits.flatten(0, 1), targets.repeat_interleave(experts, 0))
         late = self.margins.progress >= self.margins.drw_start
         temperature = self.class_temperature if late else torch.ones_like(self.class_temperature)
         mean = (logits.detach().mean(1, keepdim=True) / temperature).log_softmax(2).expand_as(logits)

@@ -9,7 +9,6 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from carlt.data.batch import Batch, Pair
 from carlt.errors import CarltError
@@ -21,6 +20,7 @@ from carlt.metrics import BatchMean, ConfusionCounts, Evaluation
 from carlt.models.class_means import RunningClassMeans
 from carlt.models.classifier import extract_features, get_classifier
 from carlt.protocols import ActsAfterStep, AdjustsLogits, FollowsProgress
+from carlt.training.ema import EmaNetwork
 from carlt.training.epochs import goes_on_within_epoch
 from carlt.training.optim import Optim
 from carlt.training.sharding import shard
@@ -71,7 +71,7 @@ class LongTailClassifier(L.LightningModule):
     ):
         super().__init__()
         self.model, self.loss, self.reg, self.optim, self.seed = model, loss, reg, optim, seed
-        self.average = None if optim.ema_decay is None else ema_of(model, optim.ema_decay)
+        self.average = None if optim.ema_decay is None else EmaNetwork(model, optim.ema_decay)
         """The exponential moving average (EMA) of the weights, which is evaluated; saved with the checkpoint."""
         self.mix, self.paste, self.relabel, self.class_means = mix, paste, relabel, class_means
         self.class_counts = class_counts
@@ -259,19 +259,6 @@ class LongTailClassifier(L.LightningModule):
             metric = cast(BatchMean, self.train_means[name])
             metric.update(value.detach(), size)
             self.log(f"train/{name}", metric, on_step=False, on_epoch=True)
-
-
-def ema_of(network: nn.Module, decay: float) -> AveragedModel:
-    """A copy of ``network`` with the EMA of its weights and statistics: EMA <- d EMA + (1 - d) weights after each step.
-
-    d = min(decay, 1 - (1 + t)^(-2/3)) at step t = 0, 1, ..., so that the initial weights do not stay in a short mean.
-    """
-    ema = AveragedModel(network, multi_avg_fn=partial(_move_means, decay), use_buffers=True)
-    return ema.requires_grad_(False)
-
-
-def _move_means(decay: float, means: Any, values: Any, steps: Any) -> None:
-    get_ema_multi_avg_fn(min(decay, 1 - (1 + int(steps)) ** (-2 / 3)))(means, values, steps)
 
 
 def _complete_normalisation(module: LongTailClassifier, state: dict[str, Any], *_: Any) -> None:
