@@ -142,8 +142,9 @@ def soft_labels_of(targets: Tensor, num_classes: int, dtype: torch.dtype) -> Ten
 
 
 def add_rows_(sums: Tensor, index: Tensor, rows: Tensor) -> Tensor:
-    """sums[index[p]] += rows[p] for all p, in place, in an order that is the same on every run and rank (not where inductor
-    compiled it for a GPU, unless torch.use_deterministic_algorithms is on)."""
+    """sums[index[p]] += rows[p] for all p, in place, in an order that is the same on every run and rank.
+
+    Not so on a GPU where inductor compiles it without ``torch.use_deterministic_algorithms``."""
     if rows.is_cuda:  # there index_add_ adds in any order, and index_put_ sorts first
         return sums.index_put_((index,), rows, accumulate=True)
     return sums.index_add_(0, index, rows)
