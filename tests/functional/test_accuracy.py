@@ -39,6 +39,11 @@ def test_the_worst_tenth_is_rounded_to_the_nearest_number_of_classes() -> None:
     assert mean_of_worst(accuracy, 0.1) == pytest.approx(1 / 32)  # 1.6 classes are two
 
 
+def test_the_worst_tenth_of_a_summary() -> None:
+    correct, ones = torch.arange(30), torch.ones(30, dtype=torch.int64)
+    assert summarise(correct, 30 * ones, correct, ones)["worst_10pct"] == pytest.approx((0 + 1 + 2) / 90)
+
+
 def test_calibration_error_by_hand() -> None:
     # 4 images at confidence 0.9 of which 3 are right, 1 image at 0.5 that is right: (|3 - 3.6| + |1 - 0.5|) / 5.
     error = expected_calibration_error(torch.tensor([4.0, 1.0]), torch.tensor([3.6, 0.5]), torch.tensor([3.0, 1.0]))

@@ -47,6 +47,11 @@ def test_remix_by_hand():
     torch.testing.assert_close(
         remix_lam(torch.tensor(0.6), counts, others, 3, 0.5), torch.tensor([0.6, 0.6, 1.0, 1.0, 0.6])
     )
+    for share, expected in ((0.4, [0.4, 0.4]), (0.6, [0.6, 0.6]), (0.2, [0.0, 0.2]), (0.8, [0.8, 1.0])):
+        ratios = torch.tensor([60, 20]), torch.tensor([20, 60])
+        torch.testing.assert_close(remix_lam(torch.tensor(share), *ratios, 3, 0.3), torch.tensor(expected))
+        halves = torch.tensor([40, 20]), torch.tensor([20, 40])
+        torch.testing.assert_close(remix_lam(torch.tensor(share), *halves, 3, 0.3), torch.tensor([share, share]))
 
 
 def test_semantic_labels_by_hand():

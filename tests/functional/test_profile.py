@@ -57,6 +57,8 @@ def test_a_factor_below_one_is_refused(name: str, factor: float) -> None:
 def test_no_images_are_refused() -> None:
     with pytest.raises(CarltError, match="at least one class and one image, not 10 and 0"):
         exponential_profile(0, 10, 10)
+    with pytest.raises(CarltError, match="at least one class and one image, not 0 and 10"):
+        exponential_profile(10, 0, 10)
 
 
 def test_the_tail_of_a_step_profile_keeps_its_whole_share() -> None:
