@@ -182,6 +182,25 @@ def test_a_link_out_of_the_folder_is_refused_at_every_entry(name: str, tmp_path:
     load_config(folder, trust=True)
 
 
+@pytest.mark.parametrize("place", ["elsewhere", "run/wandb/p"])
+@pytest.mark.parametrize("name", ["posthoc", "posthoc/car", "deep/wandb/x"])
+def test_nothing_leads_out_by_way_of_wandb_s_folder(name: str, place: str, tmp_path: Path) -> None:
+    folder = folder_with(tmp_path / "run", sound())
+    (folder / "wandb" / "p").mkdir(parents=True)
+    (folder / "wandb" / "p" / "car").symlink_to(tmp_path / "elsewhere")
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).symlink_to(tmp_path / place)
+    with pytest.raises(CarltError, match=rf"{name} is a link to {tmp_path}/{place}, outside"):
+        load_config(folder)
+
+
+def test_folders_too_deep_to_look_through_are_named(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, sound())
+    folder.joinpath(*["d"] * 150).mkdir(parents=True)
+    with pytest.raises(CarltError, match="has folders more than 100 deep"):
+        load_config(folder)
+
+
 def test_links_within_the_folder_and_those_of_wandb_are_taken(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, sound())
     (folder / "wandb").mkdir()

@@ -260,6 +260,25 @@ def test_the_other_commands_tell_a_mistake_in_the_same_form(words: list[str], me
     assert errors.startswith(f"carlt.report: error: {message}")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_output_that_finds_no_room_is_one_line(tmp_path: Path) -> None:
+    program = "from carlt.commands.arguments import command\nwith command('x'):\n  print('x\\n' * 100_000)"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, cwd=tmp_path
+        )
+    said = "x: error: the output cannot be written (No space left on device); send it to another place\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_a_command_without_output_is_none(tmp_path: Path) -> None:
+    program = "from carlt.commands.arguments import command\nwith command('x'):\n  print('x')"
+    done = subprocess.run(
+        ["bash", "-c", f'{sys.executable} -c "{program}" >&-'], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_output_that_nobody_reads_on_is_no_error(tmp_path: Path) -> None:
     program = "from carlt.commands.arguments import command\nwith command('x'):\n  print('x\\n' * 100_000)"
     shell = f'{sys.executable} -c "{program}" | head -1; exit ${{PIPESTATUS[0]}}'

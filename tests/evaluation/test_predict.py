@@ -53,6 +53,18 @@ def test_probabilities_are_of_images_like_the_run_s(finished: Path, wrong: torch
         carlt.load_run(finished).probabilities(wrong)
 
 
+def test_a_network_that_has_diverged_predicts_nothing(finished: Path, tmp_path: Path) -> None:
+    run = carlt.load_run(finished)
+    next(run.model.parameters()).data.fill_(torch.nan)
+    Image.new("L", (9, 7)).save(tmp_path / "a.png")
+    for predict in (
+        lambda: run.probabilities(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)),
+        lambda: list(run.predict(tmp_path)),
+    ):
+        with pytest.raises(CarltError, match=r"not finite.*its training has diverged; choose another checkpoint"):
+            predict()
+
+
 @pytest.mark.parametrize("wrong", [{"top_k": 0}, {"top_k": 2.5}, {"batch_size": 0}, {"tau": -1.0}, {"tau": 1e308}])
 def test_numbers_out_of_range_are_refused(finished: Path, tmp_path: Path, wrong: dict[str, Any]) -> None:
     (tmp_path / "a.png").touch()

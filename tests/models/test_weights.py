@@ -134,6 +134,43 @@ def test_a_file_that_unpacks_to_more_than_it_holds(tmp_path: Path) -> None:
             packed.writestr(part.filename, parts.read(part))
     with pytest.raises(CarltError, match=r"bomb.pt holds no plain weights \(it unpacks to 16 MiB\)"):
         load_weights(network(5, seed=0), str(tmp_path / "bomb.pt"))
+    (tmp_path / "bomb.pt").write_bytes((tmp_path / "bomb.pt").read_bytes() + bytes(66_000))  # no zip file to Python
+    with pytest.raises(CarltError, match=r"bomb.pt holds no plain weights \(BadZipFile\)"):
+        load_weights(network(5, seed=0), str(tmp_path / "bomb.pt"))
+
+
+class Length:
+    """Pickled as a call that takes a gigabyte."""
+
+    def __reduce__(self):
+        return bytearray, (1 << 30,)
+
+
+def doubled(depth: int) -> tuple:
+    """A tuple whose hash takes 2^depth steps."""
+    return () if not depth else (doubled(depth - 1),) * 2
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(Length(), "it calls .*bytearray"), (doubled(60), "it holds a tuple of more than 1,000,000 .*")],
+)
+def test_a_small_file_that_asks_for_all_memory_or_time(
+    content: object, said: str, zipped: bool, tmp_path: Path
+) -> None:
+    place = tmp_path / "weights.pt"
+    torch.save([content], place, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CarltError, match=rf"weights.pt holds no plain weights \({said}\)"):
+        load_weights(network(5, seed=0), str(place))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_old_and_new_files_of_torch_are_read(zipped: bool, tmp_path: Path) -> None:
+    given, found = network(5, seed=1), network(5, seed=0)
+    torch.save(given.state_dict(), tmp_path / "weights.pt", _use_new_zipfile_serialization=zipped)
+    load_weights(found, str(tmp_path / "weights.pt"))
+    assert torch.equal(found.state_dict()["classifier.weight"], given.state_dict()["classifier.weight"])
 
 
 ONE = torch.ones(1)

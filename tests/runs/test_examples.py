@@ -111,6 +111,14 @@ def test_files_that_unpack_to_too_much_are_refused(tmp_path: Path, monkeypatch: 
         read_examples(tmp_path)
 
 
+def test_an_array_alone_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    (tmp_path / "array.npy").rename(tmp_path / FILE)
+    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("was read"))
+    with pytest.raises(CarltError, match="is no archive of arrays"):
+        read_examples(tmp_path)
+
+
 def test_a_small_file_of_large_pictures_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_examples(tmp_path, made(1)._replace(images=np.zeros((1, 2, 2, 1, 4000, 4000), dtype=np.uint8)))
     monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("was unpacked"))

@@ -85,6 +85,7 @@ BOMB = "a: &a [x, x]\n" + "\n".join(f"{c}: &{c} [*{b}, *{b}]" for b, c in zip("a
         (paths.METRICS, "step\n1\n", "metrics.csv is damaged: a row without epoch"),
         (paths.METRICS, "epoch,step\nnan,1\n", "metrics.csv is damaged: an impossible epoch"),
         (paths.METRICS, "epoch,step\n-inf,1\n", "metrics.csv is damaged: an impossible epoch"),
+        (paths.METRICS, "epoch,train/loss\n0,-1e300\n", "metrics.csv is damaged: a number beyond 1e+100"),
     ],
 )
 def test_what_is_broken_is_named_and_left_out(

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import errno
 import io
 import os
 import re
@@ -23,6 +24,8 @@ UNREAD = 128 + 13
 def command(name: str) -> Iterator[None]:
     """The block of a command: a user's mistake ends it with one message and exit code 2, and output that nobody reads
     on, as in ``| head``, ends it without a word."""
+    if sys.stdout is None:  # closed by the shell
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that the terminal's encoding lacks ends no command
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -36,8 +39,18 @@ def command(name: str) -> Iterator[None]:
         print(f"{name}: interrupted", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        _forget_output()
         raise SystemExit(UNREAD) from None
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+            raise
+        _forget_output()
+        exit_with(name, CarltError(f"the output cannot be written ({error.strerror}); send it to another place"))
+
+
+def _forget_output() -> None:
+    """What standard output still holds goes nowhere: Python writes it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def reword_argparse_error(message: str) -> str:

@@ -10,6 +10,7 @@ from carlt.commands.arguments import Parser, command, strength
 from carlt.errors import CarltError
 from carlt.runs.faults import write_errors
 from carlt.runs.heartbeat import heartbeat
+from carlt.runs.text import printable
 
 if TYPE_CHECKING:
     from carlt.evaluation.evaluate import AdjustedRun
@@ -60,7 +61,7 @@ def main() -> None:
             return
         outcome = evaluate(folder, arguments.which, arguments.words, trust=trust)
         label = ", the best epoch chosen on the TEST split" if outcome["chosen_on_test"] else ""
-        print(f"{outcome['checkpoint']} (epoch {outcome['epoch'] + 1}{label})")
+        print(f"{printable(outcome['checkpoint'])} (epoch {outcome['epoch'] + 1}{label})")
         if not outcome["same_images"]:
             print("note: these are other images than those of the run's result.json", file=sys.stderr)
         _print_metrics(outcome["metrics"])
@@ -92,7 +93,7 @@ def _print_posthoc(adjusted: "AdjustedRun", which: str) -> None:
         cells = [formats.percent(row[name]).rjust(width) for name, width in zip(names, (11, 7, 9, 7), strict=True)]
         print(f"{row['tau']:5.2f}{''.join(cells)}{'  <- chosen' if row['tau'] == posthoc['tau'] else ''}")
     how = " (chosen on the validation split)" if posthoc["chosen_on"] else ""
-    print(f"{posthoc['method']}, tau = {posthoc['tau']:g}{how}, of {posthoc['checkpoint']}")
+    print(f"{posthoc['method']}, tau = {posthoc['tau']:g}{how}, of {printable(posthoc['checkpoint'])}")
     if found := posthoc["offsets"]:
         print(f"class offsets of {min(found['offset']):+.2f} to {max(found['offset']):+.2f} logits, before tau")
         if not found["converged"]:

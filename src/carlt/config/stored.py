@@ -139,6 +139,8 @@ def resumed_config(folder: Path, overrides: Sequence[str] = (), *, trust: bool =
         )
     if changed:
         config.resumed = [*(config.get("resumed") or []), {"from_epoch": None, "values": changed}]
+    if "${" in str(folder):
+        raise CarltError(f"resume={folder}: '${{' in a folder's name is a reference in a config; rename the folder")
     config.resume = str(folder)
     return config
 

@@ -23,6 +23,7 @@ from carlt.data.images import ArrayImages, FileImages, Split
 from carlt.errors import CarltError
 from carlt.functional.seeds import derive_seed
 from carlt.protocols import TwoPartView
+from carlt.runs.text import printable
 from carlt.samplers import BatchSchedule, PowerLaw
 
 log = logging.getLogger(__name__)
@@ -300,7 +301,7 @@ class _Workers:
             if complaints and self.on_error == "raise":
                 raise CarltError(f"{complaints[0]}, or leave such images out with data.on_error=skip")
             for complaint in complaints:
-                log.warning("left out: %s", complaint)
+                log.warning("left out: %s", printable(complaint))
             if batch is None:
                 raise CarltError(f"no image of a whole batch can be decoded; the first: {complaints[0]}")
             yield (

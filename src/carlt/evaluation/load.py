@@ -16,7 +16,7 @@ from carlt.config.stored import load_config, without_initial_weights
 from carlt.data.batch import View
 from carlt.errors import CarltError
 from carlt.evaluation.find_images import find_images
-from carlt.evaluation.predict import Network, Prediction, predict
+from carlt.evaluation.predict import DIVERGED, Network, Prediction, predict
 from carlt.functional.adjustment import without_prior
 from carlt.ranges import Strength, value_problem
 from carlt.runs import paths
@@ -79,13 +79,16 @@ class TrainedRun:
         """Class probabilities (N, C) of uint8 images (N, channels, H, W) of any size.
 
         Raises:
-            CarltError: another type, or another number of channels than the network has.
+            CarltError: another type, another number of channels than the network has, or logits that are not finite.
         """
         channels = self.model.mean.numel()
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != channels:
             raise CarltError(f"images: expected uint8 (N, {channels}, H, W), got {images.dtype} {tuple(images.shape)}")
         images = self.transform(images, torch.Generator()).to(self.model.device)
-        return self.model(images).float().softmax(1)
+        logits = self.model(images).float()
+        if not logits.isfinite().all():
+            raise CarltError(f"the network's logits are not finite: {DIVERGED}")
+        return logits.softmax(1)
 
     def predict(
         self,

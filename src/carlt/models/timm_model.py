@@ -68,7 +68,7 @@ def timm_model(
         options |= _reduced_channels(name, experts, expert_width, pretrained)
     try:
         network, *others = (_create(name, pretrained, image_size, options) for _ in range(experts))
-    except (RuntimeError, OSError, ValueError, TypeError, AssertionError) as error:
+    except (RuntimeError, OSError, ValueError, TypeError, AssertionError, LookupError, AttributeError) as error:
         reason = first_line(error)
         raise CarltError(
             _where_to_get(name, reason)

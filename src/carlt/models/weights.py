@@ -2,6 +2,7 @@
 
 import logging
 import math
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from carlt.errors import CarltError
-from carlt.runs.archives import unpacked_size
+from carlt.runs.pickles import check_pickle
 
 log = logging.getLogger(__name__)
 
@@ -144,15 +145,30 @@ def _read(path: Path) -> Weights:
     return content
 
 
+PICKLES = 5
+"""In a file of PyTorch before 1.6: a number, a version, the system, the content and the keys of the storages."""
+
+
 def load_data(path: Path) -> Any:
     """The content of a file of ``torch.save``, on the CPU; nothing in it is executed.
 
     Raises:
-        CarltError: it unpacks to more than it holds.
+        CarltError: it unpacks to more than it holds, or see :func:`check_pickle`.
         Exception: whatever the readers raise on a damaged file.
     """
-    if (unpacked := unpacked_size(path)) > 2 * path.stat().st_size:  # torch compresses nothing
-        raise CarltError(f"it unpacks to {unpacked >> 20} MiB")
+    with open(path, "rb") as file:
+        if file.read(4) == b"PK\x03\x04":  # as torch recognises its zip files
+            with zipfile.ZipFile(path) as parts:
+                unpacked = sum(part.file_size for part in parts.infolist())
+                if unpacked > 2 * path.stat().st_size:  # torch compresses nothing
+                    raise CarltError(f"it unpacks to {unpacked >> 20} MiB")
+                for name in parts.namelist():
+                    if name.endswith(".pkl"):
+                        check_pickle(parts.read(name))
+        else:
+            file.seek(0)
+            for _ in range(PICKLES):
+                check_pickle(file)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from carlt.errors import CarltError
@@ -31,7 +32,7 @@ class Group:
     config: Mapping[str, str]
     runs: Mapping[int, Run]
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, str]:
         """The values that tell configurations apart in a spreadsheet: the options first, without checksums and what
         other values imply."""

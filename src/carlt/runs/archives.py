@@ -28,6 +28,8 @@ def read_arrays(path: Path, names: Sequence[str], max_bytes: int | None = None) 
         Exception: whatever zipfile and numpy raise on a damaged file.
     """
     most = MAX_BYTES if max_bytes is None else max_bytes
+    if path.is_file() and not zipfile.is_zipfile(path):  # numpy would read an array of any size
+        raise CarltError(f"{path.name} is damaged: it is no archive of arrays")
     if unpacked_size(path) > most:
         raise CarltError(f"{path.name} is damaged: it unpacks to more than {most >> 20} MiB")
     with np.load(path, allow_pickle=False) as arrays:

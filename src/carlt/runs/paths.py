@@ -1,6 +1,7 @@
 """The names of the files of a run folder, and how files are written and recognised."""
 
 import hashlib
+import math
 import os
 import secrets
 import stat
@@ -20,6 +21,8 @@ CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
 MAX_BYTES = 64 << 20
 """Of a file that is read as text."""
+MAX_DEPTH = 100
+"""Of folders: Python looks through folders within folders by recursion, which has a limit."""
 
 
 def checkpoint(run_dir: Path, which: str) -> Path:
@@ -83,10 +86,24 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def links_out_of(folder: Path) -> Iterator[Path]:
-    """The links in ``folder`` that lead out of it, without those that W&B made in its own folder."""
+    """The links in ``folder`` that lead out of it, without those that W&B made in its own folder there, into which no
+    other link may lead."""
+    of_wandb = Path(folder, "wandb")
+    place = os.path.realpath(of_wandb)
     for here, below, files in os.walk(folder):
-        yield from (path for name in (*below, *files) if leads_out_of(path := Path(here, name), folder))
-        below[:] = [name for name in below if name != "wandb"]
+        check_depth(Path(here), folder)
+        for path in (Path(here, name) for name in (*below, *files)):
+            within = path.is_symlink() and Path(os.path.realpath(path)).is_relative_to(place)
+            if within or leads_out_of(path, folder):
+                yield path
+        if Path(here) == folder and not of_wandb.is_symlink():
+            below[:] = [name for name in below if name != of_wandb.name]
+
+
+def check_depth(here: Path, top: Path) -> None:
+    """CarltError for more than ``MAX_DEPTH`` folders within each other."""
+    if len(here.parts) - len(top.parts) > MAX_DEPTH:
+        raise CarltError(f"{top} has folders more than {MAX_DEPTH} deep; move them away")
 
 
 def leads_out_of(path: Path, folder: Path) -> bool:
@@ -95,7 +112,8 @@ def leads_out_of(path: Path, folder: Path) -> bool:
 
 
 def file_digest(path: Path) -> str:
-    """Hexadecimal sha256 of a file, read in pieces."""
+    """Hexadecimal sha256 of a file, read in pieces; CarltError for a pipe, which would be waited for."""
+    check_file(path, str(path), math.inf)
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 20):

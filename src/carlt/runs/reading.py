@@ -1,5 +1,6 @@
 """Finished runs as reports read them: every file is checked before a number of it is used."""
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,8 @@ from carlt.runs.renamed import with_new_names
 from carlt.runs.resumed import changes
 from carlt.runs.text import command_line, printable
 
+HUGE = 1e100
+"""Beyond it the axis of a plot has no marks."""
 NOT_RUNS = ("wandb", "tensorboard", "checkpoints", "plots")
 """Folders inside a run folder that hold no runs."""
 RECORDS = (paths.RESULT, paths.CONFIG, paths.PER_CLASS, paths.CONFUSION, paths.METRICS)
@@ -272,7 +275,8 @@ def _walk(top: Path) -> Iterator[Path]:
     that cannot be listed. Below a link nothing is found."""
     closed: list[Path] = []
     for here, below, files in os.walk(top, onerror=lambda error: closed.append(Path(error.filename))):
-        below[:] = [name for name in below if name not in NOT_RUNS and not name.startswith(".")]
+        too_deep = len(Path(here).parts) - len(top.parts) > paths.MAX_DEPTH
+        below[:] = [name for name in below if not (too_deep or name in NOT_RUNS or name.startswith("."))]
         if paths.RESULT in files or paths.CONFIG in files:
             yield Path(here)
         links = [Path(here, name) for name in below if os.path.islink(os.path.join(here, name))]
@@ -320,4 +324,6 @@ def _read_epochs(folder: Path, num_classes: int) -> list[dict[str, float]]:
         raise ValueError("a row without epoch")
     if any(not 0 <= row["epoch"] <= MAX_NUMBER for row in rows):
         raise ValueError("an impossible epoch")
+    if any(math.isfinite(value) and abs(value) > HUGE for row in rows for value in row.values()):
+        raise ValueError(f"a number beyond {HUGE:g}, which no axis can show")
     return rows

@@ -35,8 +35,7 @@ log = logging.getLogger(__name__)
 
 def build_data(config: DictConfig) -> LongTailDataModule:
     """The data module, with the views and the sampler it serves. Runs of earlier versions lack some keys of ``aug``."""
-    if not 0 <= config.seed < 2**32:
-        raise CarltError(f"seed={config.seed} is out of range: it is at least 0 and below 2^32")
+    _check_seed(config)
     size: dict[str, Any] = {"image_size": config.data.image_size}
     second, paste = config.aug.get("second"), config.aug.get("paste")
     loss = _loss_class(config)
@@ -72,6 +71,7 @@ def build_module(
     Images are normalised as ``data.normalisation`` says: by default as the initial weights expect, or with the data
     set's mean and standard deviation.
     """
+    _check_seed(config)
     L.seed_everything(config.seed, verbose=False)
     context: dict[str, Any] = {"num_classes": data.num_classes, "class_counts": data.class_counts}
     model = build(config, "model", in_channels=data.channels, image_size=data.image_size, **context)
@@ -125,6 +125,11 @@ def build_module(
         seed=config.seed,
         channels_last=config.channels_last,
     )
+
+
+def _check_seed(config: DictConfig) -> None:
+    if not 0 <= config.seed < 2**32:
+        raise CarltError(f"seed={config.seed} is out of range: it is at least 0 and below 2^32")
 
 
 def _build_named(config: DictConfig, mapping: str, **context: Any) -> list[Any]:

@@ -48,6 +48,14 @@ class StepwiseWandb(WandbLogger):
         self.experiment.log({**metrics, **known}, step=step)
 
 
+def _recorded_id(record: Path) -> str:
+    """The id of the W&B run; CarltError unless it is one."""
+    found = paths.read_text(record).strip()
+    if not re.fullmatch(r"[\w-]{1,64}", found, re.ASCII):
+        raise CarltError(f"{record} holds no id of a W&B run; remove it, and a new W&B run begins")
+    return found
+
+
 def wandb_logger(
     run_dir: Path,
     project: str = "carlt",
@@ -84,7 +92,7 @@ def wandb_logger(
     return StepwiseWandb(
         project=project,
         save_dir=run_dir,
-        id=record.read_text().strip(),
+        id=_recorded_id(record),
         name=run_dir.name,
         offline=not has_wandb_key() if offline is None else offline,
         resume="allow",

@@ -30,7 +30,8 @@ class CheckOptimizer(L.Callback):
         trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         for parameter in trained:
             for name, value in optimizer.state.get(parameter, {}).items():
-                if not (_is_whole(value) if isinstance(value, torch.Tensor) else isinstance(value, int | float | None)):
+                number = value is None or (name == "step" and isinstance(value, int | float))
+                if not (_is_whole(value) if isinstance(value, torch.Tensor) else number):
                     raise ValueError(f"the optimizer's {name} is no plain tensor")
                 if isinstance(value, torch.Tensor) and value.shape not in (parameter.shape, ()):
                     raise ValueError(f"the optimizer's {name} has another shape than its parameter")
@@ -42,6 +43,8 @@ class CheckOptimizer(L.Callback):
             _check_kinds({name: group[name] for name in optimizer.defaults}, of_new, "the optimizer's")
         for schedule in trainer.lr_scheduler_configs:
             of_new = new["lr_scheduler"]["scheduler"].state_dict()
+            if methods := [name for name in schedule.scheduler.state_dict() if hasattr(type(schedule.scheduler), name)]:
+                raise ValueError(f"the schedule's {methods[0]} is replaced")
             _check_kinds(schedule.scheduler.state_dict(), of_new, "the schedule's")
 
 

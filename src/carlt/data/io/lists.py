@@ -11,7 +11,7 @@ import numpy as np
 from carlt.data.images import OnError
 from carlt.errors import CarltError
 from carlt.runs.paths import check_file
-from carlt.runs.text import counted
+from carlt.runs.text import counted, printable
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def checked_records(
         labels.append(label_of[label])
         lines.append(line)
     if bad:
-        log.warning("left out %s of %s; the first: %s", counted(len(bad), "line"), source, bad[0])
+        log.warning("left out %s of %s; the first: %s", counted(len(bad), "line"), source, printable(bad[0]))
     if not paths:
         raise CarltError(f"list {source} holds no usable line; each should read `<relative path> <label>`")
     return Records(source, np.array(paths, dtype=np.bytes_), np.array(labels, np.int64), np.array(lines, np.int32))

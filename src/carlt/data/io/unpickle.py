@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from carlt.errors import CarltError, first_line
+from carlt.runs.pickles import check_pickle
 
 
 class _Array:
@@ -55,6 +56,7 @@ class _Unpickler(pickle.Unpickler):
 def read_pickle(data: bytes, where: str) -> dict[bytes, Any]:
     """The dictionary pickled in ``data``: lists, numbers, bytes, uint8 arrays; CarltError names ``where`` otherwise."""
     try:
+        check_pickle(data)
         entries = _Unpickler(io.BytesIO(data), encoding="bytes").load()
         return {
             key.encode() if isinstance(key, str) else key: value.array if isinstance(value, _Array) else value

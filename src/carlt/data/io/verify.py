@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from carlt.data.images import FileImages
 from carlt.data.io.decode import REMEDY
 from carlt.errors import CarltError
+from carlt.runs.text import printable
 
 Verify = Literal["lists", "files", "full"]
 NAMED = 20
@@ -40,7 +41,7 @@ def usable(images: FileImages, verify: Verify, num_workers: int, place: Callable
             found += f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
         if images.on_error == "raise":
             raise CarltError(f"{found}. Restore or replace them, or leave them out with data.on_error=skip")
-        log.warning("left out %s", found)
+        log.warning("left out %s", printable(found))
     return torch.tensor([index for index in range(len(images)) if index not in problems], dtype=torch.int64)
 
 
@@ -54,7 +55,7 @@ def missing(root: Path, paths: np.ndarray) -> np.ndarray:
             try:
                 entries = os.scandir(os.path.join(os.fsencode(root), folder))
                 present[folder] = {e.name for e in entries if not e.is_symlink() or os.path.exists(e)}
-            except OSError:
+            except (OSError, ValueError):  # ValueError: a name with a NUL
                 present[folder] = set()
         if name not in present[folder]:
             absent.append(index)

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from carlt.data.io.decode import EXTENSIONS
 from carlt.errors import CarltError
+from carlt.runs.paths import check_depth
 from carlt.runs.text import counted
 
 NOT_READ = frozenset(
@@ -39,6 +40,7 @@ def walk(folder: Path | str) -> Iterator[tuple[str, list[str]]]:
     """
     seen: set[tuple[int, int]] = set()
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
+        check_depth(Path(parent), Path(folder))
         facts = os.stat(parent)
         if (facts.st_dev, facts.st_ino) in seen:
             folders.clear()
