@@ -98,6 +98,13 @@ def test_latex_escapes_and_rules(table: Table) -> None:
     assert not [i for i, letter in enumerate(body) if letter in "%_#" and body[i - 1] != "\\"]
 
 
+@pytest.mark.parametrize("label", ["[9cm]", "*"])
+def test_no_row_of_latex_is_an_argument_of_the_one_above(label: str, table: Table) -> None:
+    (first, *rest) = table.rows
+    text = formats.latex(replace(table, rows=[replace(first, label=label), *rest]))
+    assert f"\n{{}}{label} & " in text
+
+
 def test_latex_special_letters() -> None:
     assert formats._latex("#1 {x} $y$ ~^\\") == (r"\#1 \{x\} \$y\$ \textasciitilde{}\textasciicircum{}\textbackslash{}")
     assert [formats._latex_number(text) for text in ("-1.5 ± 0.2", "+1", "-", "1-2")] == [

@@ -131,6 +131,8 @@ def latex(table: Table, metrics: Sequence[str] = PAPER, *, differences: bool = F
             body.append(r"\midrule")
         cells = [rf"\textbf{{{_latex_number(cell)}}}" if best else _latex_number(cell) for cell, best in line.cells]
         text = _latex(_short(line.label))
+        if text.startswith(("[", "*")):  # the end of the row above would take it for an argument
+            text = f"{{}}{text}"
         label = rf"\textit{{{text}}}" if part == "published" else text
         body.append(" & ".join([label, _latex_number(line.n), *cells]) + r" \\")
     below = [f"{DIFFERENCES}.", *notes(table)] if differences else sources(table)
