@@ -98,6 +98,9 @@ TRAINING: dict[str, Callable[[Checkpoint], Any]] = {
     "loops are a text": lambda c: c.update(loops="x"),
     "no finished epochs": no_processed,
     "10^30 finished epochs": many_processed,
+    "a count of steps is a text": lambda c: c["loops"]["fit_loop"]["epoch_loop.scheduler_progress"]["total"].update(
+        ready="x"
+    ),
     "batches are a text": lambda c: c["loops"]["fit_loop"].update({"epoch_loop.batch_progress": "x"}),
     "no optimizer": lambda c: c.pop("optimizer_states"),
     "no optimizer in the list": lambda c: c.update(optimizer_states=[]),

@@ -4,7 +4,7 @@ import logging
 import os
 import shlex
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -185,7 +185,9 @@ def check_resumable(
         epochs = state["loops"]["fit_loop"]["epoch_progress"]["current"]
         done = range(2**31)[epochs["processed"]]
         devices = range(2**31)[state.get("world_size", 0)] if epochs["ready"] != done else 0
-    except (LookupError, TypeError):
+        if not all(isinstance(count, int) for count in _counts(state["loops"])):
+            raise TypeError
+    except (LookupError, TypeError, RecursionError):
         raise CarltError(f"{checkpoint} holds no state of a training: it is damaged, or of another program") from None
     if done > config.trainer.max_epochs or (done == config.trainer.max_epochs and (folder / paths.RESULT).is_file()):
         raise CarltError(
@@ -199,6 +201,15 @@ def check_resumable(
             f"{data.checksum()[:8]}, recorded {stored[:8]}); put them back, or start a new run"
         )
     return done, devices or None
+
+
+def _counts(loops: Mapping[str, Any]) -> Iterator[Any]:
+    """The numbers of epochs and steps in Lightning's state of its loops."""
+    for name, value in loops.items():
+        if isinstance(value, dict):
+            yield from _counts(value)
+        elif name in ("ready", "started", "processed", "completed"):
+            yield value
 
 
 def load_weights(module: LongTailClassifier, checkpoint: Mapping[str, Any], path: Path, folder: Path) -> None:

@@ -43,7 +43,8 @@ class CheckOptimizer(L.Callback):
             _check_kinds({name: group[name] for name in optimizer.defaults}, of_new, "the optimizer's")
         for schedule in trainer.lr_scheduler_configs:
             of_new = new["lr_scheduler"]["scheduler"].state_dict()
-            if methods := [name for name in schedule.scheduler.state_dict() if hasattr(type(schedule.scheduler), name)]:
+            kind = type(schedule.scheduler)
+            if methods := [name for name in schedule.scheduler.state_dict() if callable(getattr(kind, name, None))]:
                 raise ValueError(f"the schedule's {methods[0]} is replaced")
             _check_kinds(schedule.scheduler.state_dict(), of_new, "the schedule's")
 
