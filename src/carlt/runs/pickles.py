@@ -6,10 +6,12 @@ from typing import Any, BinaryIO
 
 from carlt.errors import CarltError
 
-MAX_LEAVES = 1_000_000
+MAX_LEAVES = 10_000
 """Of a tuple: its hash visits each, and tuples within tuples that share their parts double with every level."""
 AMPLIFIERS = ("builtins bytearray", "__builtin__ bytearray")
 """Callables that take a length: ten bytes of a pickle ask for all memory."""
+STACK_TRICKS = ("POP", "POP_MARK", "DUP")
+"""What no file of images or weights needs, and the count of leaves does not follow."""
 
 
 def check_pickle(file: BinaryIO | bytes) -> None:
@@ -27,6 +29,8 @@ def check_pickle(file: BinaryIO | bytes) -> None:
         name = opcode.name
         if name == "GLOBAL" and argument in AMPLIFIERS:
             raise CarltError(f"it calls {argument.replace(' ', '.')}")
+        if name in STACK_TRICKS:
+            raise CarltError(f"it has {name}, which no data need")
         if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
             memo[len(memo) if name == "MEMOIZE" else argument] = leaves[-1]
             continue
@@ -37,11 +41,13 @@ def check_pickle(file: BinaryIO | bytes) -> None:
             marks.append(len(leaves))
             continue
         before = opcode.stack_before
-        start = marks.pop() if pickletools.markobject in before else len(leaves) - len(before)
-        taken = leaves[start:]
-        below = before.index(pickletools.markobject) if pickletools.markobject in before else 0
-        del leaves[start - below :]
-        size = 1 + sum(taken) if "TUPLE" in name else 1
+        if pickletools.markobject in before:
+            start = marks.pop()
+            kept = start - before.index(pickletools.markobject)  # some also take what lies below the mark
+        else:
+            start = kept = len(leaves) - len(before)
+        size = 1 + sum(leaves[start:]) if "TUPLE" in name else 1
+        del leaves[kept:]
         if size > MAX_LEAVES:
             raise CarltError(f"it holds a tuple of more than {MAX_LEAVES:,} parts")
         leaves += [size] * len(opcode.stack_after)

@@ -154,6 +154,7 @@ def test_pickles_are_not_trusted(wrap, tmp_path):
         (b"\x80\2\x8e" + (1 << 40).to_bytes(8, "little") + b"x", "not a CIFAR batch"),  # says a length of 1 TiB
         (pickle.dumps([1, 2]), "not a CIFAR batch"),
         (pickle.dumps(bytearray(9), 2), "it calls __builtin__.bytearray"),
+        (b"\x80\2)" + 60 * b"2\x86" + b".", "it has DUP"),  # a tuple of 2^60 parts
     ],
 )
 def test_pickles_of_something_else_are_refused(content, complaint):
