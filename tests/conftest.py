@@ -1,6 +1,5 @@
 """Shared by all tests: short runs on the bundled digits in this process, and made-up run folders."""
 
-import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator

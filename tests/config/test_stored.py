@@ -194,6 +194,12 @@ def test_nothing_leads_out_by_way_of_wandb_s_folder(name: str, place: str, tmp_p
         load_config(folder)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_out_of_range_is_named(seed: int, tmp_path: Path) -> None:
+    with pytest.raises(CarltError, match=f"seed={seed}"):
+        load_config(folder_with(tmp_path, sound() | {"seed": seed}))
+
+
 def test_folders_too_deep_to_look_through_are_named(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, sound())
     folder.joinpath(*["d"] * 150).mkdir(parents=True)

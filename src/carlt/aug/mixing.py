@@ -1,7 +1,5 @@
 """Mixing within a batch and of two batches, beside torchvision's MixUp and CutMix."""
 
-import logging
-
 import torch
 from torch import Tensor
 from torch.distributions import Beta
@@ -10,9 +8,10 @@ from carlt.aug.batch import to_device_of
 from carlt.errors import CarltError
 from carlt.functional.mixing import area_outside, random_box, remix_lam, soft_labels
 from carlt.ranges import AtLeastOne, Count, CountOrZero, Positive, Share, checked
+from carlt.runs.text import get_logger
 from carlt.samplers.rules import Power
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class Remix:

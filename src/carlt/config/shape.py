@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from carlt.ranges import Seed, value_problem
+
 PARTS = ("data", "model", "loss", "reg", "optim", "sampler", "trainer", "aug.view", "aug.eval_view")
 """Nodes that every run has, each with a ``_target_``."""
 PARTS_OR_NULL = ("stage", "aug.mix", "aug.paste", "aug.second", "aug.relabel", "aug.contrast")
@@ -41,6 +43,8 @@ def shape_problems(plain: Mapping[str, Any]) -> Iterator[str]:
         wrong = not isinstance(value, kind) or (kind is int and isinstance(value, bool))
         if wrong and (key == "seed" or value is not None):
             yield f"{key}={str(value)[:40]!r} is of another type than carlt writes"
+        elif key == "seed" and (problem := value_problem(key, value, Seed)):
+            yield problem
     for name, choice in (plain.get("choices") or {}).items() if isinstance(plain.get("choices"), dict) else ():
         if not isinstance(choice, str | list | None):
             yield f"choices.{name} is no name"

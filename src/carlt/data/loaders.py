@@ -5,7 +5,6 @@ the seed and the epoch, and every random view a function of the seed, the epoch 
 """
 
 import gc
-import logging
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -23,10 +22,10 @@ from carlt.data.images import ArrayImages, FileImages, Split
 from carlt.errors import CarltError
 from carlt.functional.seeds import derive_seed
 from carlt.protocols import TwoPartView
-from carlt.runs.text import printable
+from carlt.runs.text import get_logger
 from carlt.samplers import BatchSchedule, PowerLaw
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class TrainLoader:
@@ -301,7 +300,7 @@ class _Workers:
             if complaints and self.on_error == "raise":
                 raise CarltError(f"{complaints[0]}, or leave such images out with data.on_error=skip")
             for complaint in complaints:
-                log.warning("left out: %s", printable(complaint))
+                log.warning("left out: %s", complaint)
             if batch is None:
                 raise CarltError(f"no image of a whole batch can be decoded; the first: {complaints[0]}")
             yield (

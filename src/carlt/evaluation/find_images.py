@@ -1,7 +1,6 @@
 """The image files that a user's words stand for."""
 
 import glob
-import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -10,9 +9,10 @@ from pathlib import Path
 from carlt.data.io.decode import EXTENSIONS
 from carlt.data.io.walk import is_image, not_read, walk
 from carlt.errors import CarltError
+from carlt.runs.text import get_logger
 
 LIST = ".txt"
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 def find_images(images: Path | str | Iterable[Path | str]) -> list[Path]:

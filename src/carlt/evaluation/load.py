@@ -16,7 +16,7 @@ from carlt.config.stored import load_config, without_initial_weights
 from carlt.data.batch import View
 from carlt.errors import CarltError
 from carlt.evaluation.find_images import find_images
-from carlt.evaluation.predict import DIVERGED, Network, Prediction, predict
+from carlt.evaluation.predict import Network, Prediction, predict
 from carlt.functional.adjustment import without_prior
 from carlt.ranges import Strength, value_problem
 from carlt.runs import paths
@@ -74,7 +74,6 @@ class TrainedRun:
         tau = self.tau if tau is None else _checked_tau(tau, "tau")
         return None if tau is None else without_prior(torch.zeros(len(self.class_counts)), self.class_counts, tau)
 
-    @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
         """Class probabilities (N, C) of uint8 images (N, channels, H, W) of any size.
 
@@ -84,11 +83,17 @@ class TrainedRun:
         channels = self.model.mean.numel()
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != channels:
             raise CarltError(f"images: expected uint8 (N, {channels}, H, W), got {images.dtype} {tuple(images.shape)}")
-        images = self.transform(images, torch.Generator()).to(self.model.device)
-        logits = self.model(images).float()
+        return self._logits(self.transform(images, torch.Generator())).softmax(1)
+
+    @torch.no_grad()
+    def _logits(self, images: Tensor) -> Tensor:
+        logits = self.model(images.to(self.model.device)).float()
         if not logits.isfinite().all():
-            raise CarltError(f"the network's logits are not finite: {DIVERGED}")
-        return logits.softmax(1)
+            raise CarltError(
+                "the network's logits are not finite: its training has diverged; choose another checkpoint with "
+                "which=, or train anew with a smaller optim.lr"
+            )
+        return logits
 
     def predict(
         self,
@@ -115,7 +120,7 @@ class TrainedRun:
     def network(self, tau: float | None = None) -> Network:
         """What ``carlt.evaluation.predict.predict`` takes of this run; ``tau`` as in :meth:`predict`."""
         return Network(
-            torch.no_grad()(lambda pixels: self.model(pixels.to(self.model.device)).float().cpu()),
+            lambda images: self._logits(images).cpu(),
             lambda image: self.transform(image, torch.Generator()),
             self.class_names,
             part_class(self.config, "data").channels,

@@ -15,7 +15,6 @@ from carlt.data.loaders import default_num_workers
 from carlt.errors import CarltError
 from carlt.ranges import Count, value_problem
 
-DIVERGED = "its training has diverged; choose another checkpoint with which=, or train anew with a smaller optim.lr"
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey, ITU-R BT.601, as Pillow converts."""
 
@@ -72,8 +71,6 @@ def _predict(network: Network, paths: Iterable[Path], top_k: int, batch_size: in
     for batch, read in _read_ahead(paths, lambda path: _read(path, network), batch_size):
         pictures = [each for each in read if isinstance(each, Tensor)]
         logits = network.logits(torch.cat(pictures)) if pictures else torch.empty(0, len(network.class_names))
-        if not logits.isfinite().all():
-            raise CarltError(f"the network's logits are not finite (batch from {batch[0]} on): {DIVERGED}")
         plain = _ranked(logits, top_k, network.class_names)
         adjusted = None
         if network.adjustment is not None:

@@ -83,7 +83,8 @@ class RIDE(NetworkLoss):
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Scalar: experts' logits floating (N, E, C), targets int64 (N,) or soft labels floating (N, C)."""
         logits = at_least_float32(logits)
-        experts = logits.shape[1]  # at once, because soft labels make a GPU wait
+        # All experts in one call, because each call with soft labels makes a GPU wait.
+        experts = logits.shape[1]
         classification = experts * self.margins(logits.flatten(0, 1), targets.repeat_interleave(experts, 0))
         late = self.margins.progress >= self.margins.drw_start
         temperature = self.class_temperature if late else torch.ones_like(self.class_temperature)

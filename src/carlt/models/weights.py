@@ -1,6 +1,5 @@
 """Weights from a local file. The file is data: nothing in it is ever executed."""
 
-import logging
 import math
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from carlt.errors import CarltError
+from carlt.runs.archives import unpacked_size
 from carlt.runs.pickles import check_pickle
+from carlt.runs.text import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Weights = dict[str, Tensor]
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
@@ -158,9 +159,8 @@ def load_data(path: Path) -> Any:
     """
     with open(path, "rb") as file:
         if file.read(4) == b"PK\x03\x04":  # as torch recognises its zip files
-            with zipfile.ZipFile(path) as parts:
-                unpacked = sum(part.file_size for part in parts.infolist())
-                if unpacked > 2 * path.stat().st_size:  # torch compresses nothing
+            with zipfile.ZipFile(file) as parts:
+                if (unpacked := unpacked_size(parts)) > 2 * path.stat().st_size:  # torch compresses nothing
                     raise CarltError(f"it unpacks to {unpacked >> 20} MiB")
                 for name in parts.namelist():
                     if name.endswith(".pkl"):

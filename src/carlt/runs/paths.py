@@ -93,16 +93,21 @@ def links_out_of(folder: Path) -> Iterator[Path]:
     for here, below, files in os.walk(folder):
         check_depth(Path(here), folder)
         for path in (Path(here, name) for name in (*below, *files)):
-            within = path.is_symlink() and Path(os.path.realpath(path)).is_relative_to(place)
-            if within or leads_out_of(path, folder):
+            into_wandb = path.is_symlink() and Path(os.path.realpath(path)).is_relative_to(place)
+            if into_wandb or leads_out_of(path, folder):
                 yield path
         if Path(here) == folder and not of_wandb.is_symlink():
             below[:] = [name for name in below if name != of_wandb.name]
 
 
+def is_too_deep(here: Path, top: Path) -> bool:
+    """Whether ``here`` lies more than ``MAX_DEPTH`` folders below ``top``."""
+    return len(here.parts) - len(top.parts) > MAX_DEPTH
+
+
 def check_depth(here: Path, top: Path) -> None:
-    """CarltError for more than ``MAX_DEPTH`` folders within each other."""
-    if len(here.parts) - len(top.parts) > MAX_DEPTH:
+    """CarltError if :func:`is_too_deep`."""
+    if is_too_deep(here, top):
         raise CarltError(f"{top} has folders more than {MAX_DEPTH} deep; move them away")
 
 

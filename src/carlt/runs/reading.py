@@ -275,7 +275,7 @@ def _walk(top: Path) -> Iterator[Path]:
     that cannot be listed. Below a link nothing is found."""
     closed: list[Path] = []
     for here, below, files in os.walk(top, onerror=lambda error: closed.append(Path(error.filename))):
-        too_deep = len(Path(here).parts) - len(top.parts) > paths.MAX_DEPTH
+        too_deep = paths.is_too_deep(Path(here), top)
         below[:] = [name for name in below if not (too_deep or name in NOT_RUNS or name.startswith("."))]
         if paths.RESULT in files or paths.CONFIG in files:
             yield Path(here)

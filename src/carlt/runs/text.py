@@ -1,9 +1,22 @@
 """Text from class names, configs and folders in a form that terminals, tables and spreadsheets show as it is."""
 
+import logging
 import shlex
 import unicodedata
 
 FORMULA = ("=", "+", "-", "@")
+
+
+def get_logger(name: str) -> logging.Logger:
+    """The logger of a module of carlt: what it says may hold a stranger's names, and is made ``printable``."""
+    log = logging.getLogger(name)
+    log.addFilter(_make_printable)
+    return log
+
+
+def _make_printable(record: logging.LogRecord) -> bool:
+    record.msg, record.args = printable(record.getMessage()), ()
+    return True
 
 
 def printable(text: str) -> str:

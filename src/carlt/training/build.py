@@ -24,18 +24,20 @@ from carlt.models.class_means import RunningClassMeans
 from carlt.models.classifier import feature_dim
 from carlt.models.weights import AVERAGE, normalisation, take_normalisation
 from carlt.runs import paths
+from carlt.runs.text import get_logger
 from carlt.stages import Stage
 from carlt.training import checks, sharding
 from carlt.training.callbacks import AtomicCheckpointIO, MetricsCsv, read_checkpoint
 from carlt.training.callbacks.progress import SweepPosition
 from carlt.training.module import LongTailClassifier
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 def build_data(config: DictConfig) -> LongTailDataModule:
     """The data module, with the views and the sampler it serves. Runs of earlier versions lack some keys of ``aug``."""
-    _check_seed(config)
+    if not 0 <= config.seed < 2**32:
+        raise CarltError(f"seed={config.seed} is out of range: it is at least 0 and below 2^32")
     size: dict[str, Any] = {"image_size": config.data.image_size}
     second, paste = config.aug.get("second"), config.aug.get("paste")
     loss = _loss_class(config)
@@ -71,7 +73,6 @@ def build_module(
     Images are normalised as ``data.normalisation`` says: by default as the initial weights expect, or with the data
     set's mean and standard deviation.
     """
-    _check_seed(config)
     L.seed_everything(config.seed, verbose=False)
     context: dict[str, Any] = {"num_classes": data.num_classes, "class_counts": data.class_counts}
     model = build(config, "model", in_channels=data.channels, image_size=data.image_size, **context)
@@ -125,11 +126,6 @@ def build_module(
         seed=config.seed,
         channels_last=config.channels_last,
     )
-
-
-def _check_seed(config: DictConfig) -> None:
-    if not 0 <= config.seed < 2**32:
-        raise CarltError(f"seed={config.seed} is out of range: it is at least 0 and below 2^32")
 
 
 def _build_named(config: DictConfig, mapping: str, **context: Any) -> list[Any]:

@@ -1,7 +1,6 @@
 """What the parts of a run must fit: the network its images, the length its batches, the devices this machine."""
 
 import itertools
-import logging
 import os
 from pathlib import Path
 
@@ -17,10 +16,11 @@ from carlt.losses.base import NetworkLoss
 from carlt.models.classifier import CosineClassifier
 from carlt.models.modes import eval_mode
 from carlt.reg import CAR
+from carlt.runs.text import get_logger
 from carlt.training import sharding
 from carlt.training.module import LongTailClassifier
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 SURELY_LARGE_ENOUGH = 8
 """From this side in pixels on, every layer of carlt's own networks has something left."""

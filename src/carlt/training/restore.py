@@ -30,8 +30,11 @@ class CheckOptimizer(L.Callback):
         trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         for parameter in trained:
             for name, value in optimizer.state.get(parameter, {}).items():
-                number = value is None or (name == "step" and isinstance(value, int | float))
-                if not (_is_whole(value) if isinstance(value, torch.Tensor) else number):
+                if not isinstance(value, torch.Tensor):
+                    sound = value is None or (name == "step" and isinstance(value, int | float))
+                else:
+                    sound = _is_whole(value)
+                if not sound:
                     raise ValueError(f"the optimizer's {name} is no plain tensor")
                 if isinstance(value, torch.Tensor) and value.shape not in (parameter.shape, ()):
                     raise ValueError(f"the optimizer's {name} has another shape than its parameter")
@@ -42,11 +45,10 @@ class CheckOptimizer(L.Callback):
         for group, of_new in zip(optimizer.param_groups, new["optimizer"].param_groups, strict=True):
             _check_kinds({name: group[name] for name in optimizer.defaults}, of_new, "the optimizer's")
         for schedule in trainer.lr_scheduler_configs:
-            of_new = new["lr_scheduler"]["scheduler"].state_dict()
-            kind = type(schedule.scheduler)
-            if methods := [name for name in schedule.scheduler.state_dict() if callable(getattr(kind, name, None))]:
+            given, of_new = schedule.scheduler.state_dict(), new["lr_scheduler"]["scheduler"].state_dict()
+            if methods := [name for name in given if callable(getattr(type(schedule.scheduler), name, None))]:
                 raise ValueError(f"the schedule's {methods[0]} is replaced")
-            _check_kinds(schedule.scheduler.state_dict(), of_new, "the schedule's")
+            _check_kinds(given, of_new, "the schedule's")
 
 
 def _is_whole(value: torch.Tensor) -> bool:

@@ -1,7 +1,6 @@
 """CIFAR-10-LT and CIFAR-100-LT: exponential or step subsets of CIFAR (Cao et al., NeurIPS 2019, section 4)."""
 
 import hashlib
-import logging
 import math
 import tarfile
 from pathlib import Path
@@ -20,8 +19,9 @@ from carlt.data.subsets import Profile, Rule, make_long_tailed
 from carlt.errors import CarltError, first_line
 from carlt.ranges import AtLeastOne, Count, CountOrZero, Seed, checked
 from carlt.runs.paths import check_file
+from carlt.runs.text import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 MAX_BYTES = 1 << 30
 """Of a file in the archive; the largest official one has 155 million."""
@@ -113,7 +113,10 @@ class _CIFARLT(LongTailDataModule):
         return read_class_folders(self.root, 32, self.num_workers, self.on_error)
 
     def _from_archive(self) -> tuple[Split, Split, list[str]]:
-        files = self._read([*self.train_files, *self.test_files, self.names_file])
+        files = {
+            name: read_pickle(content, f"{self.name}'s file {name}", published=self.official)
+            for name, content in self._read([*self.train_files, *self.test_files, self.names_file]).items()
+        }
         names = self._names(files)
         return self._split(files, self.train_files, names), self._split(files, self.test_files, names), names
 
@@ -156,7 +159,7 @@ class _CIFARLT(LongTailDataModule):
     def _again(self) -> str:
         return f"remove the data in {self.root} and run `{self.prepare_command(root=self.root)}`"
 
-    def _names(self, files: dict[str, bytes]) -> list[str]:
+    def _names(self, files: dict[str, dict[bytes, Any]]) -> list[str]:
         names = self._entry(files, self.names_file, self.names_key)
         try:
             return [bytes.decode(name) for name in names]
@@ -166,8 +169,8 @@ class _CIFARLT(LongTailDataModule):
                 f"{self._again()}"
             ) from None
 
-    def _entry(self, files: dict[str, bytes], file: str, key: bytes) -> Any:
-        entries = read_pickle(files[file], f"{self.name}'s file {file}")
+    def _entry(self, files: dict[str, dict[bytes, Any]], file: str, key: bytes) -> Any:
+        entries = files[file]
         if key not in entries:
             raise CarltError(
                 f"{self.name}'s file {file} has no entry {key.decode()}; it holds {sorted(map(str, entries))}; "
@@ -175,7 +178,7 @@ class _CIFARLT(LongTailDataModule):
             )
         return entries[key]
 
-    def _split(self, files: dict[str, bytes], batches: list[str], names: list[str]) -> Split:
+    def _split(self, files: dict[str, dict[bytes, Any]], batches: list[str], names: list[str]) -> Split:
         pixels = [self._entry(files, batch, b"data") for batch in batches]
         labels = [self._entry(files, batch, self.labels_key) for batch in batches]
         for batch, images, classes in zip(batches, pixels, labels, strict=True):

@@ -1,6 +1,5 @@
 """Image folders: one folder per class."""
 
-import logging
 import os
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -20,12 +19,12 @@ from carlt.data.module import LongTailDataModule, require
 from carlt.data.subsets import Profile, Rule, make_long_tailed, rank_images
 from carlt.errors import CarltError
 from carlt.ranges import AtLeastOne, Count, CountOrZero, Range, Seed, ShareBelowOne, checked
-from carlt.runs.text import counted, printable
+from carlt.runs.text import counted, get_logger
 
 SPLITS = {"training": "train", "valid": "val", "validation": "val", "testing": "test", "train": "train", "val": "val",
           "test": "test"}  # fmt: skip
 """Names of folders, and the split that each looks like."""
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class ImageFolder(LongTailDataModule):
@@ -162,7 +161,7 @@ class ImageFolder(LongTailDataModule):
             raise CarltError(f"{self.root} has {split[0]}/ but no train/; put the training images in train/<class>/")
         if strays:
             count = counted(len(strays), "image")
-            log.warning("left out %s in no class folder, the first: %s", count, printable(str(base / strays[0])))
+            log.warning("left out %s in no class folder, the first: %s", count, base / strays[0])
         if not found:
             place = "/".join(["<class>"] * self.class_depth)
             raise CarltError(f"{base} has no class folders; images belong in {base}/{place}/")
@@ -175,7 +174,7 @@ class ImageFolder(LongTailDataModule):
             )
         if empty:
             count = counted(len(empty), "class", "classes")
-            log.warning("left out %s without images, the first: %s", count, printable(str(base / empty[0])))
+            log.warning("left out %s without images, the first: %s", count, base / empty[0])
         return [name for name in found if name not in set(empty)]
 
     def _split(self, root: Path, part: str, classes: list[str], of_training: bool = False) -> Split | None:
@@ -195,8 +194,8 @@ class ImageFolder(LongTailDataModule):
                 "add training images of it, remove it, or leave it out with data.on_error=skip"
             )
         if unknown:
-            count, shown = counted(len(unknown), "folder"), printable(str(base / unknown[0]))
-            log.warning("left out %s of classes without training images, the first: %s", count, shown)
+            count = counted(len(unknown), "folder")
+            log.warning("left out %s of classes without training images, the first: %s", count, base / unknown[0])
         folders = [there.get(_composed(name)) for name in classes]
         names = [sorted(image_files(base / folder)) if folder else [] for folder in folders]
         targets = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(files) for files in names]))

@@ -1,6 +1,5 @@
 """Decode a split of small files once, in parallel, and hold it as one array."""
 
-import logging
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -9,9 +8,9 @@ from torchvision.transforms.v2.functional import center_crop, resize
 
 from carlt.data.images import ArrayImages, FileImages, Split
 from carlt.errors import CarltError
-from carlt.runs.text import counted
+from carlt.runs.text import counted, get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 def decode_all(split: Split, side: int, threads: int = 0, exact: bool = False) -> Split:

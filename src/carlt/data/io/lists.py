@@ -1,6 +1,5 @@
 """List files: one ``<relative path> <label>`` per line, read strictly, because a wrong line makes wrong numbers."""
 
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ import numpy as np
 from carlt.data.images import OnError
 from carlt.errors import CarltError
 from carlt.runs.paths import check_file
-from carlt.runs.text import counted, printable
+from carlt.runs.text import counted, get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 LEAVES = re.compile(rb"^(?:[/\\]|.:)|(?:^|[/\\])\.\.(?:[/\\]|$)", re.MULTILINE)
 """An absolute path, or one with a ``..`` in it."""
@@ -79,7 +78,7 @@ def checked_records(
         labels.append(label_of[label])
         lines.append(line)
     if bad:
-        log.warning("left out %s of %s; the first: %s", counted(len(bad), "line"), source, printable(bad[0]))
+        log.warning("left out %s of %s; the first: %s", counted(len(bad), "line"), source, bad[0])
     if not paths:
         raise CarltError(f"list {source} holds no usable line; each should read `<relative path> <label>`")
     return Records(source, np.array(paths, dtype=np.bytes_), np.array(labels, np.int64), np.array(lines, np.int32))

@@ -1,6 +1,5 @@
 """The check of image files: missing ones by listing folders, damaged ones by decoding, in parallel."""
 
-import logging
 import os
 from collections.abc import Callable, Set
 from pathlib import Path
@@ -14,12 +13,12 @@ from torch.utils.data import DataLoader, Dataset
 from carlt.data.images import FileImages
 from carlt.data.io.decode import REMEDY
 from carlt.errors import CarltError
-from carlt.runs.text import printable
+from carlt.runs.text import get_logger
 
 Verify = Literal["lists", "files", "full"]
 NAMED = 20
 """Unusable images, beside the first, that a message names at most."""
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 def usable(images: FileImages, verify: Verify, num_workers: int, place: Callable[[int], str] | None = None) -> Tensor:
@@ -41,7 +40,7 @@ def usable(images: FileImages, verify: Verify, num_workers: int, place: Callable
             found += f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
         if images.on_error == "raise":
             raise CarltError(f"{found}. Restore or replace them, or leave them out with data.on_error=skip")
-        log.warning("left out %s", printable(found))
+        log.warning("left out %s", found)
     return torch.tensor([index for index in range(len(images)) if index not in problems], dtype=torch.int64)
 
 
