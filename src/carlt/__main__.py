@@ -2,6 +2,7 @@
 
 import sys
 
+from carlt import __version__
 from carlt.errors import CarltError, exit_with
 
 COMMANDS = {
@@ -15,7 +16,10 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Print the commands."""
+    """Print the commands, or the version."""
+    if sys.argv[1:] in (["--version"], ["-V"]):
+        print(f"carlt {__version__}")
+        return
     if words := [word for word in sys.argv[1:] if word not in ("-h", "--help")]:
         name = words[0] if words[0] in COMMANDS else "<command>"
         exit_with(

@@ -2,7 +2,10 @@
 
 import importlib.util
 import sys
-from typing import NoReturn
+from collections.abc import Callable, Iterable
+from typing import NoReturn, TypeVar
+
+T = TypeVar("T")
 
 
 class CarltError(ValueError):
@@ -16,6 +19,23 @@ def first_line(error: BaseException) -> str:
     ('too long', 'MemoryError')
     """
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def results(calls: Iterable[Callable[[], T]]) -> list[T]:
+    """What each of ``calls`` returns.
+
+    Raises:
+        CarltError: the errors of all that fail, a line each.
+    """
+    found, problems = [], []
+    for call in calls:
+        try:
+            found.append(call())
+        except CarltError as error:
+            problems.append(str(error))
+    if problems:
+        raise CarltError("\n".join(problems))
+    return found
 
 
 def exit_with(command: str, error: CarltError) -> NoReturn:

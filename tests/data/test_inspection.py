@@ -54,7 +54,7 @@ def test_the_command_tells_and_draws(folder, tmp_path, command):
         "files: JPEG 25, PNG 1; RGB 25, L 1",
         "sizes: median 64 x 48 pixels, smallest 5 x 7, largest 20 x 300",
         "  2 images smaller than data.image_size=32 on a side, to be enlarged",
-        "unreadable: 2 files; the first: ",
+        "unreadable: 2 files; mend them, or train with data.on_error=skip: ",
         "copies: 5 files with the content of another file",
         "  1 content in train and in test; they make the test accuracy too high; the first: ",
         "  1 content in two classes; the first, in gull and tern: ",

@@ -56,7 +56,7 @@ def test_resumed_in_mid_epoch(data):
 
 
 def test_a_finished_epoch_that_is_iterated_again_starts_over():
-    split = Split(ArrayImages(torch.arange(12, dtype=torch.uint8)), torch.arange(12))
+    split = Split(ArrayImages(torch.arange(12, dtype=torch.uint8).view(-1, 1, 1, 1)), torch.arange(12))
     schedule = BatchSchedule(split.targets, Instance(), 4, seed=0)
     loader = loaders.ArrayTrainLoader(split, schedule, Views(Unchanged()), torch.device("cpu"))
     first, again = ([batch.labels.tolist() for batch in loader] for _ in range(2))
@@ -251,7 +251,7 @@ def test_half_are_mirrored(picture):
     ("images", "size", "world"), [(1025, 512, 2), (10, 4, 3), (7, 1, 2), (512, 512, 2), (9, 100, 4)]
 )
 def test_all_processes_evaluate_equally_many_batches(images: int, size: int, world: int) -> None:
-    split = Split(ArrayImages(torch.arange(images, dtype=torch.uint8)), torch.arange(images))
+    split = Split(ArrayImages(torch.arange(images, dtype=torch.uint8).view(-1, 1, 1, 1)), torch.arange(images))
     ranks = [eval_loader(split, Unchanged(), size, 0, torch.device("cpu"), rank, world) for rank in range(world)]
     assert len({len(loader) for loader in ranks}) == 1
     labels = [label for loader in ranks for _, batch in loader for label in batch.tolist()]

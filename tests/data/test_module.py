@@ -101,3 +101,27 @@ def test_of_many_classes_without_test_images_some_are_named():
 def test_a_data_module_can_be_printed():
     """Lightning's text of a data module reads its loaders, which are none that it knows."""
     assert "Arrays" in str(Arrays(array_splits([2, 1])))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: ArrayImages(torch.zeros(4, 3, 8, 8)), r"images are torch.float32 \(4, 3, 8, 8\): give torch.uint8"),
+        (lambda: ArrayImages(torch.zeros(4, 8, 8, dtype=torch.uint8)), r"give torch.uint8 \(N, C, H, W\)"),
+        (lambda: Split(GREY, torch.zeros(3, dtype=torch.int64)), r"torch.int64 \(3,\): 4 images need torch.int64 \(4,"),
+        (lambda: Split(GREY, torch.zeros(4)), r"labels are torch.float32 \(4,\)"),
+        (lambda: labelled(1, 2), "labels of train are from 1 to 2: with 2 class names they are from 0 to 1"),
+        (lambda: labelled(-1, 1), "labels of train are from -1 to 1"),
+    ],
+)
+def test_a_set_of_one_s_own_is_checked_when_it_is_made(make, said):
+    with pytest.raises(CarltError, match=said):
+        make()
+
+
+GREY = ArrayImages(torch.zeros(4, 1, 8, 8, dtype=torch.uint8))
+
+
+def labelled(first, second):
+    split = Split(GREY, torch.tensor([first, first, second, second]))
+    return Splits(split, None, split, ["a", "b"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tests.conftest import Command
 
@@ -125,3 +126,30 @@ def test_964_classes_of_20_greyscale_drawings_train(tmp_path: Path, command: Com
     assert result["num_classes"] == 964
     assert (max(result["class_counts"]), min(result["class_counts"])) == (14, 2)
     assert result["metrics"]["test/accuracy"] > 20 / 964  # twenty times chance
+
+
+def test_a_damaged_test_image_costs_no_training(photos: Path, tmp_path: Path, command: Command) -> None:
+    """The error comes after the last epoch; the run is finished without the image, and trains nothing anew."""
+    folder, damaged = tmp_path / "run", photos / "test" / "heron" / "0.png"
+    damaged.write_bytes(b"no image")
+    data = ("data=image_folder", f"data.root={photos}", "data.image_size=16", "data.num_workers=0", "model=small_cnn")
+    short = ("trainer.max_epochs=1", "trainer.accelerator=cpu", f"hydra.run.dir={folder}", "loss=ce", "reg=none")
+    code, _, errors = command("train", *data, *short)
+    assert code == 2
+    assert "data.on_error=skip. All epochs are trained and saved; then finish the run with: " in errors
+    weights = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert command("train", f"resume={folder}", "data.on_error=skip")[0] == 0
+    assert sum(row.test_count for row in read_per_class(folder)) == 3
+    after = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(after[name], weights[name]) for name in weights)
+
+
+def test_a_run_is_not_resumed_without_images_that_it_trained_on(photos: Path, tmp_path: Path, command: Command) -> None:
+    folder = tmp_path / "run"
+    data = ("data=image_folder", f"data.root={photos}", "data.image_size=16", "data.num_workers=0", "model=small_cnn")
+    short = ("trainer.max_epochs=1", "trainer.accelerator=cpu", f"hydra.run.dir={folder}", "loss=ce", "reg=none")
+    assert command("train", *data, *short)[0] == 0
+    (photos / "train" / "heron" / "2024" / "may" / "0.JPG").write_bytes(b"no image")
+    code, _, errors = command("train", f"resume={folder}", "data.on_error=skip", "trainer.max_epochs=2")
+    assert code == 2
+    assert "are not those that the run began with" in errors

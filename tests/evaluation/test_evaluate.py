@@ -55,7 +55,7 @@ def evaluate(trained: Path, command: Command) -> Callable[..., tuple[dict[str, A
         def refuse(name: str) -> None:
             raise AssertionError(f"{name} is no JSON")
 
-        return json.loads(said.partition("\n")[2] or "{}", parse_constant=refuse), errors
+        return json.loads(said or "{}", parse_constant=refuse), errors
 
     return call
 

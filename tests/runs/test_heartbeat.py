@@ -15,7 +15,7 @@ def test_a_silent_block_says_that_it_runs(capsys: pytest.CaptureFixture[str]) ->
     with heartbeat("job 2  ", every_s=0.05), heartbeat("within  ", every_s=0.01):
         for _ in range(1000):
             time.sleep(0.01)
-            said += capsys.readouterr().out
+            said += capsys.readouterr().err
             if said.count("\n") > 1:
                 break
     lines = said.splitlines()
@@ -50,11 +50,12 @@ def test_other_lines_take_its_place(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     with heartbeat(every_s=10):
         pass
     assert waits == [10, 3, 10]
-    assert capsys.readouterr().out.splitlines() == ["line", f"still running, {format_duration(13)} since the start"]
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("line\n", f"still running, {format_duration(13)} since the start\n")
 
 
 def test_a_terminal_has_bars_instead(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     with heartbeat(every_s=0.01):
         time.sleep(0.1)
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "")

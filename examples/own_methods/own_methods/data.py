@@ -5,8 +5,7 @@ from typing import Any
 
 import torch
 
-from carlt.data import LongTailDataModule
-from carlt.data.images import ArrayImages, Split, Splits
+from carlt.data import ArrayImages, LongTailDataModule, Split, Splits
 from carlt.functional.profile import PROFILES
 from carlt.ranges import AtLeastOne, Count, checked
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, get_args
 from carlt.commands.completion import Completer, answer_shell
 from carlt.errors import CarltError, exit_with
 from carlt.ranges import Count, Strength, describe_type, matches
+from carlt.runs.paths import with_home
 
 INTERRUPTED = 128 + 2
 UNREAD = 128 + 13
@@ -153,6 +154,7 @@ class Parser(argparse.ArgumentParser):
 
         Without any word the help is printed, and the process ends.
         """
+        words = [with_home(word) for word in words]
         self.add_argument("words", nargs="*", help=argparse.SUPPRESS)
         answer_shell(self, "words", self._complete)
         if not words:

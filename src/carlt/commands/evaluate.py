@@ -61,7 +61,7 @@ def main() -> None:
             return
         outcome = evaluate(folder, arguments.which, arguments.words, trust=trust)
         label = ", the best epoch chosen on the TEST split" if outcome["chosen_on_test"] else ""
-        print(f"{printable(outcome['checkpoint'])} (epoch {outcome['epoch'] + 1}{label})")
+        print(f"{printable(outcome['checkpoint'])} (epoch {outcome['epoch'] + 1}{label})", file=sys.stderr)
         if not outcome["same_images"]:
             print("note: these are other images than those of the run's result.json", file=sys.stderr)
         _print_metrics(outcome["metrics"])

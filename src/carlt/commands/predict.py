@@ -155,7 +155,8 @@ def _move(run: "TrainedRun", device: str | None) -> None:
     try:
         run.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except (RuntimeError, AssertionError) as error:
-        raise CarltError(f"device={device}: {first_line(error)}") from None
+        reason = first_line(error).partition("Expected one of")[0]  # the rest is a list of all kinds that torch knows
+        raise CarltError(f"device={device}: {reason or 'no device'}; give cpu, cuda or cuda:<number>") from None
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import functools
 import itertools
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from carlt.training.module import LongTailClassifier
 
 NAME = "carlt.prepare"
+LARGE = 64
+"""Images of more pixels on a side are too large for a network without a stem."""
 
 
 def parser() -> Parser:
@@ -104,6 +106,15 @@ def show_augmentations(
     return path
 
 
+def _fitting_model(data: "LongTailDataModule", words: Sequence[str]) -> list[str]:
+    """The overrides that choose a network for large images, where ``words`` choose none: the default is a small one."""
+    from carlt.data import ImageFolder
+
+    if data.image_size <= LARGE or any(word.startswith("model") for word in words):
+        return []
+    return ["model=resnet50", *["model.pretrained=true"] * isinstance(data, ImageFolder)]
+
+
 def _draw(path: Path, draw: Callable[[Path], None]) -> Path:
     """Draw at ``path``, or at the next number where another picture lies: a name may stand for several settings."""
     with write_errors(path, "choose another out=<folder>"):
@@ -151,7 +162,7 @@ def main() -> None:
         if arguments.show == "profile":
             prepare(data, arguments.verify, Path(arguments.out))
             own = [f"--config-dir={folder}" for folder in arguments.config_dir]
-            print(f"Next: {command_line('carlt.train', *own, *arguments.words)}")
+            print(f"Next: {command_line('carlt.train', *own, *arguments.words, *_fitting_model(data, words))}")
         else:
             aug = named_choices(config, config.hydra)["aug"]
             show_augmentations(data, build_module(config, data), Path(arguments.out), aug)

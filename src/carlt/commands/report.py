@@ -72,6 +72,8 @@ def main() -> None:
         arguments = options.parse_words(sys.argv[1:])
         for word in arguments.words:
             if "=" in word and not os.path.exists(word):  # folders of a sweep may have = in their names
+                if os.path.isdir(folder := word.partition("=")[2]):
+                    raise CarltError(f"{word}: give the folder alone, as in python -m carlt.report {folder}")
                 options.refuse(word)
         if not arguments.words:
             raise CarltError("no folder given; python -m carlt.report --help shows the usage")

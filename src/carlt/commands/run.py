@@ -65,7 +65,7 @@ def train(*overrides: str, folder: Path | str | None = None, trust: bool = False
     """
     from carlt.config.objects import from_python
 
-    overrides = tuple(take_search_path(overrides))
+    overrides = tuple(take_search_path([paths.with_home(text) for text in overrides]))
     with from_python(parts) as given:
         words = [*given.words, *overrides]
         earlier = [word.partition("=")[2] for word in overrides if word.startswith("resume=")]
@@ -234,7 +234,11 @@ def _run(
             **({"sweep": position.sweep} if position else {}),
         )
         restore.fit(trainer, module, data, last if resumes else None)
-        result = evaluate_and_record(folder, trainer, module, data, config, clock.time_elapsed())
+        try:
+            result = evaluate_and_record(folder, trainer, module, data, config, clock.time_elapsed())
+        except CarltError as error:  # such as a damaged test image
+            again = command_line("carlt.train", f"resume={folder}")
+            raise CarltError(f"{error}. All epochs are trained and saved; then finish the run with: {again}") from None
         if trainer.is_global_zero:
             from carlt.reporting import plots, table
 
@@ -302,7 +306,9 @@ def config_of_run(composed: DictConfig, hydra: Any) -> DictConfig:
 
 
 def _hydra_folder(composed: DictConfig) -> Path:
-    """``hydra.run.dir`` with its interpolations resolved."""
+    """``hydra.run.dir`` with its interpolations resolved, and a class that replaces an option's by its name."""
+    composed = composed.copy()
+    composed.hydra.runtime.choices.update(named_choices(composed, composed.hydra))
     holder: Any = HydraConfig.instance()
     before = holder.cfg
     try:

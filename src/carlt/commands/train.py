@@ -21,6 +21,7 @@ from carlt.config.stored import load_config
 from carlt.errors import CarltError, exit_with
 from carlt.runs.faults import check_place, write_errors
 from carlt.runs.heartbeat import heartbeat
+from carlt.runs.paths import with_home
 from carlt.sweeps import plan
 
 NAME = "carlt.train"
@@ -32,6 +33,7 @@ INFORMATION = ("all", "config", "defaults", "defaults-tree", "plugins", "searchp
 def main() -> None:
     """The command."""
     with command(NAME):
+        sys.argv[1:] = map(with_home, sys.argv[1:])
         arguments = _parse(sys.argv[1:])
         if CHILD in os.environ and not is_first_process():  # a further process of a run on several devices
             folder = Path(os.environ[CHILD])

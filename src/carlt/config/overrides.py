@@ -3,7 +3,6 @@
 Every mistake is found before anything runs, and all of them are in one error.
 """
 
-import difflib
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from carlt.config.recipes import family_problems, implied_recipe, optimizer_prob
 from carlt.config.schema import (
     INJECTED,
     joined_error,
+    nearest,
     node_problems,
     suggest,
     target_nodes,
@@ -125,8 +125,12 @@ def check_single(overrides: Sequence[str]) -> None:
         if override.key_or_group in ("launcher", "sweep") and override.value() not in ("basic", "grid"):
             raise CarltError(f"{text_of(override)}: only a sweep has it; add -m, as in python -m carlt.train -m ...")
     if several := [o.key_or_group for o in parsed if o.is_sweep_override()]:
+        combined = next((o for o in parsed if o.is_sweep_override() and o.key_or_group in COMBINABLE), None)
+        together = (
+            f"; together they are {combined.key_or_group}=[{','.join(map(str, choices(combined)))}]" if combined else ""
+        )
         raise CarltError(
-            f"{', '.join(several)}: several values make a sweep; add -m, as in python -m carlt.train -m ..."
+            f"{', '.join(several)}: several values make a sweep; add -m, as in python -m carlt.train -m ...{together}"
         )
 
 
@@ -244,14 +248,18 @@ def _group_problems(override: Override) -> Iterator[str]:
         for name in names:
             word = "null" if name is None else str(name)
             if word not in options(group):
-                yield f"{group}={word}: no such {group}; {_nearest(word, options(group))}"
+                remedy = f"model=timm model.name={word} takes it from timm; " if group == "model" else ""
+                yield (
+                    f"{group}={word}: no such {group}; {remedy}{_nearest(word, options(group))}; one of your own needs "
+                    "--config-dir <folder>"
+                )
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
     """The nearest known names, and all of them if there are at most 40."""
     if len(known) <= 40:
         return suggest(name, known)
-    near = difflib.get_close_matches(name, known, 5)
+    near = nearest(name, known, 5)
     return (f"did you mean {' or '.join(near)}? " if near else "") + f"--help lists all {len(known)}"
 
 
@@ -288,7 +296,9 @@ def _check_values(config: DictConfig, overrides: Sequence[Override], problems: l
                 checked.append(override)
             else:
                 known = sorted({*parameters, *_names(node)} - INJECTED - {"_target_"})
-                problems.append(f"{key}: {target} takes no {name!r}; {suggest(name, known)}")
+                others = _options_with(parent, name)
+                elsewhere = f"; options that take it: {parent}={', '.join(others)}" if others else ""
+                problems.append(f"{key}: {target} takes no {name!r}{elsewhere}; {suggest(name, known)}")
         elif name not in node:
             near = " or ".join(_places_of(config, name)) if not parent else ""
             known = [*_names(node), *(() if parent else OPTIONAL)]
@@ -298,6 +308,25 @@ def _check_values(config: DictConfig, overrides: Sequence[Override], problems: l
         else:
             checked.append(override)
     return checked
+
+
+def _options_with(group: str, name: str) -> list[str]:
+    """The options of ``group`` whose class has a parameter ``name``."""
+    found = []
+    for option in options(group):
+        with suppress(CarltError):  # one that is damaged, or whose class is not there
+            if (target := _target_of(group, option)) and name in settable(target):
+                found.append(option)
+    return found
+
+
+def _target_of(group: str, option: str) -> str | None:
+    """The class that an option names, or that an option of the same group which it is based on names."""
+    content = read_option(group, option)
+    if target := content.get("_target_"):
+        return str(target)
+    bases = [base for base in content.get("defaults") or () if base in options(group) and base != option]
+    return _target_of(group, bases[0]) if bases else None
 
 
 def _places_of(config: DictConfig, name: str) -> Iterator[str]:

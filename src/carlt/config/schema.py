@@ -50,8 +50,14 @@ def suggest(name: str, known: Sequence[str]) -> str:
     """The nearest known name, and all of them."""
     if not known:
         return "it takes nothing"
-    near = difflib.get_close_matches(name, known, 1)
+    near = nearest(name, known, 1)
     return (f"did you mean {near[0]}? " if near else "") + f"choose from {', '.join(known)}"
+
+
+def nearest(name: str, known: Sequence[str], number: int) -> list[str]:
+    """At most ``number`` known names that ``name`` may stand for, whatever the case of its letters."""
+    by_folded = {each.casefold(): each for each in known}
+    return [by_folded[each] for each in difflib.get_close_matches(str(name).casefold(), by_folded, number)]
 
 
 def validate(config: DictConfig) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from carlt.data.io.decode import decode
+from carlt.errors import CarltError
 from carlt.runs.text import counted
 
 OnError = Literal["raise", "skip"]
@@ -19,9 +20,18 @@ MAX_NAMED = 5
 
 
 class ArrayImages:
-    """Images of one size, uint8 (N, C, H, W), held once and indexed as whole batches."""
+    """Images of one size, uint8 (N, C, H, W), held once and indexed as whole batches.
+
+    Raises:
+        CarltError: other numbers, such as floats, or another number of dimensions.
+    """
 
     def __init__(self, pixels: Tensor):
+        if pixels.dtype != torch.uint8 or pixels.ndim != 4:
+            raise CarltError(
+                f"images are {pixels.dtype} {tuple(pixels.shape)}: give torch.uint8 (N, C, H, W) from 0 to 255, which "
+                "is normalised later"
+            )
         self.pixels = pixels
         self._copies: dict[torch.device, Tensor] = {}
 
@@ -70,10 +80,21 @@ Images = ArrayImages | FileImages
 
 @dataclass(frozen=True)
 class Split:
-    """Images with their class, ``targets`` int64 (N,)."""
+    """Images with their class, ``targets`` int64 (N,).
+
+    Raises:
+        CarltError: labels of another kind, or not as many as images.
+    """
 
     images: Images
     targets: Tensor
+
+    def __post_init__(self) -> None:
+        if self.targets.dtype != torch.int64 or self.targets.shape != (len(self.images),):
+            raise CarltError(
+                f"labels are {self.targets.dtype} {tuple(self.targets.shape)}: {len(self.images)} images need "
+                f"torch.int64 ({len(self.images)},)"
+            )
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -84,12 +105,24 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """The splits of a data set: long-tailed training, test and, if there is one, validation."""
+    """The splits of a data set: long-tailed training, test and, if there is one, validation.
+
+    Raises:
+        CarltError: a label that is no index of ``class_names``.
+    """
 
     train: Split
     val: Split | None
     test: Split
     class_names: list[str]
+
+    def __post_init__(self) -> None:
+        for name, split in self.named().items():
+            if len(split) and not 0 <= (low := int(split.targets.min())) <= split.targets.max() < self.num_classes:
+                raise CarltError(
+                    f"labels of {name} are from {low} to {int(split.targets.max())}: with {self.num_classes} class "
+                    f"names they are from 0 to {self.num_classes - 1}"
+                )
 
     @property
     def num_classes(self) -> int:

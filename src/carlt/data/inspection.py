@@ -21,7 +21,7 @@ from carlt.runs.text import counted, printable
 NEAR_EMPTY = 5
 """A class with fewer training images than this is near-empty."""
 NAMED = 8
-"""Classes that a line names at most."""
+"""Classes or files that a line names at most."""
 TURNED = (5, 6, 7, 8)
 """EXIF orientations in which the stored width is the height of the upright picture."""
 
@@ -133,10 +133,9 @@ def _files_lines(found: FolderInspection, image_size: int) -> Iterator[str]:
         if small := int((found.sizes.min(1) < image_size).sum()):
             yield f"  {counted(small, 'image')} smaller than data.image_size={image_size} on a side, to be enlarged"
     if found.unreadable:
-        path, reason = found.unreadable[0]
-        yield printable(
-            f"unreadable: {counted(len(found.unreadable), 'file')}; the first: {path} ({reason}); mend them, or "
-            "train with data.on_error=skip"
+        yield (
+            f"unreadable: {counted(len(found.unreadable), 'file')}; mend them, or train with data.on_error=skip: "
+            f"{_listed([f'{path} ({reason})' for path, reason in found.unreadable])}"
         )
 
 

@@ -139,10 +139,10 @@ class LongTailDataModule(L.LightningDataModule):
         """The split that chooses the best epoch, if any."""
         return {"split": self.splits.val, "test": self.splits.test, "none": None}[self.validation]
 
-    def checksum(self) -> str:
-        """sha256 over the training and test images (pixels, or paths) and their classes."""
-        digest = hashlib.sha256()
-        for split in (self.splits.train, self.splits.test):
+    def checksum(self, *names: str) -> str:
+        """sha256 over the images (pixels, or paths) and classes of the splits ``names``, by default train and test."""
+        digest, splits = hashlib.sha256(), self.splits.named()
+        for split in (splits[name] for name in names or ("train", "test")):
             images = split.images
             digest.update((images.pixels.numpy() if isinstance(images, ArrayImages) else images.paths).tobytes())
             digest.update(split.targets.numpy().tobytes())

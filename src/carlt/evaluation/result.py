@@ -55,6 +55,7 @@ def evaluate_and_record(
             "name": data.name,
             "sha256": data.checksum(),
             "images": {k: int(e.total.sum()) for k, e in evaluations.items()},
+            "tested_classes": int((evaluations["test"].total > 0).sum()),
         },
         "timings": {"fit_s": round(fit_seconds, 2), "steps": trainer.global_step},
         "versions": {"python": platform.python_version(), **versions()},

@@ -96,8 +96,14 @@ def contributions_gradient(
 
 def check_batch(logits: Tensor, targets: Tensor, num_classes: int) -> None:
     """Raise CarltError for shapes or types that cannot be a batch; reads no value, so no device is waited for."""
+    for name, value in (("logits", logits), ("targets", targets)):
+        if not isinstance(value, Tensor):
+            raise CarltError(f"{name}: expected a tensor, got {type(value).__name__}; give torch.as_tensor({name})")
     if logits.ndim != 2 or logits.shape[1] != num_classes or not logits.is_floating_point():
-        raise CarltError(f"logits: expected floating (N, {num_classes}), got {logits.dtype} {tuple(logits.shape)}")
+        raise CarltError(
+            f"logits: expected floating (N, {num_classes}), a column for each class of class_counts, got "
+            f"{logits.dtype} {tuple(logits.shape)}"
+        )
     shape = (len(logits), num_classes) if targets.is_floating_point() else (len(logits),)
     if targets.shape != shape or targets.is_complex() or targets.dtype == torch.bool:
         raise CarltError(

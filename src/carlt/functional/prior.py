@@ -17,7 +17,10 @@ def check_class_counts(counts: Sequence[int] | Tensor) -> Tensor:
     """
     if isinstance(counts, Mapping):
         raise CarltError("class_counts is a mapping; give a list of the numbers of images, in the order of the classes")
-    given = torch.as_tensor(counts)
+    try:
+        given = torch.as_tensor(counts)
+    except (TypeError, ValueError, RuntimeError):  # of texts, or lists of different lengths
+        raise CarltError(f"class_counts: expected a list of numbers of images, got {str(counts)[:80]!r}") from None
     if given.ndim != 1 or len(given) < 2:
         raise CarltError(
             f"class_counts needs one number per class for at least 2 classes, not shape {tuple(given.shape)}"

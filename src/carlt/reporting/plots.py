@@ -82,7 +82,7 @@ def per_class(run_dir: Path) -> Path:
     axes.set(
         ylim=(-2, 102),
         ylabel="test accuracy (%)",
-        xlabel="class, most training images first",
+        xlabel="class, most training images first (n: their number)",
         title="Accuracy by class"
         + (" (x: never correct)" if len(rows) <= BARS else " (one point per class; lines: mean of the group)"),
     )
@@ -122,7 +122,7 @@ def compare_classes(groups: Sequence[Group], look: LineStyle, path: Path) -> Pat
             axes.plot(x[mean == 0], mean[mean == 0], "x", color=colour, ms=5, clip_on=False)
         else:
             axes.plot(x, mean, "o" if whole else "x", ms=3, alpha=0.6, color=colour, clip_on=False, label=text)
-    axes.set(ylim=(-2, 105), ylabel="test accuracy (%)", xlabel="class, most training images first")
+    axes.set(ylim=(-2, 105), ylabel="test accuracy (%)", xlabel="class, most training images first (n: their number)")
     axes.margins(x=0.01)
     _class_ticks(axes, [rows[i].class_name for i in order], [counts[i] for i in order])
     figure.legend(loc="outside upper center", ncols=min(len(groups), 3), frameon=False)

@@ -60,7 +60,7 @@ def _print_result(
     console.print(
         f"Worst test class: {printable(worst['name'])} ({counted(worst['train_count'], 'training image')}), "
         f"{percent(worst['test_accuracy'])} % on test{on_train}. "
-        f"Classes never right: {metrics['test/classes_at_zero']:.0f} of {result['num_classes']}.",
+        f"Classes never right: {metrics['test/classes_at_zero']:.0f} of {_tested(result)}.",
         highlight=False,
         markup=False,
     )
@@ -81,8 +81,15 @@ def _print_result(
         console.print(f"Training took {format_duration(seconds)}{rest}.", highlight=False, markup=False)
     # markup=False: folders may have [brackets] in their names.
     console.print(printable(f"Run folder: {run_dir}"), highlight=False, markup=False, soft_wrap=True)
-    following = f"Next: {command_line('carlt.report', str(run_dir))}"
+    run = run_dir.parents[1] if "posthoc" in result else run_dir  # its report shows both
+    following = f"Next: {command_line('carlt.report', str(run))}"
     console.print(printable(following), highlight=False, markup=False, soft_wrap=True)
+
+
+def _tested(result: Mapping[str, Any]) -> str:
+    """The number of classes, and of those with test images if they are fewer (earlier versions did not note it)."""
+    tested, classes = result["data"].get("tested_classes"), result["num_classes"]
+    return str(classes) if tested in (None, classes) else f"{tested} with test images ({classes} in all)"
 
 
 def print_metrics(metrics: Mapping[str, float], console: Console) -> None:

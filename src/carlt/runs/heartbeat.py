@@ -25,7 +25,8 @@ def say(text: str) -> None:
 
 @contextmanager
 def heartbeat(name: str = "", every_s: float = EVERY_S) -> Iterator[None]:
-    """While the block runs, print that it does after each ``every_s`` seconds without a line of ``say``.
+    """While the block runs, say on standard error that it does after each ``every_s`` seconds without a line of
+    ``say``: standard output may be what a program reads.
 
     Nothing is printed in a terminal, which has progress bars, nor by a block within such a block. ``name`` begins each
     line.
@@ -46,7 +47,8 @@ def heartbeat(name: str = "", every_s: float = EVERY_S) -> Iterator[None]:
             if wait <= 0:
                 wait = every_s
                 with suppress(OSError):  # nobody reads on, which the block learns itself
-                    say(f"{name}still running, {format_duration(now - began)} since the start")
+                    text = f"{name}still running, {format_duration(now - began)} since the start"
+                    print(text, file=sys.stderr, flush=True)
 
     thread = threading.Thread(target=watch, name="heartbeat", daemon=True)
     thread.start()

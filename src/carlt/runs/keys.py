@@ -31,8 +31,9 @@ NOT_IN_HASH = (*CHANGE_NO_NUMBER, "init_run", "recipe", "choices", "resumed")
 repeat (``init.weights`` is the checksum of what ``init_run`` names), and ``resumed``: ``run_hash`` adds its changes
 itself."""
 
-NOT_IN_REPORT = (*CHANGE_NO_NUMBER, "seed", "init_run", "init.weights", "callbacks")
-"""Keys that set no two configurations of a report apart."""
+NOT_IN_REPORT = (*CHANGE_NO_NUMBER, "seed", "init_run", "init.weights", "callbacks", "channels_last")
+"""Keys that set no two configurations of a report apart. The memory layout changes only how sums are rounded, and
+``auto`` may choose another one for each run."""
 
 NOT_IN_SWEEP_NAME = (*CHANGE_NO_NUMBER, "hydra")
 """Keys that do not name a sweep's folder: a sweep that stopped on one launcher is finished by another."""
@@ -47,13 +48,14 @@ MAY_CHANGE_ON_RESUME = (
     "data.root",
     "data.test_root",
     "data.official",
+    "data.on_error",
     "data.num_workers",
     "data.eval_batch_size",
     "logger",
     "callbacks.progress",
     "callbacks.checkpoints.every_n_steps",
 )
-"""Keys that ``resume=`` may change: the length of the training, paths and devices."""
+"""Keys that ``resume=`` may change: the length of the training, paths, devices, and how damaged images are treated."""
 
 AUTOMATIC_KEYS = ("trainer.devices", "trainer.precision", "channels_last")
 AUTOMATIC = ("auto", "-1")

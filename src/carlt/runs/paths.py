@@ -3,6 +3,7 @@
 import hashlib
 import math
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -23,6 +24,15 @@ MAX_BYTES = 64 << 20
 """Of a file that is read as text."""
 MAX_DEPTH = 100
 """Of folders: Python looks through folders within folders by recursion, which has a limit."""
+
+
+def with_home(word: str) -> str:
+    """``key=~/folder`` with the user's home folder, which shells replace only at the beginning of a word.
+
+    >>> with_home("data.root=~/photos").endswith("~/photos"), with_home("name=a~/b")
+    (False, 'name=a~/b')
+    """
+    return re.sub(r"^([^=~]+=['\"]?)~(?=/)", lambda found: found[1] + str(Path.home()), word)
 
 
 def checkpoint(run_dir: Path, which: str) -> Path:

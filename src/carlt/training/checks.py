@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from carlt.data import LongTailDataModule
+from carlt.data import ArrayImages, LongTailDataModule
 from carlt.errors import CarltError, first_line
 from carlt.losses import LDAM
 from carlt.losses.base import NetworkLoss
@@ -27,9 +27,10 @@ SURELY_LARGE_ENOUGH = 8
 
 
 def check_run(config: DictConfig, module: LongTailClassifier, data: LongTailDataModule) -> None:
-    """CarltError if the run could not train: too small images, batches that its loss cannot take, a margin that does
-    not fit the classifier, too short a run, or weights that cannot be shared out."""
+    """CarltError if the run could not train: too small images, views that give no bytes, batches that its loss cannot
+    take, a margin that does not fit the classifier, too short a run, or weights that cannot be shared out."""
     check_image_size(module.model, data)
+    check_views(data)
     if isinstance(module.loss, NetworkLoss):
         module.loss.check_run(module.model, data.batch_size)
         check_offsets(module.loss, module.reg)
@@ -72,6 +73,24 @@ def check_image_size(model: nn.Module, data: LongTailDataModule) -> None:
             f"data.image_size={data.image_size} is too small for {type(model).__name__}: "
             f"{first_line(error)}; give a larger one"
         ) from None
+
+
+def check_views(data: LongTailDataModule) -> None:
+    """CarltError if a view, with transforms of one's own, does not give bytes of as many channels."""
+    images = data.splits.train.images
+    try:
+        image = images.pixels[0] if isinstance(images, ArrayImages) else images.load(0)
+    except CarltError:  # training names it, or leaves it out
+        return
+    for name, view in (("aug.view", data.views.view), ("aug.eval_view", data.eval_view)):
+        with torch.random.fork_rng(devices=[]):
+            seen = view.image(image)
+        if (seen.dtype, seen.shape[:-2]) != (torch.uint8, (data.channels,)):
+            raise CarltError(
+                f"{name} with aug.transforms gives {seen.dtype} {tuple(seen.shape)}: it has to give torch.uint8 "
+                f"({data.channels}, H, W), which is normalised later; leave out transforms to other numbers, such as "
+                "ToDtype and Normalize"
+            )
 
 
 def check_length(config: DictConfig, data: LongTailDataModule) -> None:

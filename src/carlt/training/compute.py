@@ -33,7 +33,7 @@ def resolve(config: DictConfig) -> None:
     precision, layout = config.trainer.get("precision"), config.get("channels_last")
     if layout not in (True, False, None, "auto"):
         raise CarltError(f"channels_last={layout}: expected true, false or auto")
-    _avoid_mps(config)
+    _check_accelerator(config)
     _count_devices(config)
     if "auto" not in (precision, layout):
         return
@@ -52,9 +52,15 @@ def resolve(config: DictConfig) -> None:
             config.channels_last = ms[f"{fast}, channels last"] * LAYOUT_GAIN < ms[fast] if ms else reduced
 
 
-def _avoid_mps(config: DictConfig) -> None:
-    """Apple's GPUs have no float64, in which the metrics count: without another one, train on the processor."""
+def _check_accelerator(config: DictConfig) -> None:
+    """CarltError for a GPU that is not there. Apple's have no float64, in which the metrics count: without another
+    one, train on the processor."""
     asked = str(config.trainer.get("accelerator") or "auto")
+    if asked in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise CarltError(
+            f"trainer.accelerator={asked}: torch finds no CUDA GPU here; give trainer.accelerator=auto, which trains "
+            "on the processor then"
+        )
     if asked == "mps":
         raise CarltError(
             "trainer.accelerator=mps: it has no float64, which the metrics need; use trainer.accelerator=cpu"

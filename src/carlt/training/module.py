@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from carlt.data.batch import Batch, Pair
-from carlt.errors import CarltError
+from carlt.errors import CarltError, first_line
 from carlt.functional.mixing import soft_labels
 from carlt.functional.seeds import derive_seed
 from carlt.losses.base import NetworkLoss
@@ -186,7 +186,7 @@ class LongTailClassifier(L.LightningModule):
             else:
                 features = extract_features(self.model, images)
                 logits, targets = get_classifier(self.model)(features), relabel(features, None)
-            return StepOutput(logits, targets, self.loss(adjust(logits), targets))
+            return StepOutput(logits, targets, self._loss_of_logits(adjust(logits), targets))
         views = batch.contrast
         contrast = None if views is None else self.normalise(views.flatten(0, 1)).unflatten(0, views.shape[:2])
         step = StepInput(images, targets, batch.labels, contrast, relabel, adjust=adjust)
@@ -194,6 +194,18 @@ class LongTailClassifier(L.LightningModule):
             others, labels = batch.foreground
             step = step._replace(second=(self.normalise(others), labels))
         return self.loss.compute_loss(self.model, step)
+
+    def _loss_of_logits(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """CarltError if the loss, of the user's own, does not take the soft labels of mixed images."""
+        try:
+            return self.loss(logits, targets)
+        except Exception as error:
+            if isinstance(error, CarltError) or not targets.is_floating_point():
+                raise
+            raise CarltError(
+                f"loss: {type(self.loss).__name__} does not take the soft labels of mixed images, floating (N, C) "
+                f"({first_line(error)}); leave out what mixes them under aug=, or have it take such labels"
+            ) from error
 
     def _relabel(self, batch: Batch, targets: Tensor, features: Tensor, centres: Tensor | None) -> Tensor:
         """The targets of a batch, corrected where it was pasted; other batches move the running class means."""

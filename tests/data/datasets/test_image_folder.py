@@ -249,6 +249,10 @@ def test_full_verification_finds_it_before_training(make_folder, tmp_path, loadi
     (tmp_path / "train/b/1.jpg").write_bytes(b"no image")
     with pytest.raises(CarltError, match=r"1 of 5 images .*b/1.jpg: cannot be decoded \([^;]*\)\. Restore"):
         _ = ImageFolder(root=tmp_path, verify="full", **loading).splits
+    (tmp_path / "test/a/0.jpg").write_bytes(b"no image")
+    with pytest.raises(CarltError, match=r"1 of 5 images .*\n1 of 1 images .*test/a/0.jpg"):  # of all splits
+        _ = ImageFolder(root=tmp_path, verify="full", **loading).splits
+    (tmp_path / "test/a/0.jpg").write_bytes((tmp_path / "train/a/0.jpg").read_bytes())
     assert len(ImageFolder(root=tmp_path, verify="full", on_error="skip", **loading).splits.train) == 4
 
 

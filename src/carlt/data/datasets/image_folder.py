@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from carlt.data.io.verify import Verify, usable
 from carlt.data.io.walk import class_folders, image_files
 from carlt.data.module import LongTailDataModule, require
 from carlt.data.subsets import Profile, Rule, make_long_tailed, rank_images
-from carlt.errors import CarltError
+from carlt.errors import CarltError, results
 from carlt.ranges import AtLeastOne, Count, CountOrZero, Range, Seed, ShareBelowOne, checked
 from carlt.runs.text import counted, get_logger
 
@@ -92,8 +92,9 @@ class ImageFolder(LongTailDataModule):
 
     def load(self) -> Splits:
         splits = self.listed
-        val = splits.val and self._ready(splits.val)
-        ready = Splits(self._ready(splits.train), val, self._ready(splits.test), splits.class_names)
+        named = splits.named()
+        found = dict(zip(named, results(partial(self._ready, each) for each in named.values()), strict=True))
+        ready = Splits(found["train"], found.get("val"), found["test"], splits.class_names)
         if len(lost := (ready.class_counts == 0).nonzero()):
             raise CarltError(
                 f"class {splits.class_names[int(lost[0])]!r} in {self.root} has no training image that decodes "

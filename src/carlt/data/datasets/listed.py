@@ -1,6 +1,7 @@
 """Sets of large images whose splits are list files: the base of ImageNet-LT, Places-LT and iNaturalist 2018."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,7 +15,7 @@ from carlt.data.io.lists import Records, read_list
 from carlt.data.io.verify import Verify, usable
 from carlt.data.module import LongTailDataModule, require
 from carlt.data.subsets import Profile, Rule, thin
-from carlt.errors import CarltError
+from carlt.errors import CarltError, results
 from carlt.ranges import AtLeastOne, Count, Seed, checked
 
 # The lists that the field uses, at a fixed commit.
@@ -81,9 +82,11 @@ class ListedLT(LongTailDataModule):
         records = {split: self.records(split) for split in self.files}
         records["train"] = self.canonical("train", records["train"], [])
         folders = class_folders(records["train"], self.classes)
-        splits = {"train": self._split("train", self._thinned(records.pop("train")))}
-        for split, listed in records.items():
-            splits[split] = self._split(split, self.canonical(split, listed, folders))
+        for split in records:
+            if split != "train":
+                records[split] = self.canonical(split, records[split], folders)
+        records["train"] = self._thinned(records["train"])
+        splits = dict(zip(records, results(partial(self._split, *each) for each in records.items()), strict=True))
         return Splits(splits["train"], splits.get("val"), splits["test"], self.names(folders))
 
     def records(self, split: SplitName) -> Records:

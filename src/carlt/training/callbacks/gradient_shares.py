@@ -59,10 +59,11 @@ class GradientShares(EpochSums):
         self.due, self.labels = batch_idx % self.every_n_steps == 0, batch[1]
 
     def _after_loss(self, _: Any, given: tuple[Tensor, Tensor], loss: Tensor) -> None:
-        self.of_loss = _gradient(loss, given[0]) if self.due else None
+        one_number = not loss.ndim and loss.requires_grad  # the training step refuses any other
+        self.of_loss = _gradient(loss, given[0]) if self.due and one_number else None
 
     def _after_penalty(self, _: Any, given: tuple[Tensor, Tensor], penalty: Tensor) -> None:
-        if self.of_loss is None or not penalty.requires_grad:
+        if self.of_loss is None or penalty.ndim or not penalty.requires_grad:
             return
         loss, penalty = self.of_loss, _gradient(penalty, given[0])
         group = self.group[self.labels.to(self.group.device)]
