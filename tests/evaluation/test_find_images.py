@@ -86,5 +86,11 @@ def test_nothing_found_is_an_error(tmp_path: Path, wrong: str | None, message: s
         find_images([str(tmp_path / wrong)] if wrong else [])
 
 
+def test_a_table_is_no_list(tmp_path: Path) -> None:
+    (tmp_path / "paths.csv").write_text("path\n")
+    with pytest.raises(CarltError, match=r"paths.csv is no image: give a text file, .txt, with a path in each line"):
+        find_images(tmp_path / "paths.csv")
+
+
 def test_a_path_among_several_need_not_exist(tmp_path: Path) -> None:
     assert find_images([tmp_path / "gone.jpg"]) == [tmp_path / "gone.jpg"]

@@ -65,6 +65,7 @@ def test_impossible_soft_label(value):
     ("arguments", "said"),
     [
         ({"class_counts": [3, 0]}, "class 1: 0"),
+        ({"class_counts": ["3", "4"]}, "expected a list of numbers of images"),
         ({"weight": -1}, "weight"),
         ({"weight": torch.nan}, "weight"),
         ({"beta": 1.0}, "beta"),
@@ -79,6 +80,18 @@ def test_impossible_soft_label(value):
 def test_impossible_arguments_are_named(arguments, said):
     with pytest.raises(CarltError, match=said):
         CAR(**{"class_counts": COUNTS, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("logits", "targets", "said"),
+    [
+        (torch.randn(2, 4), torch.tensor([0, 1]), r"\(N, 5\), a column for each class of class_counts, got"),
+        (torch.randn(2, 5), [0, 1], r"targets: expected a tensor, got list; give torch.as_tensor\(targets\)"),
+    ],
+)
+def test_a_batch_that_is_none_is_named(logits, targets, said):
+    with pytest.raises(CarltError, match=said):
+        CAR(COUNTS)(logits, targets)
 
 
 @pytest.mark.parametrize("absent", ["decay", "hold"])

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from carlt.data.batch import Batch
+from carlt.errors import CarltError
 from carlt.losses.base import NetworkLoss
 from carlt.losses.step import StepInput, StepOutput
 from carlt.training.module import LongTailClassifier
@@ -85,6 +86,17 @@ def test_the_loss_sees_the_logits_that_the_regularizer_adjusts(batch: tuple[Tens
     assert torch.equal(module.loss.given[0], outputs["logits"] - torch.tensor([1.0, 2.0, 3.0]))
     assert torch.equal(reg.given[0], outputs["logits"])  # and what it measures is what is tested
     assert torch.equal(module.eval()(batch[0]), outputs["logits"])
+
+
+def test_a_loss_of_one_s_own_that_does_not_fit_is_named(batch: tuple[Tensor, Tensor]) -> None:
+    of_each = Recorder(lambda logits, targets: nn.functional.cross_entropy(logits, targets, reduction="none"))
+    with pytest.raises(CarltError, match=r"loss: Recorder gave a tensor \(4,\); it must give one number"):
+        classifier(loss=of_each).training_step(batch, 0)
+    by_index = Recorder(lambda logits, targets: logits[torch.arange(4), targets].mean())
+    mix = Recorder(lambda images, labels: (images, torch.full((4, C), 1 / 3)))
+    classifier(loss=by_index).training_step(batch, 0)
+    with pytest.raises(CarltError, match="loss: Recorder does not take the soft labels of mixed images"):
+        classifier(loss=by_index, mix=mix).training_step(batch, 0)
 
 
 def test_mixing_comes_after_normalising_and_reaches_loss_and_regularizer(batch: tuple[Tensor, Tensor]) -> None:

@@ -12,6 +12,7 @@ from carlt.errors import CarltError
 from carlt.runs.text import get_logger
 
 LIST = ".txt"
+TABLES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".parquet"})
 log = get_logger(__name__)
 
 
@@ -43,6 +44,8 @@ def _is_given_file(item: Path | str) -> bool:
 def _find(item: Path | str) -> list[Path]:
     path = Path(item)
     if os.path.isfile(path):  # unlike Path.is_file, False for a name that is too long
+        if path.suffix.lower() in TABLES:
+            raise CarltError(f"images={item} is no image: give a text file, {LIST}, with a path in each line")
         return _listed(path) if path.suffix.lower() == LIST else [path]
     found: list[Path] = []
     if os.path.isdir(path):

@@ -131,6 +131,21 @@ def test_one_name_in_two_unicode_forms_is_one_class(make_folder, tmp_path, loadi
         _ = ImageFolder(root=tmp_path, val_ratio=0, **loading).splits
 
 
+def test_a_folder_around_the_class_folders_is_named(make_folder, tmp_path, loading):
+    make_folder(tmp_path, {"photos/cat": 3, "photos/dog": 3})
+    with pytest.raises(CarltError, match=rf"has one folder, photos, and that has 2: .* data.root={tmp_path}/photos$"):
+        _ = ImageFolder(root=tmp_path, **loading).splits
+
+
+def test_a_class_of_pictures_that_are_not_read_is_named(make_folder, tmp_path, loading):
+    make_folder(tmp_path, {"cat": 3, "dog": 3})
+    (tmp_path / "owl").mkdir()
+    for name in ("1.HEIC", "2.heic"):
+        (tmp_path / "owl" / name).write_bytes(b"a telephone's")
+    with pytest.raises(CarltError, match=r"/owl has 2 pictures in formats that carlt does not read \(.heic 2\); convert"):
+        _ = ImageFolder(root=tmp_path, **loading).splits
+
+
 @pytest.mark.parametrize("target", ["owl", "elsewhere"])
 def test_a_class_that_is_a_link_to_nowhere_is_not_lost(target, make_folder, tmp_path, loading):
     make_folder(tmp_path, {"cat": 5, "dog": 5})

@@ -14,7 +14,7 @@ from carlt.data.datasets.in_memory import decode_all, scaled_side
 from carlt.data.images import FileImages, Split, Splits
 from carlt.data.io.decode import EXTENSIONS
 from carlt.data.io.verify import Verify, usable
-from carlt.data.io.walk import class_folders, image_files
+from carlt.data.io.walk import class_folders, image_files, not_read, walk
 from carlt.data.module import LongTailDataModule, require
 from carlt.data.subsets import Profile, Rule, make_long_tailed, rank_images
 from carlt.errors import CarltError, results
@@ -166,11 +166,19 @@ class ImageFolder(LongTailDataModule):
         if not found:
             place = "/".join(["<class>"] * self.class_depth)
             raise CarltError(f"{base} has no class folders; images belong in {base}/{place}/")
+        if len(found) == self.class_depth == 1 and len(inner := class_folders(base / found[0], 1)[0]) > 1:
+            within = base / found[0]
+            raise CarltError(
+                f"{base} has one folder, {found[0]}, and that has {len(inner)}: for a class of each of them give "
+                f"data.root={within}"
+            )
         _by_form(found, _folded, base)
         empty = [name for name in found if next(image_files(base / name), None) is None]
         if empty and self.on_error == "raise":
+            others = not_read(name for _, names in walk(base / empty[0]) for name in names)
+            holds = f"has {others}; convert them to JPEG or PNG" if others else "has no image"
             raise CarltError(
-                f"class folder {base / empty[0]} has no image ({len(empty)} such); fill or remove it, or leave such "
+                f"class folder {base / empty[0]} {holds} ({len(empty)} such folders); fill or remove it, or leave such "
                 f"classes out with data.on_error=skip. Images end in {' '.join(sorted(EXTENSIONS))}"
             )
         if empty:
