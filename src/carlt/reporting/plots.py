@@ -191,7 +191,8 @@ def curves(run_dir: Path) -> Path:
                 axis.plot(x, [scale * value for value in y], marker="." if len(x) < 15 else None, label=label, lw=1.5)
         axis.set(title=title, xlabel="epoch")
         share_or_positive(axis, percent="%" in title)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.set_xlim(0.5, max((row["epoch"] for row in rows), default=0) + 1.5)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axis.legend(fontsize=8, frameon=False)
     return _save(figure, run_dir / PLOTS / "curves.png")
 

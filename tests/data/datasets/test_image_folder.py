@@ -142,7 +142,9 @@ def test_a_class_of_pictures_that_are_not_read_is_named(make_folder, tmp_path, l
     (tmp_path / "owl").mkdir()
     for name in ("1.HEIC", "2.heic"):
         (tmp_path / "owl" / name).write_bytes(b"a telephone's")
-    with pytest.raises(CarltError, match=r"/owl has 2 pictures in formats that carlt does not read \(.heic 2\); convert"):
+    with pytest.raises(
+        CarltError, match=r"/owl has 2 pictures in formats that carlt does not read \(.heic 2\); convert"
+    ):
         _ = ImageFolder(root=tmp_path, **loading).splits
 
 

@@ -85,7 +85,7 @@ def from_best_to_worst(shown: PlottedGroups, name: str) -> Figure:
         percent_axis(axes)
         axes.set(xlabel="rank of the class within its run, best first")
         axes.margins(x=0.01)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.xaxis.set_major_formatter("{x:,.0f}")
         legend(figure, axes, np.argsort(areas)[::-1].tolist())
         drawn = svg(figure, name)

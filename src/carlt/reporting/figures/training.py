@@ -84,7 +84,7 @@ def _draw(shown: PlottedGroups, panels: Panels, name: str, title: str, reading: 
             axis.set_xlabel("epoch")
             share_or_positive(axis, percent=scale == 100)
             axis.set_xlim(0.5, last + 0.5)
-            axis.xaxis.get_major_locator().set_params(integer=True, nbins=5)
+            axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1, nbins=5)
         legend(figure, axes[0])
         drawn = svg(figure, name)
     return Figure(
