@@ -97,6 +97,13 @@ def test_a_config_of_another_program_is_not_overwritten(tmp_path: Path) -> None:
         pass
 
 
+def test_a_lock_of_another_program_stays(tmp_path: Path) -> None:
+    (tmp_path / paths.LOCK).write_text("pid 7")
+    with pytest.raises(CarltError, match=r"/.lock is no lock of carlt; move it"), claim_folder(tmp_path, new=False):
+        pass
+    assert (tmp_path / paths.LOCK).read_text() == "pid 7"
+
+
 def test_a_start_that_fails_leaves_no_folder(tmp_path: Path) -> None:
     def fail(folder: Path) -> None:
         with claim_folder(folder, new=True):

@@ -19,11 +19,13 @@ from carlt.reporting.summary import Table, summarize
 from carlt.runs.faults import check_place, write_errors
 from carlt.runs.heartbeat import heartbeat
 from carlt.runs.locks import claim_folder
-from carlt.runs.paths import write_text_atomic
+from carlt.runs.paths import read_text, write_text_atomic
 from carlt.runs.reading import read_runs
 from carlt.runs.text import counted, printable
 
 NAME = "carlt.report"
+READING = formats.NOTE[:18]
+"""How the note below the tables begins, in every version."""
 FIGURES = (".png", ".pdf", ".svg")
 
 
@@ -124,6 +126,7 @@ def report(arguments: argparse.Namespace) -> None:
         write_errors(arguments.out, "choose another out=<folder>"),
         claim_folder(arguments.out, new=False, option="out=<folder>"),
     ):
+        _check_replaceable(arguments.out, [*texts, "report.html"])
         for name, text in texts.items():
             write_text_atomic(arguments.out / name, text)
         sections = _sections(data, baselines, found)
@@ -135,6 +138,20 @@ def report(arguments: argparse.Namespace) -> None:
     if arguments.figure:
         print(f"Figure: {arguments.figure}")
     print(f"Page: {path} (beside it {', '.join(texts)})")
+
+
+def _check_replaceable(out: Path, names: Sequence[str]) -> None:
+    """CarltError if a file of these names in ``out`` is there, but not the table of an earlier report, which is written
+    first and ends in ``formats.NOTE``."""
+    there = [name for name in names if (out / name).exists()]
+    try:
+        table_text = read_text(out / "tables.md") if there else READING
+    except (OSError, UnicodeDecodeError, CarltError):
+        table_text = ""
+    if READING not in table_text:
+        raise CarltError(
+            f"{out / there[0]} is of no report of carlt, and would be replaced; choose another out=<folder>"
+        )
 
 
 def _texts(data: Sequence[DataSet], tables: Sequence[Table], arguments: argparse.Namespace) -> dict[str, str]:

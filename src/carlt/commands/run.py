@@ -243,7 +243,7 @@ def _run(
             from carlt.reporting import plots, table
 
             loggers.log_results(run_loggers, folder, result["metrics"], plots.draw_run(folder))
-            table.print_result(result, folder)
+            table.print_result(result, folder, advise=position is None)  # a sweep has one report of its jobs
         return {**result, "folder": str(folder)}
     except restore.NotRestoredError:
         if before is not None and trainer.is_global_zero:

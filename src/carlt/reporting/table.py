@@ -29,14 +29,21 @@ def print_result(
     console: Console | None = None,
     epoch: str = "last epoch",
     before: Mapping[str, Any] | None = None,
+    advise: bool = True,
 ) -> None:
     """Overall, many / medium / few and worst-class accuracy of each split in %, and the run folder if there is one.
 
-    ``before``: the metrics of the same checkpoint without its post-hoc method.
+    Args:
+        before: the metrics of the same checkpoint without its post-hoc method.
+        advise: end with the command that reports the run.
     """
     console = console or Console()
     with console:  # one block, also where several jobs print
         _print_result(result, run_dir, console, epoch, before)
+        if advise and run_dir is not None:
+            run = run_dir.parents[1] if "posthoc" in result else run_dir  # its report shows both
+            following = f"Next: {command_line('carlt.report', str(run))}"
+            console.print(printable(following), highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_result(
@@ -81,9 +88,6 @@ def _print_result(
         console.print(f"Training took {format_duration(seconds)}{rest}.", highlight=False, markup=False)
     # markup=False: folders may have [brackets] in their names.
     console.print(printable(f"Run folder: {run_dir}"), highlight=False, markup=False, soft_wrap=True)
-    run = run_dir.parents[1] if "posthoc" in result else run_dir  # its report shows both
-    following = f"Next: {command_line('carlt.report', str(run))}"
-    console.print(printable(following), highlight=False, markup=False, soft_wrap=True)
 
 
 def _tested(result: Mapping[str, Any]) -> str:

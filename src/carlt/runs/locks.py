@@ -23,8 +23,11 @@ def exclusive_lock(path: Path, place: Path, *, wait: bool = False, option: str =
         option: what names the place.
 
     Raises:
-        CarltError: another process holds it and ``wait`` is false, or the file cannot be written.
+        CarltError: another process holds it and ``wait`` is false, or the file cannot be written, or is none of ours.
     """
+    with suppress(OSError):
+        if path.stat().st_size:  # ours are empty, and removed at the end
+            raise CarltError(f"{path} is no lock of carlt; move it, or choose another {option}")
     try:
         file = _open_locked(path, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
