@@ -1,5 +1,6 @@
 """``trainer.precision=auto``, ``channels_last=auto`` and ``trainer.compile``."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,12 +8,14 @@ import sys
 import pytest
 import torch
 
+from carlt.commands import run as run_module
 from carlt.commands.run import config_of_run
 from carlt.config.overrides import compose_checked
 from carlt.errors import CarltError
 from carlt.runs import paths
 from carlt.runs.config_file import read_config
 from carlt.runs.hash import run_hash
+from carlt.runs.provenance import processor
 from carlt.training import compute
 from carlt.training.callbacks import read_checkpoint
 
@@ -181,6 +184,18 @@ def test_the_jobs_of_a_sweep_take_what_the_first_one_measured(measured, tmp_path
         said = composed(AUTO[0], "trainer.precision=32-true", "channels_last=false")
         compute.resolve_once(said, tmp_path / "compute.json")
         assert (said.trainer.precision, said.channels_last) == ("32-true", False)
+
+
+def test_runs_beside_each_other_take_what_the_first_one_measured(measured, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("carlt.commands.run._run", lambda config, folder, *_: {"config": config})
+    found = []
+    for seed, ms in enumerate((FAST, SLOW)):
+        measured(ms)
+        config = composed(*AUTO, f"seed={seed}")
+        found.append(run_module.run(config, tmp_path / "runs" / f"run_{seed}", hash_in_name=True)["config"])
+    assert [(each.trainer.precision, each.channels_last) for each in found] == [("bf16-mixed", True)] * 2
+    (kept,) = json.loads((tmp_path / "runs" / ".compute.json").read_text())
+    assert kept == f"auto, auto on {processor()}, torch {torch.__version__}"
 
 
 JOB = """

@@ -158,8 +158,10 @@ def run(
             return {**read_result(before), "folder": str(before)}
         if before is not None:  # the same config, with what `auto` stood for then
             config, folder = resumed_config(before, trust=True), before
-        compute.resolve(config)
-        if hash_in_name and before is None:
+        if not hash_in_name or before is not None:
+            compute.resolve(config)
+        else:  # beside the other runs of this data set, which it may be compared with
+            compute.resolve_once(config, folder.parent / ".compute.json", compute.machine_of(config))
             folder = folder.with_name(f"{folder.name}_{run_hash(config, data.checksum())[:8]}")
         claim = claim_folder(folder, new=not config.resume, option=option) if is_first_process() else nullcontext()
         remedy = f"mend that, then go on with: {command_line('carlt.train', f'resume={folder}')}"

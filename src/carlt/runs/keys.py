@@ -31,9 +31,8 @@ NOT_IN_HASH = (*CHANGE_NO_NUMBER, "init_run", "recipe", "choices", "resumed")
 repeat (``init.weights`` is the checksum of what ``init_run`` names), and ``resumed``: ``run_hash`` adds its changes
 itself."""
 
-NOT_IN_REPORT = (*CHANGE_NO_NUMBER, "seed", "init_run", "init.weights", "callbacks", "channels_last")
-"""Keys that set no two configurations of a report apart. The memory layout changes only how sums are rounded, and
-``auto`` may choose another one for each run."""
+NOT_IN_REPORT = (*CHANGE_NO_NUMBER, "seed", "init_run", "init.weights", "callbacks")
+"""Keys that set no two configurations of a report apart."""
 
 NOT_IN_SWEEP_NAME = (*CHANGE_NO_NUMBER, "hydra")
 """Keys that do not name a sweep's folder: a sweep that stopped on one launcher is finished by another."""

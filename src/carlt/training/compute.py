@@ -14,7 +14,7 @@ from carlt.errors import CarltError
 from carlt.runs import paths
 from carlt.runs.keys import AUTOMATIC
 from carlt.runs.locks import exclusive_lock
-from carlt.runs.provenance import cpu_facts
+from carlt.runs.provenance import cpu_facts, processor
 
 BFLOAT16_GAIN = 1.2  # bfloat16 rounds more, so it has to be faster by this factor
 LAYOUT_GAIN = 1.1  # a smaller difference would be one thing in one measurement and another in the next
@@ -79,16 +79,20 @@ def _count_devices(config: DictConfig) -> None:
             config.trainer.devices = torch.cuda.device_count() if on_gpus else 1
 
 
-def resolve_once(config: DictConfig, path: Path) -> None:
-    """``resolve`` for the jobs of a sweep: the first measures and writes ``path``, the others and those of the same
-    command take what it says, so that a job is found again and seeds of one configuration compute alike. Jobs that
-    begin at the same time wait for the one that measures."""
+def resolve_once(config: DictConfig, path: Path, machine: str = "") -> None:
+    """``resolve`` for runs that belong together: the first measures and writes ``path``, the others take what it says,
+    so that seeds of one configuration compute alike and a job of a sweep is found again. Runs that begin at the same
+    time wait for the one that measures.
+
+    Args:
+        machine: take what was measured on this one alone (:func:`machine_of`); the jobs of a sweep agree on all.
+    """
     precision, layout = config.trainer.get("precision"), config.get("channels_last")
     if "auto" not in (precision, layout):
         return resolve(config)
     path.parent.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(path.with_name(path.name + ".lock"), path.parent, wait=True):
-        _resolve_as_known(config, path, f"{precision}, {layout}")
+        _resolve_as_known(config, path, f"{precision}, {layout}{machine and f' on {machine}'}")
 
 
 def _resolve_as_known(config: DictConfig, path: Path, asked: str) -> None:
@@ -107,6 +111,13 @@ def _resolve_as_known(config: DictConfig, path: Path, asked: str) -> None:
     if asked not in known:
         chosen = {"precision": config.trainer.get("precision"), "channels_last": config.get("channels_last")}
         paths.write_text_atomic(path, json.dumps({**known, asked: chosen}, indent=2) + "\n")
+
+
+def machine_of(config: DictConfig) -> str:
+    """What decides which precision and layout are fastest: the device that trains, and torch."""
+    device = _device(config)
+    name = processor() if device == "cpu" else torch.cuda.get_device_name(device)
+    return f"{name}, torch {torch.__version__}"
 
 
 def native_bfloat16(device: str | torch.device) -> bool:
