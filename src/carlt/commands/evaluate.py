@@ -25,17 +25,18 @@ def parser() -> Parser:
         NAME,
         usage="python -m carlt.evaluate run=<run folder> [key=value ...]",
         description="Rebuild the network of a run from its folder and report its test metrics.",
-        epilog="data.<key>=<value> changes a value of the data set: the place of the images (data.root), or other\n"
-        "test images for a run on your own (data.test_root=<folder>, with one folder per class); with posthoc= the\n"
-        "place of the images and the validation split alone, e.g. data.val_per_class=10.",
+        epilog="data.<key>=<value> changes a value of the data set. Without posthoc=: data.root, the place of the\n"
+        "images, or, for a run of data=image_folder, data.test_root=<folder>, other test images with one folder per\n"
+        "class. With posthoc=: only the place of the images and the validation split, e.g. data.val_per_class=10.",
     )
     found.add_run("config.yaml")
     found.add_key("posthoc", choices=POSTHOC, default="none", help="tau_norm: divide the weights of each class by "
                   "their length to the power tau; logit_adjusted: subtract tau log prior from the logits; car: add "
                   "class offsets that balance the confusion of the training images. For the last epoch a record is "
                   "written to <run folder>/posthoc/, which carlt.report reads")  # fmt: skip
-    found.add_key("tau", "<number>", type=strength, help="strength of posthoc; by default the one of 0, 0.1, ... 2 "
-                  "with the best balanced accuracy on the validation split; of car, 1 if there is none")  # fmt: skip
+    found.add_key("tau", "<number>", type=strength, help="strength of the post-hoc method; by default the value of 0, "
+                  "0.1, ... 2 with the best balanced accuracy on the validation split. Without a validation split "
+                  "posthoc=car uses 1, and the other methods need tau=")  # fmt: skip
     return found
 
 

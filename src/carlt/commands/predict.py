@@ -47,9 +47,10 @@ again. Beside the output, <output>.json keeps the run, the checkpoint's sha256 a
                   "a shell's own patterns give them")  # fmt: skip
     found.add_key("output", "<file>", help="a file that ends in .csv or .jsonl; by default CSV is printed")
     found.add_key("top_k", "<number>", type=count, default=5, help="classes per image; default: 5")
-    found.add_key("tau", "<number>", type=strength, help="add the classes under equal frequencies, softmax(logits - "
-                  "tau log prior); by default with the class offsets of carlt.evaluate posthoc=car, or with the tau of "
-                  "posthoc=logit_adjusted, if one of them was done for this run without tau=")  # fmt: skip
+    found.add_key("tau", "<number>", type=strength, help="strength of logit adjustment: also write the most probable "
+                  "classes of softmax(logits - tau log prior). Without tau=, the record of this run that was made "
+                  "without tau= is used: the class offsets of carlt.evaluate posthoc=car, or else the tau of "
+                  "posthoc=logit_adjusted")  # fmt: skip
     found.add_key("batch_size", "<number>", type=count, default=64, help="images per step; default: 64")
     found.add_key("device", "<cpu|cuda|cuda:1|...>", help="default: the GPU if there is one")
     return found
