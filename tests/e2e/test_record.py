@@ -151,11 +151,10 @@ def test_evaluate_finds_the_same_test_metrics(which: str, finished: Path) -> Non
 
 def test_evaluate_prints_metrics_as_json(finished: Path, command: Command) -> None:
     path = paths.checkpoint(finished, "best")
-    _, said, _ = command("evaluate", f"run={finished}", f"which={path}")
-    first, rest = said.split("\n", 1)
+    _, said, told = command("evaluate", f"run={finished}", f"which={path}")
     best = read_result(finished)["best"]
-    assert first == f"{path} (epoch {best['epoch'] + 1})"
-    assert json.loads(rest) == best["metrics"]
+    assert told.splitlines()[0] == f"{path} (epoch {best['epoch'] + 1})"
+    assert json.loads(said) == best["metrics"]
 
 
 def test_evaluate_prints_percent_in_a_terminal(

@@ -46,7 +46,8 @@ def trained(run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def evaluate(trained: Path, command: Command) -> Callable[..., tuple[dict[str, Any], str]]:
-    """``evaluate(*words, code=0)``: the metrics that the command prints, as strict JSON, and what else it says."""
+    """``evaluate(*words, code=0)``: the metrics that the command prints, as strict JSON, and what it says beside them,
+    after the line that names the checkpoint."""
 
     def call(*words: str, code: int = 0) -> tuple[dict[str, Any], str]:
         ended, said, errors = command("evaluate", f"run={trained}", *words)
@@ -55,7 +56,9 @@ def evaluate(trained: Path, command: Command) -> Callable[..., tuple[dict[str, A
         def refuse(name: str) -> None:
             raise AssertionError(f"{name} is no JSON")
 
-        return json.loads(said or "{}", parse_constant=refuse), errors
+        checkpoint, _, rest = errors.partition("\n") if code == 0 else ("", "", errors)
+        assert code or checkpoint == f"{trained}/checkpoints/last.ckpt (epoch 1)"
+        return json.loads(said or "{}", parse_constant=refuse), rest
 
     return call
 

@@ -3,14 +3,13 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 
 from carlt.commands.evaluate import main
 from carlt.config.compose import compose_config
-from carlt.data.images import Split
 from carlt.errors import CarltError
 from carlt.evaluation import posthoc
 from carlt.evaluation.evaluate import evaluate, evaluate_posthoc
@@ -24,6 +23,13 @@ from carlt.training import build
 from carlt.training.module import LongTailClassifier
 
 
+class Looks(NamedTuple):
+    """What a fake split has."""
+
+    images: torch.Tensor
+    targets: torch.Tensor
+
+
 class Looked:
     """Splits of labels alone: 'images' are how good each tau is for them."""
 
@@ -31,8 +37,8 @@ class Looked:
 
     def __init__(self, val: Sequence[float] | None, test: Sequence[float]):
         self.splits = self
-        self.val = None if val is None else Split(torch.tensor(val), torch.zeros(1, dtype=torch.int64))
-        self.test = Split(torch.tensor(test), torch.zeros(1, dtype=torch.int64))
+        self.val = None if val is None else Looks(torch.tensor(val), torch.zeros(1, dtype=torch.int64))
+        self.test = Looks(torch.tensor(test), torch.zeros(1, dtype=torch.int64))
 
     def evaluation_loader(self, split: Any) -> Any:
         return split
@@ -78,7 +84,7 @@ def test_tau_is_the_validation_split_s_whatever_the_test_split_says() -> None:
 def test_tau_has_the_best_mean_over_classes_not_over_images() -> None:
     labels, answers = torch.tensor([0, 0, 0, 1]), {0.0: [0, 0, 0, 0], 1.0: [0, 1, 1, 1], 2.0: [1, 1, 1, 1]}
     data = Looked(None, [])
-    data.val = data.test = Split(torch.zeros(4), labels)
+    data.val = data.test = Looks(torch.zeros(4), labels)
     method = Method(lambda images: images, lambda _, tau: torch.eye(2)[answers[tau]])
     assert posthoc.adjusted(Trainer(), Module(), data, method, grid=tuple(answers)).tau == 1  # type: ignore[arg-type]
 

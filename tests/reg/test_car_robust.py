@@ -85,7 +85,11 @@ def test_impossible_arguments_are_named(arguments, said):
 @pytest.mark.parametrize(
     ("logits", "targets", "said"),
     [
-        (torch.randn(2, 4), torch.tensor([0, 1]), r"\(N, 5\), a column for each class of class_counts, got"),
+        (
+            torch.randn(2, 4),
+            torch.tensor([0, 1]),
+            r"\(N, 5\), got torch.float32 \(2, 4\); a column for each of the 5 classes",
+        ),
         (torch.randn(2, 5), [0, 1], r"targets: expected a tensor, got list; give torch.as_tensor\(targets\)"),
     ],
 )

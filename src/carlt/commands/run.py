@@ -310,7 +310,8 @@ def config_of_run(composed: DictConfig, hydra: Any) -> DictConfig:
 def _hydra_folder(composed: DictConfig) -> Path:
     """``hydra.run.dir`` with its interpolations resolved, and a class that replaces an option's by its name."""
     composed = composed.copy()
-    composed.hydra.runtime.choices.update(named_choices(composed, composed.hydra))
+    with open_dict(composed.hydra.runtime.choices):  # Hydra has none for a list of options
+        composed.hydra.runtime.choices.update(named_choices(composed, composed.hydra))
     holder: Any = HydraConfig.instance()
     before = holder.cfg
     try:

@@ -101,8 +101,8 @@ def check_batch(logits: Tensor, targets: Tensor, num_classes: int) -> None:
             raise CarltError(f"{name}: expected a tensor, got {type(value).__name__}; give torch.as_tensor({name})")
     if logits.ndim != 2 or logits.shape[1] != num_classes or not logits.is_floating_point():
         raise CarltError(
-            f"logits: expected floating (N, {num_classes}), a column for each class of class_counts, got "
-            f"{logits.dtype} {tuple(logits.shape)}"
+            f"logits: expected floating (N, {num_classes}), got {logits.dtype} {tuple(logits.shape)}; a column for "
+            f"each of the {num_classes} classes"
         )
     shape = (len(logits), num_classes) if targets.is_floating_point() else (len(logits),)
     if targets.shape != shape or targets.is_complex() or targets.dtype == torch.bool:
