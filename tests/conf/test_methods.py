@@ -30,7 +30,13 @@ def own_refusal(loss: str, mixing: Augmentation) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("aug", options("aug"))
+FAST = ("standard", "cutmix", "concutmix")
+"""One augmentation of each kind; the others take the same way."""
+
+
+@pytest.mark.parametrize(
+    "aug", [pytest.param(aug, marks=() if aug in FAST else pytest.mark.slow) for aug in options("aug")]
+)
 def test_every_augmentation_works_with_every_loss_and_car(aug: str) -> None:
     """Or is refused in one line."""
     for loss in options("loss"):

@@ -79,6 +79,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert not re.search(r"(?:src|href)=.https?://[^\"]*\.(?:css|js|woff)", page)  # nothing is fetched
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path: Path) -> None:
     import nbformat
     from nbclient import NotebookClient

@@ -24,7 +24,11 @@ METHODS = [
     *(f"aug={name} reg=none" for name in ("cutmix", "mixup", "remix", "cmo", "concutmix")),
     "loss=ce reg=[car,confidence_penalty]",
     "optim.ema_decay=0.9",
-    *(f"model={name} data.image_size=32" for name in ("resnet32", "resnet50", "vit_tiny", "swin_tiny")),
+    "model=resnet32 data.image_size=32",
+    *(
+        pytest.param(f"model={name} data.image_size=32", marks=pytest.mark.slow)
+        for name in ("resnet50", "vit_tiny", "swin_tiny")
+    ),
 ]
 MIXED = [
     "loss=glmc",

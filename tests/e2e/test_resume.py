@@ -73,7 +73,9 @@ def differences(a: Any, b: Any, place: str = "") -> list[str]:
     return [] if a == b else [f"{place}: {a} != {b}"]
 
 
-@pytest.mark.parametrize("kind", ["cnn", "momentum", "two batches", pytest.param("vit", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", ["cnn", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("momentum", "two batches", "vit"))]
+)
 def test_a_kill_at_any_moment_changes_nothing(kind: str, run, resume, tmp_path: Path) -> None:
     # A kill is seen only in the files it leaves. Every file is written beside its place and then moved there, so the
     # folder as it is before each move is all that a kill can leave.
@@ -262,8 +264,9 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("hook", "nth", "saved"),
     [
         ("on_train_batch_start", 2, 2),
-        ("on_train_batch_end", 5, 6),  # the last batch of the first epoch, which is validated first
-        ("on_train_batch_end", 10, 10),
+        # The last batch of the first epoch, which is validated first.
+        pytest.param("on_train_batch_end", 5, 6, marks=pytest.mark.slow),
+        pytest.param("on_train_batch_end", 10, 10, marks=pytest.mark.slow),
         ("on_test_batch_start", 1, 10),
     ],
 )
@@ -321,6 +324,7 @@ def test_a_slurm_job_s_folder_has_its_number(monkeypatch) -> None:
     assert not named
 
 
+@pytest.mark.slow
 def test_sigkill_at_a_random_moment(uninterrupted, tmp_path: Path) -> None:
     folder = tmp_path / "of a sweep, reg=car,logger=[csv]"  # Hydra names folders so
     command = [sys.executable, "-m", "carlt.train"]

@@ -116,7 +116,7 @@ def test_it_is_a_run_that_needs_its_first_no_more(first: Path, tmp_path: Path) -
     assert more["epochs"] == 3
 
 
-@pytest.mark.parametrize("stage", ["wb", "mislas"])
+@pytest.mark.parametrize("stage", ["wb", pytest.param("mislas", marks=pytest.mark.slow)])
 def test_resumed_it_ends_as_if_nothing_had_happened(
     stage: str, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,6 +83,7 @@ def test_lightning(example: Callable, steps: list[int], tmp_path: Path) -> None:
     assert not torch.equal(weights(without), weights(with_car))
 
 
+@pytest.mark.slow
 def test_timm(example: Callable, steps: list[int]) -> None:
     main = example("timm_script").main
     words = ["--model=test_resnet", "--epochs=1", "--warmup-epochs=0", f"--batch-size={BATCH}"]
@@ -95,6 +96,7 @@ def test_timm(example: Callable, steps: list[int]) -> None:
     assert not torch.equal(weights(without), weights(with_car))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:mtime may not be reliable")  # transformers 5.0, of checkpoints within a second
 def test_hugging_face(example: Callable, steps: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("transformers", "accelerate"):
