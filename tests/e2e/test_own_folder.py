@@ -136,7 +136,7 @@ def test_a_damaged_test_image_costs_no_training(photos: Path, tmp_path: Path, co
     short = ("trainer.max_epochs=1", "trainer.accelerator=cpu", f"hydra.run.dir={folder}", "loss=ce", "reg=none")
     code, _, errors = command("train", *data, *short)
     assert code == 2
-    assert "data.on_error=skip. All epochs are trained and saved; then finish the run with: " in errors
+    assert "data.on_error=skip. All epochs are trained and saved; with that mended, finish with: " in errors
     weights = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert command("train", f"resume={folder}", "data.on_error=skip")[0] == 0
     assert sum(row.test_count for row in read_per_class(folder)) == 3

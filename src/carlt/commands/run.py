@@ -240,7 +240,9 @@ def _run(
             result = evaluate_and_record(folder, trainer, module, data, config, clock.time_elapsed())
         except CarltError as error:  # such as a damaged test image
             again = command_line("carlt.train", f"resume={folder}")
-            raise CarltError(f"{error}. All epochs are trained and saved; then finish the run with: {again}") from None
+            raise CarltError(
+                f"{error}. All epochs are trained and saved; with that mended, finish with: {again}"
+            ) from None
         if trainer.is_global_zero:
             from carlt.reporting import plots, table
 
