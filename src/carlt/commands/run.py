@@ -160,9 +160,11 @@ def run(
             config, folder = resumed_config(before, trust=True), before
         if not hash_in_name or before is not None:
             compute.resolve(config)
-        else:  # beside the other runs of this data set, which it may be compared with
+        else:
+            checksum = data.checksum()  # before anything is written: the data may be missing
+            # Beside the other runs of this data set, which it may be compared with.
             compute.resolve_once(config, folder.parent / ".compute.json", compute.machine_of(config))
-            folder = folder.with_name(f"{folder.name}_{run_hash(config, data.checksum())[:8]}")
+            folder = folder.with_name(f"{folder.name}_{run_hash(config, checksum)[:8]}")
         claim = claim_folder(folder, new=not config.resume, option=option) if is_first_process() else nullcontext()
         remedy = f"mend that, then go on with: {command_line('carlt.train', f'resume={folder}')}"
         requeue = slurm.Requeue()
