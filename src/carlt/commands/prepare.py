@@ -16,14 +16,14 @@ from carlt.runs.heartbeat import heartbeat
 from carlt.runs.text import command_line
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from carlt.data import ImageFolder, LongTailDataModule
     from carlt.data.images import Splits
     from carlt.data.io.verify import Verify
     from carlt.training.module import LongTailClassifier
 
 NAME = "carlt.prepare"
-LARGE = 64
-"""Images of more pixels on a side are too large for a network without a stem."""
 
 
 def parser() -> Parser:
@@ -106,11 +106,13 @@ def show_augmentations(
     return path
 
 
-def _fitting_model(data: "LongTailDataModule", words: Sequence[str]) -> list[str]:
+def _fitting_model(config: "DictConfig", data: "LongTailDataModule", words: Sequence[str]) -> list[str]:
     """The overrides that choose a network for large images, where ``words`` choose none: the default is a small one."""
+    from carlt.config.instantiate import part_class
     from carlt.data import ImageFolder
+    from carlt.training.build import fits
 
-    if data.image_size <= LARGE or any(word.startswith("model") for word in words):
+    if fits(part_class(config, "model"), data.image_size) or any(word.startswith("model") for word in words):
         return []
     return ["model=resnet50", *["model.pretrained=true"] * isinstance(data, ImageFolder)]
 
@@ -162,7 +164,7 @@ def main() -> None:
         if arguments.show == "profile":
             prepare(data, arguments.verify, Path(arguments.out))
             own = [f"--config-dir={folder}" for folder in arguments.config_dir]
-            print(f"Next: {command_line('carlt.train', *own, *arguments.words, *_fitting_model(data, words))}")
+            print(f"Next: {command_line('carlt.train', *own, *arguments.words, *_fitting_model(config, data, words))}")
         else:
             aug = named_choices(config, config.hydra)["aug"]
             show_augmentations(data, build_module(config, data), Path(arguments.out), aug)

@@ -24,8 +24,6 @@ from carlt.runs.reading import read_runs
 from carlt.runs.text import counted, printable
 
 NAME = "carlt.report"
-READING = formats.NOTE[:18]
-"""How the note below the tables begins, in every version."""
 FIGURES = (".png", ".pdf", ".svg")
 
 
@@ -145,10 +143,10 @@ def _check_replaceable(out: Path, names: Sequence[str]) -> None:
     first and ends in ``formats.NOTE``."""
     there = [name for name in names if (out / name).exists()]
     try:
-        table_text = read_text(out / "tables.md") if there else READING
+        table_text = read_text(out / "tables.md") if there else formats.NOTE_BEGINS
     except (OSError, UnicodeDecodeError, CarltError):
         table_text = ""
-    if READING not in table_text:
+    if formats.NOTE_BEGINS not in table_text:
         raise CarltError(
             f"{out / there[0]} is of no report of carlt, and would be replaced; choose another out=<folder>"
         )

@@ -163,7 +163,7 @@ def run(
         else:
             checksum = data.checksum()  # before anything is written: the data may be missing
             # Beside the other runs of this data set, which it may be compared with.
-            compute.resolve_once(config, folder.parent / ".compute.json", compute.machine_of(config))
+            compute.resolve_once(config, folder.parent / ".compute.json", of_machine=True)
             folder = folder.with_name(f"{folder.name}_{run_hash(config, checksum)[:8]}")
         claim = claim_folder(folder, new=not config.resume, option=option) if is_first_process() else nullcontext()
         remedy = f"mend that, then go on with: {command_line('carlt.train', f'resume={folder}')}"

@@ -132,12 +132,15 @@ def option_file(group: str, option: str) -> Path:
 
 
 def read_option(group: str, option: str) -> dict[str, Any]:
-    """The content of an option's file; CarltError if there is none, or it is no YAML."""
+    """The content of an option's file; CarltError if there is none, or it is no YAML, or no mapping."""
     path = option_file(group, option)
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CarltError(f"{path} is no YAML file ({' '.join(str(error).split())[:200]}); correct it") from None
+    if not isinstance(content, dict):
+        raise CarltError(f"{path} holds no mapping of keys to values; correct it")
+    return content
 
 
 def search_path_override() -> str:

@@ -34,12 +34,14 @@ def kind_problems(override: Override, values: Sequence[Any]) -> Iterator[str]:
 
 def objective_problems(values: Sequence[Any]) -> Iterator[str]:
     """Objectives of a search that no run measures."""
-    from carlt.metrics.confusion_counts import LESS_IS_BETTER, metric_names
+    from carlt.metrics import metric_names
+    from carlt.reporting.summary import COLUMNS
 
-    known = [f"val/{name}" for name in metric_names() if name not in LESS_IS_BETTER]
+    minimised = {column.metric.removeprefix("test/") for column in COLUMNS if column.less_is_better}
+    known = [f"val/{name}" for name in metric_names() if name not in minimised]
     for value in values:
         for name in value if isinstance(value, list) and value else [value]:
-            if str(name).removeprefix("val/") in LESS_IS_BETTER:
+            if str(name).removeprefix("val/") in minimised:
                 yield f"objective={name}: a search maximises, and less of it is better; choose from {', '.join(known)}"
             elif name not in known:
                 yield f"objective={name}: a search maximises a metric of the validation split; {suggest(name, known)}"

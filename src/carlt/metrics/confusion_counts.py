@@ -131,10 +131,6 @@ def _cells(parts: list[Tensor]) -> Tensor:
     return torch.stack(cells[cells != NO_CELL].unique(return_counts=True))
 
 
-LESS_IS_BETTER = ("classes_at_zero", "ece")
-"""Metrics of ``metric_names`` that a better network has less of."""
-
-
 def metric_names() -> list[str]:
     """The names of ``Evaluation.summary``, sorted."""
     counts = ConfusionCounts(num_classes=2)

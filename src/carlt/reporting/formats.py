@@ -14,8 +14,10 @@ NONE = "-"
 DIFFERENCES = (
     "Differences are paired by seed (n pairs), ± half their 95 % confidence interval; *: the interval excludes zero"
 )
+NOTE_BEGINS = "Test split, % unless "
+"""In every version: by it the tables of an earlier report are recognised."""
 NOTE = (
-    "Test split, % unless the column is a ratio (WR = lowest class accuracy on the test split / lowest on the training "
+    f"{NOTE_BEGINS}the column is a ratio (WR = lowest class accuracy on the test split / lowest on the training "
     "split) or a count. "
     "Mean ± standard deviation over n seeds; bold: best mean. "
     f"{DIFFERENCES} (three pairs or more; one or two prove nothing, nor do equal differences). "

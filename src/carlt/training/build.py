@@ -76,8 +76,8 @@ def build_module(
     L.seed_everything(config.seed, verbose=False)
     context: dict[str, Any] = {"num_classes": data.num_classes, "class_counts": data.class_counts}
     model = build(config, "model", in_channels=data.channels, image_size=data.image_size, **context)
-    native = getattr(model, "native_size", data.image_size)
-    if data.image_size > 2 * native:
+    if not fits(model, data.image_size):
+        native = model.native_size
         log.warning(
             "%s is made for images of %d pixels; at data.image_size=%d a step takes about %d times as much time and "
             "memory. Give data.image_size=%d, or another model, such as model=resnet50",
@@ -126,6 +126,11 @@ def build_module(
         seed=config.seed,
         channels_last=config.channels_last,
     )
+
+
+def fits(model: Any, image_size: int) -> bool:
+    """Whether images have at most twice the side of those that ``model``, a network or its class, is made for."""
+    return image_size <= 2 * getattr(model, "native_size", image_size)
 
 
 def _build_named(config: DictConfig, mapping: str, **context: Any) -> list[Any]:

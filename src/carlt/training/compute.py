@@ -79,20 +79,21 @@ def _count_devices(config: DictConfig) -> None:
             config.trainer.devices = torch.cuda.device_count() if on_gpus else 1
 
 
-def resolve_once(config: DictConfig, path: Path, machine: str = "") -> None:
+def resolve_once(config: DictConfig, path: Path, *, of_machine: bool = False) -> None:
     """``resolve`` for runs that belong together: the first measures and writes ``path``, the others take what it says,
     so that seeds of one configuration compute alike and a job of a sweep is found again. Runs that begin at the same
     time wait for the one that measures.
 
     Args:
-        machine: take what was measured on this one alone (:func:`machine_of`); the jobs of a sweep agree on all.
+        of_machine: take only what was measured on this machine; the jobs of a sweep agree on all machines.
     """
     precision, layout = config.trainer.get("precision"), config.get("channels_last")
     if "auto" not in (precision, layout):
         return resolve(config)
     path.parent.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(path.with_name(path.name + ".lock"), path.parent, wait=True):
-        _resolve_as_known(config, path, f"{precision}, {layout}{machine and f' on {machine}'}")
+        asked = f"{precision}, {layout}"
+        _resolve_as_known(config, path, f"{asked} on {_machine(config)}" if of_machine else asked)
 
 
 def _resolve_as_known(config: DictConfig, path: Path, asked: str) -> None:
@@ -113,7 +114,7 @@ def _resolve_as_known(config: DictConfig, path: Path, asked: str) -> None:
         paths.write_text_atomic(path, json.dumps({**known, asked: chosen}, indent=2) + "\n")
 
 
-def machine_of(config: DictConfig) -> str:
+def _machine(config: DictConfig) -> str:
     """What decides which precision and layout are fastest: the device that trains, and torch."""
     device = _device(config)
     name = processor() if device == "cpu" else torch.cuda.get_device_name(device)

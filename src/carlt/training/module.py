@@ -200,7 +200,7 @@ class LongTailClassifier(L.LightningModule):
         try:
             return self.loss(logits, targets)
         except Exception as error:
-            if isinstance(error, CarltError) or not targets.is_floating_point():
+            if isinstance(error, CarltError | torch.OutOfMemoryError) or not targets.is_floating_point():
                 raise
             raise CarltError(
                 f"loss: {type(self.loss).__name__} does not take the soft labels of mixed images, floating (N, C) "
