@@ -143,6 +143,7 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "conf"
 
 
+@pytest.mark.slow
 def test_every_group_takes_an_option_from_outside(conf: Path) -> None:
     groups = {folder.name for folder in (ROOT / "conf").iterdir() if folder.is_dir()}
     assert FILES.keys() == groups | {"preset"}

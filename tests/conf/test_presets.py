@@ -41,8 +41,10 @@ PRETRAINED = {
 
 @pytest.fixture(scope="module")
 def script(load_script) -> ModuleType:
-    """experiments/preset_index.py."""
-    return load_script(EXPERIMENTS / "preset_index.py")
+    """experiments/preset_index.py, which takes the presets that the tests have composed."""
+    loaded = load_script(EXPERIMENTS / "preset_index.py")
+    loaded.compose_config = lambda _, overrides: composed(overrides[0].removeprefix("preset="))
+    return loaded
 
 
 @pytest.fixture(scope="module")
@@ -169,14 +171,26 @@ def expected(fact: dict[str, str]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("preset", options("preset"))
+def fact_of(preset: str) -> dict[str, str]:
+    """Its line of recipes.csv."""
+    (fact,) = (fact for fact in FACTS if fnmatch.fnmatchcase(preset, fact["what"]))
+    return fact
+
+
+FAST = {fact_of(preset)["what"]: preset for preset in reversed(options("preset"))}.values()
+"""A preset of each recipe; the others of a recipe differ in their method."""
+
+
+@pytest.mark.parametrize(
+    "preset", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in options("preset")]
+)
 def test_every_preset_composes_and_builds(preset: str) -> None:
-    config = compose_config("train", [f"preset={preset}"])
+    config = composed(preset).copy()
     validate(config)
     # The set's own download or list, whole: only a set that nobody else has needs these two.
     assert not {"num_classes", "official"} & config.data.keys()
     assert config.data["_target_"] != "carlt.data.ImageFolder"
-    (fact,) = (fact for fact in FACTS if fnmatch.fnmatchcase(preset, fact["what"]))
+    fact = fact_of(preset)
     assert recipe(config) == expected(fact), fact["source"]
     known: dict[str, Any] = {"num_classes": 5, "class_counts": torch.tensor([40, 20, 9, 4, 1])}
     size = config.data.image_size
@@ -191,6 +205,11 @@ def test_every_preset_composes_and_builds(preset: str) -> None:
     for place in ("reg", "optim", "sampler", "aug.view", "aug.contrast", "aug.mix", "aug.paste", "aug.relabel"):
         if OmegaConf.select(config, place):
             assert build(config, place, image_size=size, **known) is not None
+
+
+@functools.cache
+def composed(preset: str) -> Any:
+    return compose_config("train", [f"preset={preset}"])
 
 
 @functools.cache

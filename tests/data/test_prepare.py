@@ -113,7 +113,7 @@ def test_the_next_command_is_told(command, tmp_path):
     assert said.endswith("Next: python -m carlt.train data=digits_lt data.val_per_class=5\n")
 
 
-@pytest.mark.parametrize("in_memory", ["false", "true"])
+@pytest.mark.parametrize("in_memory", ["false", pytest.param("true", marks=pytest.mark.slow)])
 def test_it_counts_what_training_takes_and_leaves_the_images_alone(
     in_memory, make_folder, tmp_path, command, monkeypatch
 ):

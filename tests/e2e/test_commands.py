@@ -31,59 +31,6 @@ def python(*arguments: str, home: Path, **environment: str) -> subprocess.Comple
     )
 
 
-def train(*overrides: str, home: Path) -> subprocess.CompletedProcess[str]:
-    return python("-m", "carlt.train", *overrides, home=home)
-
-
-@pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """A sweep over two seeds with all loggers and without a key; at the second learning rate training diverges."""
-    home = tmp_path_factory.mktemp("sweep")
-    jobs = ("seed=0,1", "optim.lr=0.05,1e30", "reg=car", "reg.max_skipped=2", "trainer.max_epochs=1")
-    loggers = "logger=[csv,wandb,tensorboard]"
-    done = train("-m", *jobs, "trainer.accelerator=cpu", loggers, f"hydra.sweep.dir={home}/runs", home=home)
-    return done, home / "runs"
-
-
-def test_a_sweep_leaves_a_run_a_seed(sweep: tuple[subprocess.CompletedProcess[str], Path]) -> None:
-    done, folder = sweep
-    assert done.returncode == 1, done.stderr  # because of the diverged jobs
-    results = [read_result(path.parent) for path in sorted(folder.glob("*/result.json"))]
-    assert [result["seed"] for result in results] == [0, 1]
-    assert results[0]["metrics"]["train/ece"] != results[1]["metrics"]["train/ece"]
-
-
-def test_the_table_is_printed(sweep: tuple[subprocess.CompletedProcess[str], Path]) -> None:
-    done, folder = sweep
-    for run in folder.glob("*/result.json"):
-        assert f"Run folder: {run.parent}" in done.stdout
-    assert all(word in done.stdout for word in ("overall", "many", "medium", "few", "worst class", "Worst test class"))
-
-
-def test_every_job_has_a_wandb_run_and_event_files_of_its_own(
-    sweep: tuple[subprocess.CompletedProcess[str], Path],
-) -> None:
-    _, folder = sweep
-    jobs = [path.parent for path in sorted(folder.glob("*/result.json"))]
-    identities = [(job / "wandb_id").read_text() for job in jobs]
-    assert len(set(identities)) == 2
-    for job, identity in zip(jobs, identities, strict=True):
-        (run,) = (job / "wandb").glob("offline-run-*")
-        assert run.name.endswith(identity)
-        assert list(run.glob("*.wandb"))
-        assert list((job / "tensorboard").glob("events.out.tfevents.*"))
-        assert (job / "metrics.csv").exists()
-
-
-def test_failing_jobs_leave_the_others_alone(sweep: tuple[subprocess.CompletedProcess[str], Path]) -> None:
-    done, folder = sweep
-    assert done.stderr.count("error in") == 2
-    assert "training has diverged" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "Sweep: 2 of 4 jobs finished" in done.stdout
-    assert len(list(folder.glob("*/result.json"))) == 2
-
-
 @pytest.fixture
 def mistake(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """``mistake(*words)``: the message of ``carlt.train`` with these words, in this process; nothing may be created."""

@@ -18,6 +18,7 @@ def normalisation(folder: Path) -> tuple[float, float]:
     return state["mean"].item(), state["std"].item()
 
 
+@pytest.mark.slow
 def test_the_normalisation_of_initial_weights_goes_with_the_run(finished: Path, run, resume, tmp_path: Path) -> None:
     weights = torch.load(paths.checkpoint(finished, "last"), weights_only=True)
     weights["state_dict"] |= {"mean": torch.full((1, 1, 1), 0.25), "std": torch.full((1, 1, 1), 0.5)}
@@ -37,6 +38,7 @@ def test_the_normalisation_of_initial_weights_goes_with_the_run(finished: Path, 
     assert normalisation(tmp_path / "stage") == (0.25, 0.5)
 
 
+@pytest.mark.slow
 def test_an_adapter_on_a_file_of_weights_is_a_run_that_needs_the_file_no_more(run, resume, tmp_path: Path) -> None:
     given = timm_model("test_vit", 3, in_channels=1, image_size=32)
     file, folder = tmp_path / "vit.pt", tmp_path / "run"

@@ -8,27 +8,21 @@ from carlt.errors import CarltError
 from carlt.runs import paths
 from carlt.training.callbacks import read_rows
 
+FOCAL = "loss=focal loss.gamma=1.0 loss.effective_number_beta=0.9999 loss.drw_start=0.8 reg=none aug=mixup"
+
 
 @pytest.mark.parametrize(
-    "overrides",
+    "line",
     [
-        (
-            "loss=focal",
-            "reg=none",
-            "loss.gamma=1.0",
-            "loss.effective_number_beta=0.9999",
-            "loss.drw_start=0.8",
-            "aug=mixup",
-        ),
-        ("loss=seesaw", "aug=cutmix", "reg=car", "trainer.max_epochs=8"),
-        ("loss=lade", "reg=none", "aug=mixup", "trainer.precision=bf16-mixed"),
-        ("loss=label_aware_smoothing", "reg=none", "sampler=deferred"),
-        ("reg=[car,confidence_penalty]", "reg.confidence_penalty.weight=0.01", "loss=ce"),
+        pytest.param(FOCAL, marks=pytest.mark.slow),
+        pytest.param("loss=seesaw aug=cutmix reg=car trainer.max_epochs=8", marks=pytest.mark.slow),
+        "loss=lade reg=none aug=mixup trainer.precision=bf16-mixed model.width=8",
+        pytest.param("loss=label_aware_smoothing reg=none sampler=deferred", marks=pytest.mark.slow),
+        "loss=ce reg=[car,confidence_penalty] reg.confidence_penalty.weight=0.01",
     ],
-    ids=lambda overrides: overrides[0],
 )
-def test_it_trains(run, overrides: tuple[str, ...], tmp_path: Path) -> None:
-    run(tmp_path, *overrides)
+def test_it_trains(run, line: str, tmp_path: Path) -> None:
+    run(tmp_path, *line.split())
     first, *_, last = (row["train/loss"] for row in read_rows(tmp_path / paths.METRICS))
     assert last < first
 

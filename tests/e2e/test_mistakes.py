@@ -12,10 +12,17 @@ from tests.conftest import Command
 
 from carlt.runs import paths
 
-TABLE = [
-    line.split(" -> ")
-    for line in Path(__file__).with_name("mistakes.txt").read_text().splitlines()
-    if line and not line.startswith("#")
+SECTIONS = [
+    [line.split(" -> ") for line in section.splitlines() if not line.startswith("#")]
+    for section in Path(__file__).with_name("mistakes.txt").read_text().split("\n\n")
+]
+TABLE = [mistake for section in SECTIONS for mistake in section]
+FAST = 8
+"""So many mistakes of each section are always tested."""
+CASES = [
+    pytest.param(*mistake, id=mistake[0], marks=() if k < FAST else pytest.mark.slow)
+    for section in SECTIONS
+    for k, mistake in enumerate(section)
 ]
 REMEDY = re.compile(
     "expected|choose|did you mean|give|add|leave|go on|start|point it|--help|-help lists|lower|run `|take|exchange|"
@@ -54,7 +61,7 @@ def times(top: Path) -> dict[Path, int]:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("line", "said"), TABLE, ids=[line for line, _ in TABLE])
+@pytest.mark.parametrize(("line", "said"), CASES)
 def test_a_mistake(
     line: str, said: str, places: dict[str, Path], tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

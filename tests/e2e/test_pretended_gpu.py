@@ -96,7 +96,7 @@ def waits_of_a_step(words: list[str], monkeypatch: pytest.MonkeyPatch) -> float:
     module = build.build_module(config, data, build.initial_weights(config) if config.get("stage") else None)
     monkeypatch.setattr(module, "log", lambda *_, **__: None)
     data.setup("fit")
-    batches = list(data.train_dataloader())[:4]  # with and without a foreground
+    batches = list(data.train_dataloader())[: 4 if module.paste else 2]  # with and without a foreground
     module.train()
     with FakeTensorMode(allow_non_fake_inputs=True), Host() as host:
         move(module)

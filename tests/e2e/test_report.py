@@ -70,6 +70,16 @@ def test_metrics_and_differences_of_the_latex_table(runs: Path, tmp_path: Path, 
 
 
 @pytest.mark.usefixtures("no_drawings")
+@pytest.mark.parametrize("baseline", ["reg=none", "reg=car"])
+def test_the_baseline_is_the_first_row(baseline: str, runs: Path, tmp_path: Path, report: Command) -> None:
+    report(runs, f"out={tmp_path}", f"baseline={baseline}")
+    with (tmp_path / "tables.csv").open(newline="") as file:
+        rows = [row["configuration"] for row in csv.DictReader(file)]
+    assert rows[0].startswith(baseline)
+    assert len(set(rows)) == 2
+
+
+@pytest.mark.usefixtures("no_drawings")
 def test_in_a_terminal_the_tables_are_drawn(runs: Path, tmp_path: Path, report: Command, monkeypatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "200")
@@ -166,6 +176,7 @@ def test_mistakes_end_in_one_line(
     assert errors.splitlines()[-1].startswith(f"carlt.report: error: {message.format(runs=runs)}")
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_files_of_another_program_are_not_replaced(runs: Path, tmp_path: Path, report: Command) -> None:
     (tmp_path / "classes.csv").write_text("mine")
     code, _, errors = report(runs, f"out={tmp_path}")

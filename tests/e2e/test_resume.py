@@ -125,12 +125,12 @@ def terminate_at(hook: str, nth: int, number: signal.Signals = signal.SIGTERM) -
 @pytest.mark.parametrize(
     ("hook", "nth", "saved"),
     [
-        ("on_train_batch_end", 1, 1),
+        pytest.param("on_train_batch_end", 1, 1, marks=pytest.mark.slow),
         ("on_train_batch_start", 4, 4),
-        ("on_train_batch_end", 5, 5),  # the last batch of the first epoch
+        pytest.param("on_train_batch_end", 5, 5, marks=pytest.mark.slow),  # the last batch of the first epoch
         ("on_validation_batch_start", 1, 5),
-        ("on_train_epoch_end", 1, 5),
-        ("on_train_batch_end", 7, 7),
+        pytest.param("on_train_epoch_end", 1, 5, marks=pytest.mark.slow),
+        pytest.param("on_train_batch_end", 7, 7, marks=pytest.mark.slow),
     ],
 )
 def test_sigterm_saves_and_the_resumed_run_ends_alike(
@@ -145,7 +145,9 @@ def test_sigterm_saves_and_the_resumed_run_ends_alike(
     assert differences(uninterrupted, end_state(tmp_path / "run")) == []
 
 
-@pytest.mark.parametrize(("nth", "batches"), [(3, 2), (4, 4), (8, 7)])
+@pytest.mark.parametrize(
+    ("nth", "batches"), [(3, 2), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((4, 4), (8, 7)))]
+)
 def test_accumulated_gradients_are_not_lost(nth: int, batches: int, run, resume, tmp_path: Path) -> None:
     """Of 5 batches an epoch, two to a step: batches 3 and 8 wait for the next one, so the file before stays."""
     options = ("reg=car", "trainer.accumulate_grad_batches=2", "trainer.max_epochs=2")
@@ -159,6 +161,7 @@ def test_accumulated_gradients_are_not_lost(nth: int, batches: int, run, resume,
     assert differences(end_state(tmp_path / "whole"), end_state(tmp_path / "run")) == []
 
 
+@pytest.mark.slow
 def test_an_epoch_without_validation_has_no_numbers_of_it(run, resume, tmp_path: Path) -> None:
     options = ("reg=none", "trainer.max_epochs=4", "trainer.check_val_every_n_epoch=2")
     run(tmp_path / "whole", *options)
@@ -170,6 +173,7 @@ def test_an_epoch_without_validation_has_no_numbers_of_it(run, resume, tmp_path:
     assert read_rows(tmp_path / "run" / paths.METRICS) == rows
 
 
+@pytest.mark.slow
 def test_a_longer_training_has_its_own_rate_from_the_first_step_on(run, resume, tmp_path: Path) -> None:
     def rates(train: Callable, *options: str) -> list[float]:
         found: list[float] = []
@@ -267,7 +271,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         # The last batch of the first epoch, which is validated first.
         pytest.param("on_train_batch_end", 5, 6, marks=pytest.mark.slow),
         pytest.param("on_train_batch_end", 10, 10, marks=pytest.mark.slow),
-        ("on_test_batch_start", 1, 10),
+        pytest.param("on_test_batch_start", 1, 10, marks=pytest.mark.slow),
     ],
 )
 def test_a_slurm_job_that_is_about_to_end_goes_on_by_itself(
@@ -298,7 +302,7 @@ def test_a_job_keeps_what_auto_chose_at_first(run, slurm: Path, tmp_path: Path, 
     monkeypatch.setattr(compute, "native_bfloat16", lambda device: True)
     monkeypatch.setattr(compute, "milliseconds", lambda device: ms | {"bfloat16": 1.0})
     config, named, _ = compose_run(
-        ["reg=none", "trainer.precision=auto", "trainer.max_epochs=1", "trainer.accelerator=cpu"]
+        ["reg=none", "trainer.precision=auto", "trainer.max_epochs=1", "trainer.accelerator=cpu", "model.width=4"]
     )
     with terminate_at("on_train_batch_end", 2, signal.SIGUSR1), pytest.raises(SystemExit):
         run_module.run(config.copy(), tmp_path / named.name, hash_in_name=True)

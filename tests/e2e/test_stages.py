@@ -247,6 +247,7 @@ def test_a_sweep_over_stages(first: Path, tmp_path: Path, command: Command, monk
     assert all(OmegaConf.load(path.parent / paths.CONFIG).optim.lr == 0.05 for path in results)
 
 
+@pytest.mark.slow
 def test_a_job_whose_values_do_not_fit_a_stage_fails_alone(
     first: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

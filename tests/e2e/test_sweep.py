@@ -103,6 +103,7 @@ def test_a_stopped_sweep_is_finished_by_the_same_command(sweep: Command, tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_finished_jobs_are_found_under_another_number(copied: Path, sweep: Command, capsys: Any) -> None:
     (folder,) = copied.glob("runs/sweeps/*")
     assert sweep("seed=1,0", f"hydra.sweep.dir={folder}") == 0
@@ -131,11 +132,13 @@ def test_a_run_gone_on_with_under_other_values_is_not_the_job(
     assert "was resumed with other values; move it away" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_jobs_without_a_logger_run(sweep: Command, tmp_path: Path) -> None:
     assert sweep("seed=0", "logger=[]", "trainer.max_epochs=1") == 0
     assert len(results(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_another_commit_is_told(copied: Path, sweep: Command, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr(provenance, "commit", lambda: "abcdef0123")
     assert sweep("seed=0") == 0

@@ -31,7 +31,7 @@ def test_accumulated_and_clipped_gradients(run, tmp_path: Path) -> None:
 
 
 def test_bfloat16_mixed_leaves_car_in_float32(run, tmp_path: Path) -> None:
-    _, car = trained(run, tmp_path, "trainer.precision=bf16-mixed")
+    _, car = trained(run, tmp_path, "trainer.precision=bf16-mixed", "model.width=4")
     assert {value.dtype for value in car.values()} == {torch.float32, torch.int64}
     assert (car["updates"] == EPOCHS * BATCHES).all()
 
@@ -41,8 +41,8 @@ def test_bfloat16_mixed_leaves_car_in_float32(run, tmp_path: Path) -> None:
     [
         ("trainer.accumulate_grad_batches=2", 6),  # of five batches an epoch
         ("trainer.limit_train_batches=3", 6),
-        ("trainer.limit_train_batches=0.5", 4),
-        ("trainer.limit_train_batches=99", 10),
+        pytest.param("trainer.limit_train_batches=0.5", 4, marks=pytest.mark.slow),
+        pytest.param("trainer.limit_train_batches=99", 10, marks=pytest.mark.slow),
     ],
 )
 def test_the_schedule_ends_with_the_last_step(option: str, steps: int, run, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""What a W&B run holds, read back from its offline folder; nothing here asks the service."""
+"""A sweep in a process of its own with every logger, and what its W&B run holds, read back from its offline folder;
+nothing here asks the service."""
 
 import json
 import os
@@ -18,6 +19,8 @@ from carlt.runs.record import read_per_class, read_result
 from carlt.training.callbacks import read_rows
 
 SHORT = ("trainer.accelerator=cpu", "logger=wandb", "callbacks.checkpoints.every_n_steps=3")
+SWEEP = ("-m", "logger=[csv,wandb,tensorboard]", "trainer.accelerator=cpu", "callbacks.checkpoints.every_n_steps=3",
+         "trainer.max_epochs=3", "reg.weight=0.3", "reg.max_skipped=2", "optim.lr=0.05,1e30")  # fmt: skip
 CURVES = ("train/loss", "val/worst_class", "val/few", "train_batches/worst_class", "train_batches/many", "car/ema_gap",
           "car/spectral_norm")  # fmt: skip
 
@@ -28,14 +31,13 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return {**clean, "HOME": str(home), "PRIVATE_TOKEN": "sekret", **more}
 
 
-def call(home: Path, *command: str, **more: str) -> str:
+def call(home: Path, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         command, cwd=home, env=environment(home, **more), stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=300,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
     assert "wandb:" not in done.stdout + done.stderr
-    return done.stdout
+    return done
 
 
 def records(content: bytes) -> Iterator[Any]:
@@ -81,23 +83,63 @@ def values(items: Iterable[Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of a sweep's only job, trained in a checkout that has something to keep."""
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with something to keep."""
     home = tmp_path_factory.mktemp("wandb")
-    call(home, "git", "init", "-q", ".")
-    call(home, "git", "remote", "add", "origin", "https://me:sekret@example.com/of/mine.git")
     (home / "notes.txt").write_text("a")
-    call(home, "git", "add", "notes.txt")
-    call(home, "git", "-c", "user.name=x", "-c", "user.email=x@example.com", "commit", "-qm", "first")
+    for words in (
+        ("init", "-q", "."),
+        ("remote", "add", "origin", "https://me:sekret@example.com/of/mine.git"),
+        ("add", "notes.txt"),
+        ("-c", "user.name=x", "-c", "user.email=x@example.com", "commit", "-qm", "first"),
+    ):
+        assert call(home, "git", *words).returncode == 0
     (home / "notes.txt").write_text("sekret")
-    call(home, sys.executable, "-m", "carlt.train", "-m", *SHORT, "trainer.max_epochs=3", "reg.weight=0.3", "seed=0,1")
-    return next(iter(sorted(home.glob("runs/sweeps/*/0_*/result.json")))).parent
+    return home
+
+
+@pytest.fixture(scope="module")
+def done(home: Path) -> subprocess.CompletedProcess[str]:
+    """A sweep over two learning rates; at the second, training diverges."""
+    return call(home, sys.executable, "-m", "carlt.train", *SWEEP)
+
+
+@pytest.fixture(scope="module")
+def sweep(home: Path, done: subprocess.CompletedProcess[str]) -> Path:
+    """The run folder of the job that finished."""
+    (result,) = home.glob("runs/sweeps/*/*/result.json")
+    return result.parent
 
 
 @pytest.fixture(scope="module")
 def offline(sweep: Path) -> dict[str, Any]:
     (folder,) = sweep.glob("wandb/offline-run-*")
     return read_back(folder)
+
+
+def test_a_failed_job_leaves_the_other_alone(done: subprocess.CompletedProcess[str], sweep: Path) -> None:
+    assert done.returncode == 1
+    assert done.stderr.count("error in") == 1
+    assert "error in job 2 (optim.lr=1e+30): " in done.stderr
+    assert "training has diverged" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Sweep: 1 of 2 jobs finished" in done.stdout
+    assert f"Run folder: {sweep}" in done.stdout
+    assert all(word in done.stdout for word in ("overall", "many", "medium", "few", "worst class", "Worst test class"))
+
+
+def test_each_job_is_a_wandb_run_of_its_own(home: Path, sweep: Path) -> None:
+    jobs = [path.parent for path in home.glob("runs/sweeps/*/*/wandb_id")]
+    identities = [(job / "wandb_id").read_text() for job in jobs]
+    assert len(set(identities)) == 2
+    for job, identity in zip(jobs, identities, strict=True):
+        (run,) = (job / "wandb").glob("offline-run-*")
+        assert run.name.endswith(identity)
+
+
+def test_the_other_loggers_have_their_files(sweep: Path) -> None:
+    assert list(sweep.glob("tensorboard/events.out.tfevents.*"))
+    assert (sweep / paths.METRICS).exists()
 
 
 def test_a_run_is_grouped_tagged_and_named(sweep: Path, offline: dict[str, Any]) -> None:
@@ -196,7 +238,7 @@ def test_an_interrupted_run_goes_on_in_its_wandb_run(tmp_path: Path) -> None:
     program = stop + f"sys.argv = ['train', *{command}]; train.main()"
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment(tmp_path), capture_output=True)
     assert done.returncode == 143, done.stderr
-    call(tmp_path, sys.executable, "-m", "carlt.train", "resume=run")
+    assert call(tmp_path, sys.executable, "-m", "carlt.train", "resume=run").returncode == 0
     first, second = map(read_back, sorted(tmp_path.glob("run/wandb/offline-run-*")))
     assert first["run"].run_id == second["run"].run_id
     assert (first["exit_code"], second["exit_code"]) == (1, 0)
@@ -220,10 +262,11 @@ def test_a_wandb_agent_can_start_a_run(tmp_path: Path) -> None:
     parameters = tmp_path / "wandb" / "sweep-s1" / "config-r1.yaml"
     parameters.parent.mkdir(parents=True)
     parameters.write_text(yaml.safe_dump({"wandb_version": 1, **arguments}))
-    call(
+    done = call(
         tmp_path, sys.executable, *command[1:], WANDB_SWEEP_ID="s1", WANDB_RUN_ID="r1",
         WANDB_SWEEP_PARAM_PATH=str(parameters),
     )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     (folder,) = tmp_path.glob("runs/digits_lt/*/wandb/offline-run-*-r1")
     found = read_back(folder)
     assert found["config"]["reg/weight"] == found["config"]["reg.weight"] == 0.25

@@ -77,7 +77,9 @@ def test_a_package_without_its_folder_is_named(tmp_path: Path, monkeypatch: pyte
         compose.installed_dirs()
 
 
-@pytest.mark.parametrize("words", [["--config-dir", CONF], [f"hydra.searchpath=[{CONF}]"], []])
+@pytest.mark.parametrize(
+    "words", [["--config-dir", CONF], pytest.param([f"hydra.searchpath=[{CONF}]"], marks=pytest.mark.slow), []]
+)
 def test_help_lists_options_of_ones_own(
     words: list[Any], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +129,7 @@ def test_a_run_with_ones_own_parts_is_used_with_the_word_trust(command: Command,
 
 
 @pytest.mark.usefixtures("no_plots")
+@pytest.mark.slow
 def test_a_sweep_over_ones_own_and_others(command: Command, tmp_path: Path) -> None:
     words = ("-m", "--config-dir", CONF, "loss=probability,ce", "loss.drw_start=0.5", "reg=none", *SHORT)
     code, shown, _ = command("train", *words, f"hydra.sweep.dir={tmp_path}/sweep")

@@ -94,7 +94,7 @@ def test_a_gpu_is_not_waited_for(num_classes, options, most, pretended_gpu, monk
     ("num_classes", "options"),
     [
         (20, {}),
-        (20, {"offset_rate": 0.01}),
+        pytest.param(20, {"offset_rate": 0.01}, marks=pytest.mark.slow),
         (150, {"absent": "hold", "debias": True, "gradient": "class"}),
     ],
 )

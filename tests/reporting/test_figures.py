@@ -34,7 +34,7 @@ def one(data: DataSet, name: str) -> Figure:
     return figure
 
 
-@pytest.mark.parametrize("classes", [1, 12, 1000])
+@pytest.mark.parametrize("classes", [1, pytest.param(12, marks=pytest.mark.slow), 1000])
 def test_any_number_of_classes_can_be_drawn(classes: int, make_run, tmp_path: Path) -> None:
     make_run("1", classes=classes)
     make_run("2", reg="car", classes=classes, accuracy=0.8)

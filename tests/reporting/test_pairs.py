@@ -172,7 +172,7 @@ def test_hue_is_the_loss_and_dash_the_regularizer(pairs: list[Pair]) -> None:
     assert look(pairs[0].regularized)["ls"] == look(pairs[1].regularized)["ls"]
 
 
-@pytest.mark.parametrize("classes", [1, 12, 300])
+@pytest.mark.parametrize("classes", [1, pytest.param(12, marks=pytest.mark.slow), 300])
 def test_plots_of_pairs_are_drawn_for_any_number_of_classes(classes: int, make_run, tmp_path: Path) -> None:
     make_run("1", classes=classes)
     make_run("2", reg="car", classes=classes, accuracy=0.8)

@@ -14,7 +14,7 @@ from carlt.runs.reading import read_run
 from carlt.runs.record import write_confusion, write_per_class
 
 
-@pytest.mark.parametrize("classes", [2, 15, 45, 450])
+@pytest.mark.parametrize("classes", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (15, 45)), 450])
 def test_any_number_of_classes_can_be_drawn(classes: int, tmp_path: Path) -> None:
     counts = list(range(classes, 0, -1))
     seen = [0, *[4] * (classes - 1)]  # the first class has no test images

@@ -83,6 +83,7 @@ def test_patches_that_never_come(command):
     assert "aug.paste mixed none of 64 batches" in errors
 
 
+@pytest.mark.slow
 def test_no_sheet_is_written_over_another(drawn, tmp_path):
     for words in (["aug=mixup"], ["aug=cutmix"], ["aug=cutmix", "aug.mix.alpha=0.1"], ["aug=mixup"]):
         drawn(*words)

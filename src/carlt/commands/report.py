@@ -35,9 +35,9 @@ def parser() -> Parser:
         "       python -m carlt.report dashboard <entity>/<project>    (a W&B workspace; --help says more)",
         description="""Tables and one HTML page from the records of all finished runs in the folders.
 
-Runs that differ by their seed alone form one row: mean, standard deviation, n. The other rows are compared with a
-baseline, paired by seed, with the 95 % confidence interval of the difference; by default only rows with the baseline's
-epochs and batch size. Each data set has its own tables. Numbers are of
+Runs that differ by their seed alone form one row: mean, standard deviation, n. The first row is the baseline. The
+others are compared with it, paired by seed, with the 95 % confidence interval of the difference; by default only rows
+with the baseline's epochs and batch size. Each data set has its own tables. Numbers are of
 the last epoch on the test split; the best epoch has a table of its own that names the split on which it was chosen.
 Folders without a finished, sound run are named and left out, and of a run done twice the older one is left out. The
 page is one file: it opens without a network and prints.""",
@@ -105,6 +105,7 @@ def report(arguments: argparse.Namespace) -> None:
         titles = "; ".join(each.title for each in data)
         raise CarltError(f"figure= draws one data set, not {len(data)}: {titles}; give the folders of one")
     baselines = _baselines(data, arguments.baseline)
+    data = [each.led_by(baseline) for each, baseline in zip(data, baselines, strict=True)]
     known = [published(each) if arguments.published else () for each in data]
     found = [
         summarize(each, baseline, of_set, any_budget=arguments.baseline is not None)

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -127,6 +127,10 @@ class DataSet:
             return _is_first_stage(config), *plain, same_budget
 
         return max(self.groups, key=plainness)  # the first of equals
+
+    def led_by(self, first: Group) -> "DataSet":
+        """The same data set with this group before the others."""
+        return replace(self, groups=sorted(self.groups, key=lambda group: group is not first))
 
 
 def settings(groups: Sequence[Group]) -> list[str]:

@@ -184,6 +184,7 @@ def test_two_levels_of_folders_name_a_class(make_folder, tmp_path, loading, capl
         _ = ImageFolder(root=tmp_path, class_depth=3, **loading).splits
 
 
+@pytest.mark.slow
 def test_ten_thousand_classes(tmp_path, loading):
     for label in range(10_000):
         (tmp_path / f"{label:05}").mkdir()
