@@ -3,17 +3,24 @@
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from tests.data.conftest import make_folder
 from tests.e2e.test_resume import differences, end_state
+from torch.utils.data import get_worker_info
 
+from carlt.data import FileImages
 from carlt.errors import CarltError
 from carlt.runs import paths
+from carlt.training.module import LongTailClassifier
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 SIZE = ("model.width=16", "trainer.max_epochs=2", "callbacks.checkpoints.every_n_steps=3")
@@ -154,3 +161,46 @@ def test_what_a_killed_write_left_goes_when_the_run_goes_on(finished: Path, resu
     left.write_bytes(b"half of it")
     resume(folder, "trainer.max_epochs=4")
     assert sorted(path.name for path in left.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 1.00 GiB")
+MACHINE = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 40000000000 bytes. Error 12")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (GPU, "the GPU has too little memory for 20.00 MiB more; "),
+        (MACHINE, "this machine has too little memory for 37.3 GiB more; "),
+        (MemoryError(), "this machine has too little memory; "),
+    ],
+)
+def test_too_little_memory_is_one_line(error: Exception, said: str, run, resume, tmp_path: Path, monkeypatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise error
+
+    folder, sizes = tmp_path / "run", "lower data.batch_size=64 or data.eval_batch_size=512 or data.image_size=8"
+    with monkeypatch.context() as patch:
+        patch.setattr(LongTailClassifier, "test_step", refuse)
+        with pytest.raises(CarltError, match=f"^{said}lower data.eval_batch_size=512. All epochs are trained"):
+            run(folder, "reg=none", "trainer.max_epochs=1")
+        patch.setattr(LongTailClassifier, "training_step", refuse)
+        with pytest.raises(CarltError, match=f"^{said}{sizes}$"):
+            resume(folder, "trainer.max_epochs=2")
+    assert resume(folder, "data.eval_batch_size=100")["epochs"] == 2
+
+
+def test_a_loader_s_process_that_was_killed_is_one_line(run, tmp_path: Path, monkeypatch) -> None:
+    root = make_folder(tmp_path / "photos", {"a": 12, "b": 12})
+    load = FileImages.load
+
+    def killed(images: FileImages, index: int) -> torch.Tensor:
+        if get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return load(images, index)
+
+    monkeypatch.setattr(FileImages, "load", killed)
+    options = ("data=image_folder", f"data.root={root}", "data.num_workers=1", "data.in_memory=false")
+    said = r"^a process that loads images was stopped, .*worker.*; lower data\.num_workers, or give the container more"
+    with pytest.raises(CarltError, match=said):
+        run(tmp_path / "run", *options, "data.image_size=16", "data.batch_size=4", "model=small_cnn")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from carlt.commands.arguments import Parser, command, strength
 from carlt.errors import CarltError
-from carlt.runs.faults import write_errors
+from carlt.runs.faults import memory_errors, write_errors
 from carlt.runs.heartbeat import heartbeat
 from carlt.runs.text import printable
 
@@ -42,7 +42,7 @@ def parser() -> Parser:
 
 def main() -> None:
     """The command."""
-    with command(NAME), heartbeat():
+    with command(NAME), heartbeat(), memory_errors("give data.eval_batch_size=<fewer images>"):
         options = parser()
         arguments = options.parse_words(sys.argv[1:])
         for word in arguments.words:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from carlt.commands.arguments import INTERRUPTED, Parser, command, count, strength
 from carlt.errors import CarltError, first_line
-from carlt.runs.faults import write_errors
+from carlt.runs.faults import memory_errors, write_errors
 from carlt.runs.heartbeat import heartbeat
 from carlt.runs.locks import exclusive_lock
 from carlt.runs.paths import file_digest
@@ -70,7 +70,8 @@ def main() -> None:
         if not images:
             raise CarltError("images=<file, folder, pattern or list.txt> is missing; --help shows the usage")
         try:
-            with heartbeat() if arguments.output else nullcontext():  # printed predictions are lines enough
+            beat = heartbeat() if arguments.output else nullcontext()  # printed predictions are lines enough
+            with beat, memory_errors(f"lower batch_size={arguments.batch_size}"):
                 failed = predict(arguments, images)
         except KeyboardInterrupt:
             again = "; the same command goes on" if arguments.output else ""

@@ -24,7 +24,7 @@ from carlt.config.stored import resumed_config, without_initial_weights
 from carlt.errors import CarltError, first_line
 from carlt.runs import defaults, paths
 from carlt.runs.config_file import read_config
-from carlt.runs.faults import write_errors
+from carlt.runs.faults import memory_errors, write_errors
 from carlt.runs.hash import run_hash
 from carlt.runs.heartbeat import heartbeat
 from carlt.runs.keys import AUTOMATIC, AUTOMATIC_KEYS
@@ -168,13 +168,19 @@ def run(
         claim = claim_folder(folder, new=not config.resume, option=option) if is_first_process() else nullcontext()
         remedy = f"mend that, then go on with: {command_line('carlt.train', f'resume={folder}')}"
         requeue = slurm.Requeue()
-        with write_errors(folder, remedy), requeue.handled(is_first_process()), claim, _own_process_group():
+        smaller = memory_errors(_smaller(data, "batch_size", "eval_batch_size", "image_size"))
+        with write_errors(folder, remedy), smaller, requeue.handled(is_first_process()), claim, _own_process_group():
             if content is not None and is_first_process() and paths.read_text(folder / paths.CONFIG) != content:
                 # Another process was in the folder before this one had its lock.
                 raise CarltError(
                     f"{folder / paths.CONFIG} changed meanwhile: the run was resumed; give the command again"
                 )
             return _run(config, folder, data, position, requeue)
+
+
+def _smaller(data: "LongTailDataModule", *names: str) -> str:
+    """What needs less memory when it is lower."""
+    return f"lower {' or '.join(f'data.{name}={getattr(data, name)}' for name in names)}"
 
 
 def _begun_before(config: DictConfig, folder: Path, hash_in_name: bool, checksum: str) -> Path | None:
@@ -239,7 +245,8 @@ def _run(
         )
         restore.fit(trainer, module, data, last if resumes else None)
         try:
-            result = evaluate_and_record(folder, trainer, module, data, config, clock.time_elapsed())
+            with memory_errors(_smaller(data, "eval_batch_size")):
+                result = evaluate_and_record(folder, trainer, module, data, config, clock.time_elapsed())
         except CarltError as error:  # such as a damaged test image
             again = command_line("carlt.train", f"resume={folder}")
             raise CarltError(

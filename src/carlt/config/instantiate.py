@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from carlt.config.targets import locate, parameters_of
 from carlt.errors import CarltError, first_line
+from carlt.runs.faults import is_out_of_memory
 
 
 def build(config: DictConfig, place: str, /, **context: Any) -> Any:
@@ -33,8 +34,8 @@ def build(config: DictConfig, place: str, /, **context: Any) -> Any:
         # Libraries refuse values in many ways; Lightning's own class is no ValueError.
         refused = isinstance(error, TypeError | ValueError | ImportError | OverflowError | RuntimeError | MemoryError)
         if refused or type(error).__name__ == "MisconfigurationException":
-            too_large = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
-            reason = "too large for this machine's memory; lower its sizes" if too_large else first_line(error)
+            too_large = "too large for this machine's memory; lower its sizes"
+            reason = too_large if is_out_of_memory(error) else first_line(error)
             raise CarltError(f"{place} ({target}): {reason}") from error
         raise
 

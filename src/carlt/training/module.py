@@ -20,6 +20,7 @@ from carlt.metrics import BatchMean, ConfusionCounts, Evaluation
 from carlt.models.class_means import RunningClassMeans
 from carlt.models.classifier import extract_features, get_classifier
 from carlt.protocols import ActsAfterStep, AdjustsLogits, FollowsProgress
+from carlt.runs.faults import is_out_of_memory
 from carlt.training.ema import EmaNetwork
 from carlt.training.epochs import goes_on_within_epoch
 from carlt.training.optim import Optim
@@ -200,7 +201,7 @@ class LongTailClassifier(L.LightningModule):
         try:
             return self.loss(logits, targets)
         except Exception as error:
-            if isinstance(error, CarltError | torch.OutOfMemoryError) or not targets.is_floating_point():
+            if isinstance(error, CarltError) or is_out_of_memory(error) or not targets.is_floating_point():
                 raise
             raise CarltError(
                 f"loss: {type(self.loss).__name__} does not take the soft labels of mixed images, floating (N, C) "

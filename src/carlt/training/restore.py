@@ -11,6 +11,7 @@ import torch
 from carlt.data import LongTailDataModule
 from carlt.errors import CarltError, first_line
 from carlt.models.weights import is_plain
+from carlt.runs.faults import is_out_of_memory
 from carlt.training.callbacks import Checkpoints
 from carlt.training.module import LongTailClassifier
 
@@ -83,10 +84,10 @@ def fit(trainer: L.Trainer, module: LongTailClassifier, data: LongTailDataModule
     trainer.callbacks.append(CheckOptimizer())  # type: ignore[attr-defined]
     try:
         trainer.fit(module, data, ckpt_path=checkpoint)
-    except (CarltError, torch.OutOfMemoryError):
+    except CarltError:
         raise
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        if any(each.begun for each in trainer.callbacks if isinstance(each, Checkpoints)):  # type: ignore[attr-defined]
+        if is_out_of_memory(error) or any(each.begun for each in trainer.callbacks if isinstance(each, Checkpoints)):  # type: ignore[attr-defined]
             raise
         reason = first_line(error)
         raise NotRestoredError(
