@@ -15,7 +15,6 @@ setup: .venv/.ready ## build .venv with carlt and its tools
 
 .venv/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON) is older than 3.10; use make PYTHON=<newer python>"; exit 2; }
-	@# pip would compile all packages to bytecode, on one core; Python compiles what is imported.
 	@if command -v uv >/dev/null; then \
 		uv venv --quiet --allow-existing --python $(PYTHON) .venv && \
 		$(if $(TORCH_INDEX),uv pip install --python $(RUN)/python --compile-bytecode --index-url $(TORCH_INDEX) torch torchvision &&) \
@@ -23,7 +22,7 @@ setup: .venv/.ready ## build .venv with carlt and its tools
 	else \
 		$(PYTHON) -m venv .venv && \
 		$(if $(TORCH_INDEX),$(RUN)/python -m pip install --index-url $(TORCH_INDEX) torch torchvision &&) \
-		$(RUN)/python -m pip install --quiet --no-compile -e '.[dev]'; \
+		$(RUN)/python -m pip install --quiet -e '.[dev]'; \
 	fi
 	@touch $@
 
