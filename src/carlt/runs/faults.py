@@ -63,8 +63,8 @@ def memory_errors(remedy: str) -> Iterator[None]:
                 f"container, has too little memory ({first_line(error)}); lower data.num_workers, or give the "
                 "container more, as in docker run --shm-size=8g"
             ) from error
-        gpu = "the GPU" if "cuda" in str(error).lower() else "this machine"
-        raise CarltError(f"{gpu} has too little memory{_amount(error)}; {remedy}") from error
+        place = "the GPU" if "cuda" in str(error).lower() else "this machine"
+        raise CarltError(f"{place} has too little memory{_amount(error)}; {remedy}") from error
 
 
 def _amount(error: BaseException) -> str:
