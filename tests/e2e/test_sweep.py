@@ -94,6 +94,9 @@ def test_a_stopped_sweep_is_finished_by_the_same_command(sweep: Command, tmp_pat
     assert f"Next: python -m carlt.report {next(tmp_path.glob('runs/sweeps/*'))}\n" in output
     assert before.items() <= written(tmp_path).items()
     assert len(results(tmp_path)) == len(list(tmp_path.glob("runs/sweeps/*/[0-9]*"))) == 2
+    first, second = results(tmp_path).values()
+    assert (first["seed"], second["seed"]) == (0, 1)
+    assert first["metrics"]["train/ece"] != second["metrics"]["train/ece"]
 
     # And as if nothing had happened.
     assert sweep("seed=1", "hydra.sweep.dir=whole") == 0

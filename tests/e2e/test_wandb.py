@@ -135,6 +135,7 @@ def test_each_job_is_a_wandb_run_of_its_own(home: Path, sweep: Path) -> None:
     for job, identity in zip(jobs, identities, strict=True):
         (run,) = (job / "wandb").glob("offline-run-*")
         assert run.name.endswith(identity)
+        assert list(run.glob("*.wandb"))
 
 
 def test_the_other_loggers_have_their_files(sweep: Path) -> None:
