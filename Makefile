@@ -47,7 +47,7 @@ test-lowest: ## the suite with the lowest versions that pyproject.toml allows, i
 check: lint test ## format, lint, types, import floors, tests
 
 lint: setup ## format, lint, types and import floors, without tests
-	@$(RUN)/ruff format --check . && $(RUN)/ruff check . && $(RUN)/mypy && $(RUN)/lint-imports
+	@$(RUN)/ruff format --check . && $(RUN)/ruff check . && MYPY_NUM_WORKERS=2 $(RUN)/mypy && $(RUN)/lint-imports
 
 format: setup ## rewrite the files as `make lint` wants them
 	@$(RUN)/ruff format . && $(RUN)/ruff check --fix .
