@@ -105,7 +105,10 @@ def process(rank, world, folder):
         said = ""
     except CarltError as error:
         said = str(error)
-    torch.save((result, skipped, said, files, counted, means.means), f"{folder}/{rank}.pt")
+    rows = [torch.full((rank, 2, 3), rank), torch.full((rank,), rank / 4), torch.ones(rank, 1, dtype=torch.bool)]
+    joined, amount, mine = gather_ragged([rows[0].mT, *rows[1:]], torch.tensor(rank + 0.5))
+    together = *joined, amount, joined[1][mine]
+    torch.save((result, skipped, said, files, counted, means.means, together), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -145,9 +148,16 @@ def test_processes_are_one_process_on_the_joined_batch(world, tmp_path):
         for share in shares(step, world):
             counts.update(*scored(share))
         means.update(*map(torch.cat, zip(*shares(step, world), strict=True)))
-    for *_, counted, found_means in results:
+    ranks = torch.arange(world).repeat_interleave(torch.arange(world))  # rank r gave r rows, the first none
+    for rank, (*_, counted, found_means, together) in enumerate(results):
         torch.testing.assert_close(counted, dataclasses.asdict(counts.evaluation()))
         torch.testing.assert_close(found_means, means.means, equal_nan=True)
+        integers, quarters, flags, amount, own_quarters = together
+        assert torch.equal(integers, ranks[:, None, None].expand(-1, 3, 2))
+        assert torch.equal(quarters, ranks / 4)
+        assert torch.equal(flags, torch.ones(len(ranks), 1, dtype=torch.bool))
+        assert amount == sum(range(world)) + world / 2
+        assert own_quarters.tolist() == [rank / 4] * rank
 
 
 def test_one_process_gathers_itself():

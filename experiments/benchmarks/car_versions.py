@@ -1,10 +1,11 @@
-"""A CAR step of this checkout beside that of another commit: operators and CPU time, in alternating processes.
+"""A CAR step of this checkout beside that of other commits: operators and time, in alternating processes.
 
-    python experiments/benchmarks/car_versions.py 9e5b706   # about a minute
+    python experiments/benchmarks/car_versions.py 9e5b706 ...   # about two minutes each; needs two free cores
 
 Writes car_versions.md beside itself.
 """
 
+import itertools
 import os
 import statistics
 import subprocess
@@ -21,9 +22,22 @@ ROUNDS = 3
 SIZES = {100: 80, 1000: 20}  # classes: steps
 
 
-def measure(classes: int, steps: int) -> None:
-    """In a process of its own: prints the operators of a step and its median milliseconds of CPU time."""
+def measure(classes: int, steps: int, ranks: int) -> None:
+    """In a process of its own: prints the operators of a step of the first rank and its median milliseconds.
+
+    With one rank that is CPU time; with two, which wait for each other, elapsed time.
+    """
+    from torch import multiprocessing
+
+    if ranks == 1:
+        return measure_rank(0, classes, steps, 1, "")
+    with tempfile.TemporaryDirectory() as folder:
+        multiprocessing.start_processes(measure_rank, (classes, steps, ranks, folder), ranks, start_method="fork")
+
+
+def measure_rank(rank: int, classes: int, steps: int, ranks: int, folder: str) -> None:
     import torch
+    from torch import distributed as dist
     from torch.utils._python_dispatch import TorchDispatchMode
 
     from carlt.reg import CAR
@@ -35,69 +49,83 @@ def measure(classes: int, steps: int) -> None:
             self.count += 1
             return function(*args, **(kwargs or {}))
 
+    clock = time.process_time if ranks == 1 else time.perf_counter
     torch.set_num_threads(1)
-    torch.manual_seed(0)
+    if ranks > 1:
+        dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=ranks)
+    torch.manual_seed(rank)
     counts = (1000 * torch.arange(1, classes + 1) ** -0.8).ceil().long()
     centres, car, times, operators = torch.randn(classes, 32), CAR(counts), [], []
     for step in range(steps + 20):
         targets = torch.multinomial(counts.double(), 128, True)
         logits = ((centres[targets] + 1.5 * torch.randn(128, 32)) @ centres.T / 4).requires_grad_()
-        began = time.process_time()
+        began = clock()
         if step < 20:
             with Operators() as counter:
                 car(logits, targets).backward()
             operators.append(counter.count)
         else:
             car(logits, targets).backward()
-            times.append(time.process_time() - began)
-    print(statistics.median(operators[10:]), 1e3 * statistics.median(times))
+            times.append(clock() - began)
+    if rank == 0:
+        print(statistics.median(operators[10:]), 1e3 * statistics.median(times), flush=True)
+    if ranks > 1:
+        dist.destroy_process_group()
 
 
-def main() -> None:
-    other = sys.argv[1]
+def compare(other: str) -> str:
+    """The table of this checkout beside the commit ``other``."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         git = {"cwd": ROOT, "env": os.environ | {"GIT_WORK_TREE": str(ROOT)}}  # paths are from there, also in a copy
         archive = subprocess.run(["git", "archive", other, "src"], check=True, capture_output=True, **git).stdout
         with tarfile.open(fileobj=BytesIO(archive)) as files:
             files.extractall(folder, filter="data")
-        for classes, steps in SIZES.items():
+        for (classes, steps), ranks in itertools.product(SIZES.items(), (1, 2)):
             found = {other: [], "here": []}
             for _ in range(ROUNDS):
                 for name, root in ((other, Path(folder)), ("here", ROOT)):
                     environment = os.environ | {"PYTHONPATH": str(root / "src"), "OMP_NUM_THREADS": "1"}
-                    command = [sys.executable, str(HERE), "--measure", str(classes), str(steps)]
+                    command = [sys.executable, str(HERE), "--measure", str(classes), str(steps), str(ranks)]
                     said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
                     found[name].append([float(number) for number in said.split()])
             (operators, ms), (ours, our_ms) = (
                 [statistics.median(column) for column in zip(*found[name], strict=True)] for name in (other, "here")
             )
             rows.append(
-                f"| {classes:,} | {operators:.0f} | {ours:.0f} | {operators / ours:.2f} "
+                f"| {classes:,} | {ranks} | {operators:.0f} | {ours:.0f} | {operators / ours:.2f} "
                 f"| {ms:.2f} | {our_ms:.2f} | {ms / our_ms:.2f} |"
             )
+    return f"""Beside {other}:
+
+| C | processes | operators there | here | ratio | ms there | here | ratio |
+|---|---|---|---|---|---|---|---|
+{chr(10).join(rows)}
+"""
+
+
+def main() -> None:
     import torch
 
+    tables = [compare(other) for other in sys.argv[1:]]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     cpu = next(
         line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     )
-    report = f"""# A CAR step beside that of {other}
+    report = f"""# A CAR step beside that of earlier commits
 
-`python experiments/benchmarks/car_versions.py {other}`, {cpu}, one thread, torch {torch.__version__},
-{time.strftime("%Y-%m-%d")}, commit {commit.strip()}.
-Batch 128, float32, forward and backward; medians of {ROUNDS} alternating processes each; milliseconds of CPU time.
+`python experiments/benchmarks/car_versions.py {" ".join(sys.argv[1:])}`, {cpu}, one thread per process, torch
+{torch.__version__}, {time.strftime("%Y-%m-%d")}, commit {commit.strip()}.
+Batch 128 per process, float32, forward and backward; medians of {ROUNDS} alternating runs each; milliseconds of CPU time
+with one process, of elapsed time with two (gloo).
 
-| C | operators there | here | ratio | ms there | here | ratio |
-|---|---|---|---|---|---|---|
-{chr(10).join(rows)}
-"""
+{chr(10).join(tables)}"""
     HERE.with_suffix(".md").write_text(report)
     print(report)
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "--measure":
-        measure(int(sys.argv[2]), int(sys.argv[3]))
+        measure(*map(int, sys.argv[2:]))
     else:
         main()
