@@ -1,6 +1,6 @@
 """A CAR step of this checkout beside that of other commits: operators and time, in alternating processes.
 
-    python experiments/benchmarks/car_versions.py 9e5b706 ...   # about two minutes each; needs two free cores
+    python experiments/benchmarks/car_versions.py 9e5b706 ...   # one to three minutes each; needs two free cores
 
 Writes car_versions.md beside itself.
 """
@@ -116,8 +116,8 @@ def main() -> None:
 
 `python experiments/benchmarks/car_versions.py {" ".join(sys.argv[1:])}`, {cpu}, one thread per process, torch
 {torch.__version__}, {time.strftime("%Y-%m-%d")}, commit {commit.strip()}.
-Batch 128 per process, float32, forward and backward; medians of {ROUNDS} alternating runs each; milliseconds of CPU time
-with one process, of elapsed time with two (gloo).
+Batch 128 per process, float32, forward and backward; medians of {ROUNDS} alternating runs each; milliseconds of CPU
+time with one process, of elapsed time with two (gloo).
 
 {chr(10).join(tables)}"""
     HERE.with_suffix(".md").write_text(report)
