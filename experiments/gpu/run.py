@@ -125,7 +125,7 @@ def parts(out: Path, gpu: bool) -> list[Part]:
         Part("cifar_loop", [python, str(benchmarks / "cifar_loop.py"), *cifar], 55),
         Part("methods", [*pytest, *trainings], 75),
         Part("data_loading", [python, str(benchmarks / "data_loading.py")], 60),
-        Part("car_versions", [python, str(benchmarks / "car_versions.py"), OLD_COMMIT], 90, git),
+        Part("car_versions", [python, str(benchmarks / "car_versions.py"), OLD_COMMIT], 75, git),
     ]
     return [part for part in found if part.name != ("car_versions" if gpu else "methods")]
 
