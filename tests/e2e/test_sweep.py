@@ -135,6 +135,15 @@ def test_a_run_gone_on_with_under_other_values_is_not_the_job(
     assert "was resumed with other values; move it away" in capsys.readouterr().out
 
 
+def test_a_record_that_is_damaged_is_no_finished_job(copied: Path, sweep: Command, capsys: Any) -> None:
+    (result,) = copied.glob("runs/sweeps/*/*/result.json")
+    result.write_text('{"metrics": {"val/few": 1.0}}')
+    assert sweep("seed=0") == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "failed" in line]
+    assert f"{result.parent}: result.json lacks seed, num_classes" in line
+    assert line.endswith("; move it away, and this job starts anew")
+
+
 @pytest.mark.slow
 def test_jobs_without_a_logger_run(sweep: Command, tmp_path: Path) -> None:
     assert sweep("seed=0", "logger=[]", "trainer.max_epochs=1") == 0

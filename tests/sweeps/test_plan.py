@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,17 @@ def test_the_end_names_what_is_left(swept: Sweep, capsys: pytest.CaptureFixture[
         "  jobs 2 (seed=1), 4 (seed=3) failed: out of memory",
         "The same command does what is left, and skips what is finished.",
     ]
+
+
+@pytest.mark.parametrize(("search", "order"), [(False, ["none", "car"]), (True, ["car", "none"])])
+def test_the_table_begins_with_the_baseline_of_a_grid(
+    search: bool, order: list[str], make_run, swept: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, reg in enumerate(("car", "none"), 1):
+        Record(number, 2, f"reg={reg}", "finished", str(make_run(str(number), reg=reg))).write(swept)
+    sweep.conclude(replace(swept, search=search))
+    rows = re.findall(r"^\| reg=(none|car) ", capsys.readouterr().out, re.MULTILINE)
+    assert list(dict.fromkeys(rows)) == order
 
 
 def test_the_code_of_a_signal_stays(swept: Sweep) -> None:

@@ -19,7 +19,7 @@ from carlt.errors import CarltError, first_line
 from carlt.runs import paths, provenance
 from carlt.runs.hash import run_hash
 from carlt.runs.locks import exclusive_lock
-from carlt.runs.record import read_result
+from carlt.runs.reading import read_run
 from carlt.runs.text import format_duration
 from carlt.sweeps.plan import JOBS, Record, Sweep, seconds_per_job
 
@@ -109,7 +109,10 @@ def _result(
         check_same(folder, identity, data.checksum())
         if not (folder / paths.RESULT).exists():
             return _train(job, config, folder, data, execute)
-        result = read_result(folder)
+        try:
+            result = read_run(folder).result
+        except CarltError as error:
+            raise CarltError(f"{folder}: {error}; move it away, and this job starts anew") from None
         job.say(f"finished before{_of_commit(result.get('commit'), commit)}, in {folder}")
         job.note(state="skipped")
         return result
