@@ -57,7 +57,7 @@ def test_simclr_without_colours_is_the_crop() -> None:
 def test_jitter_changes_each_image_in_its_own_order() -> None:
     """The 24 orders give different images, and are equally likely; one image in five stays as it is."""
     image, draws = IMAGES[2:3], 4000
-    constant = colour.Jitter(0.1, 0.1, 0.1, 0.1, 0.8)
+    constant = colour.Jitter(0.0, 0.0, 0.0, 0.0, 0.8)
     constant.low = constant.high = torch.tensor([[1.3], [1.4], [1.5], [0.1]])
     changes = [colour.brightness, colour.contrast, colour.saturation, colour.hue]
     expected = [image]
@@ -73,14 +73,6 @@ def test_jitter_changes_each_image_in_its_own_order() -> None:
     kept, *orders = nearest.bincount(minlength=25).tolist()
     assert 700 < kept < 900
     assert all(85 < count < 185 for count in orders)  # 133 each, five standard deviations are 57
-
-
-@pytest.mark.parametrize("place", range(4))
-def test_a_width_of_0_changes_no_bit(place: int) -> None:
-    widths = [0.0, 0.0, 0.0, 0.0]
-    assert torch.equal(colour.Jitter(*widths)(IMAGES, torch.Generator().manual_seed(0)), IMAGES)
-    widths[place] = 0.3
-    assert not torch.equal(colour.Jitter(*widths)(IMAGES, torch.Generator().manual_seed(0)), IMAGES)
 
 
 def test_jitter_draws_factors_as_torchvision() -> None:

@@ -88,17 +88,13 @@ class Jitter:
         middle = torch.tensor([[1.0], [1.0], [1.0], [0.0]])
         self.low, self.high = middle - widths, middle + widths
         self.low[:3].clamp_min_(0)
-        self.changes = [change if width else None for change, width in zip(CHANGES, widths.flatten(), strict=True)]
         self.probability = probability
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         draws = uniform(images, 9, generator)
         factors = self.low + (self.high - self.low) * draws[:4]
         for which in draws[4:8].argsort(0).where(draws[8] < self.probability, 4):
-            changes = [
-                change and partial(_changed, change, factor)
-                for change, factor in zip(self.changes, factors, strict=True)
-            ]
+            changes = [partial(_changed, change, factor) for change, factor in zip(CHANGES, factors, strict=True)]
             images = change_groups(images, which, [*changes, None])
         return images
 
