@@ -47,9 +47,10 @@ def change_groups(images: Tensor, group: Tensor, changes: Sequence[Change | None
     """Apply ``changes[k]`` to the images whose ``group`` (N,), on the host, is k; None leaves them as they are."""
     order = group.argsort(stable=True)
     sizes = group.bincount(minlength=len(changes)).tolist()
-    parts = images[to_device_of(order, images)].split(sizes)
+    # index_select copies whole images; images[order] takes ten times as long on a CPU.
+    parts = images.index_select(0, to_device_of(order, images)).split(sizes)
     changed = [
         part if change is None or not len(indices) else change(part, indices)
         for change, part, indices in zip(changes, parts, order.split(sizes), strict=True)
     ]
-    return torch.cat(changed)[to_device_of(order.argsort(), images)]
+    return torch.cat(changed).index_select(0, to_device_of(order.argsort(), images))

@@ -32,7 +32,7 @@ class Remix:
         lam = self.lam.sample()
         partner, counts = (to_device_of(x, images) for x in (torch.randperm(len(images)), self.class_counts))
         own = remix_lam(to_device_of(lam, images), counts[labels], counts[labels[partner]], self.kappa, self.tau)
-        mixed = torch.lerp(images[partner], images, float(lam))
+        mixed = torch.lerp(images.index_select(0, partner), images, float(lam))
         return mixed, soft_labels(labels, labels[partner], own, len(counts))
 
 

@@ -78,12 +78,12 @@ class ArrayTrainLoader(TrainLoader):
         for step, (indices, other) in enumerate(self.plan.batches(epoch, start), start):
             generator = torch.Generator().manual_seed(derive_seed(self.schedule.seed, epoch, step, self.schedule.rank))
             indices, other = (chosen.to(self.pixels.device, non_blocking=True) for chosen in (indices, other))
-            pixels = self.pixels[indices]
+            pixels = self.pixels.index_select(0, indices)
             yield Batch(
                 view(pixels, generator),
                 self.targets[indices],
                 torch.stack([contrast(pixels, generator) for _ in range(copies)]) if contrast and copies else None,
-                (view(self.pixels[other], generator), self.targets[other]) if len(other) else None,
+                (view(self.pixels.index_select(0, other), generator), self.targets[other]) if len(other) else None,
             )
 
 
@@ -144,7 +144,7 @@ class ArrayEvalLoader:
 
     def __iter__(self) -> Iterator[Pair]:
         for indices in self.batches:
-            yield self.view(self.pixels[indices], torch.Generator()), self.targets[indices]
+            yield self.view(self.pixels.index_select(0, indices), torch.Generator()), self.targets[indices]
 
 
 class FileEvalLoader:

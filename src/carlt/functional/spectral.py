@@ -291,7 +291,7 @@ def pieces(matrix: Tensor, rows: Tensor | None) -> Iterator[tuple[slice | Tensor
             yield part, matrix[part]
     else:
         for chosen in rows.split(size):
-            yield chosen, matrix[chosen]
+            yield chosen, matrix.index_select(0, chosen)
 
 
 def unit(x: Tensor, norm: Tensor | None = None) -> Tensor:

@@ -271,12 +271,12 @@ class CAR(nn.Module):
         """Put the batch's rows into the EMA. Returns the least share that an old row has kept."""
         if self.absent == "hold":
             assert isinstance(keep, Tensor)
-            self.confusion.index_copy_(0, label, self.confusion[label] * keep[label, None])
+            self.confusion.index_copy_(0, label, self.confusion.index_select(0, label) * keep[label, None])
         else:
             cf.scale_rows_(self.confusion, keep, self.row_norm)
         cf.add_rows_(self.confusion, label, change)
         if self.row_norm is not None:
-            self.row_norm[label] = torch.linalg.vector_norm(self.confusion[label], dim=1)
+            self.row_norm[label] = torch.linalg.vector_norm(self.confusion.index_select(0, label), dim=1)
         return keep.min() if isinstance(keep, Tensor) else keep
 
     def _chance(self, mass: Tensor, live: int | Tensor) -> Tensor:
