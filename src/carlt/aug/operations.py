@@ -27,7 +27,8 @@ NEAREST, BILINEAR, BICUBIC = 1, 2, 4
 POSTERIZE, SOLARIZE, SOLARIZE_ADD, INVERT = range(2, 6)
 SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y, ROTATE = range(11, 16)
 BITS = 16
-"""Positions are multiples of 2^-(BITS + 1) pixels."""
+ONE = 1 << (BITS + 1)
+"""A pixel's width: positions are whole numbers."""
 
 
 class Operations(NamedTuple):
@@ -144,9 +145,8 @@ def _affine(images: Tensor, indices: Tensor, operations: Operations, taps: int, 
     across = 2 * torch.arange(width, device=images.device) + 1
     down = (2 * torch.arange(height, device=images.device) + 1)[:, None]
     x, y = a * across + b * down + 2 * c, d * across + e * down + 2 * f
-    one = 1 << (BITS + 1)
-    inside = ((x >= 0) & (x < width * one) & (y >= 0) & (y < height * one))[:, None]
-    read = _read(images, x, y, one) if taps == NEAREST else _interpolate(images, x, y, one, taps)
+    inside = ((x >= 0) & (x < width * ONE) & (y >= 0) & (y < height * ONE))[:, None]
+    read = _read(images, x, y) if taps == NEAREST else _interpolate(images, x, y, taps)
     colour = to_device_of(torch.tensor(fill[: images.shape[1]], dtype=torch.uint8), images)[:, None, None]
     return torch.where(inside, read, colour)
 
@@ -167,21 +167,22 @@ def _inverse(kind: Tensor, level: Tensor, height: int, width: int) -> Tensor:
     return torch.stack([a, b, x - a * x - b * y - of(TRANSLATE_X), d, e, y - d * x - e * y - of(TRANSLATE_Y)], 1)
 
 
-def _read(images: Tensor, x: Tensor, y: Tensor, one: int) -> Tensor:
+def _read(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """The pixels at (x, y), each (n, ...), at the border the nearest, (n, C, ...)."""
     height, width = images.shape[2:]
-    place = (y // one).clamp(0, height - 1) * width + (x // one).clamp(0, width - 1)
+    row, column = y >> (BITS + 1), x >> (BITS + 1)  # in a ninth of the time of a division
+    place = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
     index = place.flatten(1)[:, None].expand(-1, images.shape[1], -1)
     return images.flatten(2).gather(2, index).unflatten(2, place.shape[1:])
 
 
-def _interpolate(images: Tensor, x: Tensor, y: Tensor, one: int, taps: int) -> Tensor:
-    x, y = x - one // 2, y - one // 2
-    across, down = (_weights((position % one).float() / one, taps) for position in (x, y))
-    steps = torch.arange(1 - taps // 2, 1 + taps // 2, device=images.device) * one
+def _interpolate(images: Tensor, x: Tensor, y: Tensor, taps: int) -> Tensor:
+    x, y = x - ONE // 2, y - ONE // 2
+    across, down = (_weights((position & (ONE - 1)).float() / ONE, taps) for position in (x, y))
+    steps = torch.arange(1 - taps // 2, 1 + taps // 2, device=images.device) * ONE
     columns = x[:, None] + steps[:, None, None]
     rows = [
-        (_read(images, columns, (y + step)[:, None], one) * across[:, None]).sum(2) * weight[:, None]
+        (_read(images, columns, (y + step)[:, None]) * across[:, None]).sum(2) * weight[:, None]
         for step, weight in zip(steps, down.unbind(1), strict=True)
     ]
     return torch.stack(rows).sum(0).round().clamp(0, 255).to(torch.uint8)
