@@ -29,8 +29,6 @@ def measure(classes: int, steps: int, ranks: int) -> None:
     """
     from torch import multiprocessing
 
-    if ranks == 1:
-        return measure_rank(0, classes, steps, 1, "")
     with tempfile.TemporaryDirectory() as folder:
         multiprocessing.start_processes(measure_rank, (classes, steps, ranks, folder), ranks, start_method="fork")
 
@@ -78,8 +76,10 @@ def compare(other: str) -> str:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         git = {"cwd": ROOT, "env": os.environ | {"GIT_WORK_TREE": str(ROOT)}}  # paths are from there, also in a copy
-        archive = subprocess.run(["git", "archive", other, "src"], check=True, capture_output=True, **git).stdout
-        with tarfile.open(fileobj=BytesIO(archive)) as files:
+        archive = subprocess.run(["git", "archive", other, "src"], capture_output=True, **git)
+        if archive.returncode:
+            sys.exit(f"{other} is no commit with a folder src: {archive.stderr.decode().strip()}; name another commit")
+        with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
             files.extractall(folder, filter="data")
         for (classes, steps), ranks in itertools.product(SIZES.items(), (1, 2)):
             found = {other: [], "here": []}
@@ -125,6 +125,8 @@ time with one process, of elapsed time with two (gloo).
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("name the commits to compare with: car_versions.py 9e5b706 ...")
     if sys.argv[1] == "--measure":
         measure(*map(int, sys.argv[2:]))
     else:

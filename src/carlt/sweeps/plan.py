@@ -147,13 +147,11 @@ def _table(finished: Sequence[Record], search: bool) -> str:
     try:
         runs, _ = read_runs([Path(folder) for folder in {str(record.folder): None for record in finished}])
         compared = [(data, data.baseline()) for data in group_by_data_set(runs)]
-        if search:  # differences to one of the trials mean nothing
-            last_epochs = [summarize(data, baseline)[0] for data, baseline in compared]
-            last_epochs = [replace(t, rows=[replace(row, differences=()) for row in t.rows]) for t in last_epochs]
-        else:
-            last_epochs = [summarize(data.led_by(baseline), baseline)[0] for data, baseline in compared]
+        last_epochs = [summarize(data if search else data.led_by(baseline), baseline)[0] for data, baseline in compared]
     except CarltError as error:  # jobs that differ in nothing that a table would show
         return f"no table: {error}\n"
+    if search:  # differences to one of the trials mean nothing
+        last_epochs = [replace(t, rows=[replace(row, differences=()) for row in t.rows]) for t in last_epochs]
     return "\n".join(map(table.summary, last_epochs))
 
 
