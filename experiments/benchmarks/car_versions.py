@@ -1,6 +1,6 @@
 """A CAR step of this checkout beside that of other commits: operators and time, in alternating processes.
 
-    python experiments/benchmarks/car_versions.py 9e5b706 ...   # one to three minutes each; needs two free cores
+    python experiments/benchmarks/car_versions.py 9e5b706 ...   # one or two minutes each; needs two free cores
 
 Writes car_versions.md beside itself.
 """
@@ -18,19 +18,23 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve()
 ROOT = HERE.parents[2]
-ROUNDS = 3
+ROUNDS = 5
 SIZES = {100: 80, 1000: 20}  # classes: steps
+ROWS = list(itertools.product(SIZES.items(), (1, 2)))  # and processes
 
 
-def measure(classes: int, steps: int, ranks: int) -> None:
-    """In a process of its own: prints the operators of a step of the first rank and its median milliseconds.
+def measure() -> None:
+    """Prints for each row the operators of a step of the first process, and its median milliseconds.
 
-    With one rank that is CPU time; with two, which wait for each other, elapsed time.
+    With one process that is CPU time; with two, which wait for each other, elapsed time.
     """
     from torch import multiprocessing
 
-    with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.start_processes(measure_rank, (classes, steps, ranks, folder), ranks, start_method="fork")
+    from carlt.reg import CAR  # noqa: F401  # once, and not in each process
+
+    for (classes, steps), ranks in ROWS:
+        with tempfile.TemporaryDirectory() as folder:
+            multiprocessing.start_processes(measure_rank, (classes, steps, ranks, folder), ranks, start_method="fork")
 
 
 def measure_rank(rank: int, classes: int, steps: int, ranks: int, folder: str) -> None:
@@ -81,16 +85,17 @@ def compare(other: str) -> str:
             sys.exit(f"{other} is no commit with a folder src: {archive.stderr.decode().strip()}; name another commit")
         with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
             files.extractall(folder, filter="data")
-        for (classes, steps), ranks in itertools.product(SIZES.items(), (1, 2)):
-            found = {other: [], "here": []}
-            for _ in range(ROUNDS):
-                for name, root in ((other, Path(folder)), ("here", ROOT)):
-                    environment = os.environ | {"PYTHONPATH": str(root / "src"), "OMP_NUM_THREADS": "1"}
-                    command = [sys.executable, str(HERE), "--measure", str(classes), str(steps), str(ranks)]
-                    said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
-                    found[name].append([float(number) for number in said.split()])
+        found: dict[str, list[list[list[float]]]] = {other: [], "here": []}  # round by round: of each row two numbers
+        for _ in range(ROUNDS):
+            for name, root in ((other, Path(folder)), ("here", ROOT)):
+                environment = os.environ | {"PYTHONPATH": str(root / "src"), "OMP_NUM_THREADS": "1"}
+                command = [sys.executable, str(HERE), "--measure"]
+                said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+                found[name].append([[float(number) for number in line.split()] for line in said.splitlines()])
+        for row, ((classes, _), ranks) in enumerate(ROWS):
             (operators, ms), (ours, our_ms) = (
-                [statistics.median(column) for column in zip(*found[name], strict=True)] for name in (other, "here")
+                [statistics.median(each[row][column] for each in found[name]) for column in (0, 1)]
+                for name in (other, "here")
             )
             rows.append(
                 f"| {classes:,} | {ranks} | {operators:.0f} | {ours:.0f} | {operators / ours:.2f} "
@@ -128,6 +133,6 @@ if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit("name the commits to compare with: car_versions.py 9e5b706 ...")
     if sys.argv[1] == "--measure":
-        measure(*map(int, sys.argv[2:]))
+        measure()
     else:
         main()
