@@ -18,7 +18,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve()
 ROOT = HERE.parents[2]
-ROUNDS = 5
+ROUNDS = 3
 SIZES = {100: 80, 1000: 20}  # classes: steps
 ROWS = list(itertools.product(SIZES.items(), (1, 2)))  # and processes
 
